@@ -1,0 +1,88 @@
+"""Where a node came from: the chain of rewrites, down to the nodes and source lines of the user's model.
+
+A node the user traced has no record of its own: its origin is read off the metadata that `torch.export`
+left. A node that a rewrite made carries the `Rewrite` in `node.meta["rewrite"]`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from torch import fx
+
+REWRITE = "rewrite"
+"""Key of `node.meta` under which a rewrite leaves its record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A node of the model as captured: its name, its module's path, and `file.py:line` (or empty)."""
+
+    node: str
+    module: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rewrite:
+    """One application of a rule; `consumed` is what its matched nodes came from."""
+
+    number: int
+    rule: str
+    consumed: tuple[Origin | Rewrite, ...]
+
+
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+
+
+def module_path(node: fx.Node) -> str:
+    """Path of the module that the node was traced in, `encoder.layer.0.attention`; empty at the top."""
+    stack = node.meta.get("nn_module_stack")
+    if not stack:
+        return ""
+    path = next(reversed(stack.values()))[0]
+    return re.sub(r"^L\['self'\]\.?", "", path).replace("slice(None, None, None)", "")
+
+
+def source_line(node: fx.Node) -> str:
+    """`file.py:line` of the innermost recorded frame; empty when none was recorded."""
+    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
+    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
+
+
+def provenance(node: fx.Node) -> Origin | Rewrite:
+    """The rewrite that made `node`, or its origin in the captured model."""
+    made: Rewrite | None = node.meta.get(REWRITE)
+    return made or Origin(node.name, module_path(node), source_line(node))
+
+
+def rules_of(record: Origin | Rewrite) -> tuple[str, ...]:
+    """Names of the rules on the way to this node, oldest first, each once."""
+    found: dict[str, None] = {}
+    for item in _walk(record):
+        if isinstance(item, Rewrite):
+            found.setdefault(item.rule)
+    return tuple(found)
+
+
+def origins_of(record: Origin | Rewrite) -> tuple[Origin, ...]:
+    """The captured nodes that this node stands for, in order, each once."""
+    return tuple(dict.fromkeys(item for item in _walk(record) if isinstance(item, Origin)))
+
+
+def _walk(record: Origin | Rewrite) -> list[Origin | Rewrite]:
+    """Every record below `record` and itself, oldest first, shared ones once; chains may be long."""
+    order: list[Origin | Rewrite] = []
+    seen: set[int] = set()
+    stack: list[tuple[Origin | Rewrite, bool]] = [(record, False)]
+    while stack:
+        item, done = stack.pop()
+        if done:
+            order.append(item)
+        elif id(item) not in seen:
+            seen.add(id(item))
+            stack.append((item, True))
+            if isinstance(item, Rewrite):
+                stack.extend((below, False) for below in reversed(item.consumed))
+    return order
