@@ -1,0 +1,163 @@
+"""Truncated singular value decomposition of a weight matrix, and its spectrum.
+
+Everything is computed and returned in float64. Which algorithm runs depends on the arguments alone, never
+on what was asked before, so that the same weight and rank give the same factors.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tdsl.errors import TdslError
+from tdsl.factor.memo import memoised
+from tdsl.factor.rank import RankRule, as_rank_rule, break_even
+
+RANDOMIZED_ABOVE = 1024
+"""Shorter side above which a small, known rank is found by random projection."""
+FAR_BELOW = 4
+"""The rank must fit this many times into the shorter side for that."""
+OVERSAMPLING = 64
+POWER_ITERATIONS = 4
+SEED = 0x7D51
+
+_TIE = 1e-8
+"""Entries this close to the largest one, relatively, count as equally large."""
+
+
+class Truncation(NamedTuple):
+    """Leading singular triplets `left` [m, r], `values` [r], `right` [r, n]; left·diag(values)·right ≈ W."""
+
+    left: Tensor
+    values: Tensor
+    right: Tensor
+    error: float
+    """Relative Frobenius error of the product: the discarded singular values, or the residual itself."""
+
+
+def checked(weight: Tensor, ndim: int | None = None) -> Tensor:
+    """`weight` as a detached float64 tensor on the CPU.
+
+    Raises `TdslError` when it is complex, not finite, or has not `ndim` axes.
+    """
+    if ndim is not None and weight.ndim != ndim:
+        raise TdslError(f"a weight of shape {list(weight.shape)}", expected=f"a weight of {ndim} axes")
+    if weight.is_complex():
+        raise TdslError(f"a weight of type {weight.dtype} is complex", expected="a real weight")
+    exact = weight.detach().to(device="cpu", dtype=torch.float64)
+    bad = int(exact.numel() - exact.isfinite().sum())
+    if bad:
+        raise TdslError(
+            f"NaN or infinite values in a weight of shape {list(weight.shape)}: {bad} of {exact.numel()}",
+            expected="finite weights",
+            hint="the checkpoint is damaged, or training diverged",
+        )
+    return exact
+
+
+def svd(weight: Tensor, rank: object) -> tuple[Tensor, Tensor]:
+    """The best rank-r approximation in the Frobenius norm (Eckart & Young, 1936), as two factors.
+
+    [m, n] → U [m, r], V [r, n] with weight ≈ U·V, both carrying the square root of the singular values.
+    `rank` is anything `as_rank_rule` takes. The product is optimal, up to 0.2 % or so of the error where
+    the rank is found by random projection (`truncate`). Raises `TdslError` for a weight that is not a
+    finite matrix and for a rank that it has not.
+    """
+    found = truncate(weight, rank)
+    root = found.values.sqrt()
+    return found.left * root, root[:, None] * found.right
+
+
+def spectrum(weight: Tensor) -> Tensor:
+    """The singular values of a matrix, descending. [m, n] → [min(m, n)]."""
+    return decompose(weight).values.clone()
+
+
+def truncate(weight: Tensor, rank: object) -> Truncation:
+    """The leading singular triplets of `weight` [m, n], as many as `rank` says, and their error.
+
+    Rules that look at the singular values, and small matrices, go through one full decomposition that
+    is remembered; a rank that is known beforehand and far below a long shorter side takes a random
+    projection instead.
+    """
+    rule = as_rank_rule(rank)
+    shape = _matrix_shape(weight)
+    shorter = min(shape)
+    if shorter > RANDOMIZED_ABOVE and not rule.spectral:
+        known = select_rank(rule, torch.empty(shorter, device="meta"), shape)
+        if known * FAR_BELOW <= shorter:
+            return project(weight, known)
+    whole = decompose(weight)
+    kept = select_rank(rule, whole.values, shape)
+    lost = whole.values[kept:].norm()
+    total = whole.values.norm()
+    return Truncation(
+        whole.left[:, :kept], whole.values[:kept], whole.right[:kept], float(lost / total) if total else 0.0
+    )
+
+
+def select_rank(rule: RankRule, values: Tensor, shape: tuple[int, int]) -> int:
+    """The rank that `rule` chooses for a matrix of that shape and spectrum."""
+    rows, columns = shape
+    aspect = min(shape) / max(shape) if min(shape) else 1.0
+    return rule.select(values, break_even(rows, columns), aspect=aspect)
+
+
+@memoised
+def decompose(weight: Tensor) -> Truncation:
+    """The full singular value decomposition of a matrix, remembered by content."""
+    return triplets(checked(weight, ndim=2))
+
+
+def triplets(matrix: Tensor) -> Truncation:
+    """Every singular triplet of a float64 matrix, not remembered."""
+    left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    return _oriented(left, values, right, error=0.0)
+
+
+@memoised
+def project(weight: Tensor, rank: int) -> Truncation:
+    """Leading singular triplets by a randomized range finder (Halko, Martinsson & Tropp, 2011).
+
+    A Gaussian test matrix with `OVERSAMPLING` extra columns and a fixed seed, `POWER_ITERATIONS` power
+    iterations with re-orthonormalisation, then an exact decomposition inside the range that was found.
+    `error` is the residual of the returned triplets, computed from W itself.
+    """
+    exact = checked(weight, ndim=2)
+    rows, columns = exact.shape
+    width = min(rank + OVERSAMPLING, rows, columns)
+    generator = torch.Generator().manual_seed(SEED)
+    sketch = exact @ torch.randn(columns, width, generator=generator, dtype=torch.float64)
+    basis = torch.linalg.qr(sketch).Q
+    for _ in range(POWER_ITERATIONS):
+        dual = torch.linalg.qr(exact.T @ basis).Q
+        basis = torch.linalg.qr(exact @ dual).Q
+    inner, values, right = torch.linalg.svd(basis.T @ exact, full_matrices=False)
+    left = basis @ inner[:, :rank]
+    values, right = values[:rank], right[:rank]
+    total = exact.norm()
+    residual = (exact - (left * values) @ right).norm()
+    return _oriented(left, values, right, error=float(residual / total) if total else 0.0)
+
+
+def _matrix_shape(weight: Tensor) -> tuple[int, int]:
+    if weight.ndim != 2:
+        checked(weight, ndim=2)
+    rows, columns = weight.shape
+    return rows, columns
+
+
+def _oriented(left: Tensor, values: Tensor, right: Tensor, error: float) -> Truncation:
+    """The triplets with the largest entry of each left vector positive (the first of equal ones).
+
+    A singular vector is defined up to sign; this choice does not depend on the algorithm.
+    """
+    if left.numel() == 0:
+        return Truncation(left, values, right, error)
+    sizes = left.abs()
+    largest = (sizes >= (1 - _TIE) * sizes.max(0).values).int().argmax(0)
+    signs = left.gather(0, largest[None])[0].sign()
+    signs = signs.where(signs != 0, 1.0)
+    return Truncation(left * signs, values, signs[:, None] * right, error)

@@ -1,0 +1,242 @@
+"""Rank rules: how many terms of a factorization to keep, decided from the singular values.
+
+A rule sees the singular values in descending order and the break-even rank, and answers a number. What a
+`.tdsl` file can say for a rank (`64`, `50%`, `energy(0.95)`) becomes a rule in `as_rank_rule`.
+
+A rank is at least 1 unless the matrix has an empty side: factors with an empty axis help nobody.
+Singular values below the rounding of the largest one count as zero.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from tdsl.errors import TdslError
+
+_EPSILON = torch.finfo(torch.float64).eps
+
+
+class UnreachableRankError(TdslError):
+    """A rank that this matrix does not have; for a rule tried on many layers, simply no match."""
+
+
+class RankRule(Protocol):
+    """A way to choose the rank of a truncation."""
+
+    spectral: ClassVar[bool]
+    """Whether the answer depends on the singular values; without it their number and `limit` decide."""
+
+    def select(self, singular_values: Tensor, limit: int, *, aspect: float = 1.0) -> int:
+        """The rank to keep, of `len(singular_values)` at most.
+
+        `singular_values` descend (float64); `limit` is the break-even rank, the largest one at which the
+        factors hold fewer numbers than what they replace; `aspect` is the matrix's shorter side over its
+        longer one. Raises `UnreachableRankError` when the matrix has no such rank.
+        """
+        ...
+
+    def share(self, parts: int) -> RankRule:
+        """The rule for each of `parts` truncations whose squared errors add up, so that all of them
+        together keep this rule's promise.
+        """
+        ...
+
+
+def break_even(rows: int, columns: int) -> int:
+    """The largest rank r with r·(rows + columns) < rows·columns: beyond it two factors save nothing."""
+    return max(0, (rows * columns - 1) // (rows + columns)) if rows and columns else 0
+
+
+def lost_energy(singular_values: Tensor) -> Tensor:
+    """The squared relative Frobenius error of the best rank-r approximation, r = 0 … k. [k] → [k + 1].
+
+    Summed from the smallest value up, so that a small loss keeps its digits.
+    """
+    values = _significant(singular_values)
+    if len(values) and values[0]:
+        values = values / values[0]
+    lost = values.square().flip(0).cumsum(0).flip(0)
+    lost = torch.cat([lost, lost.new_zeros(1)])
+    return lost / lost[0] if lost[0] else lost
+
+
+def _significant(singular_values: Tensor) -> Tensor:
+    """The singular values with those at the level of rounding set to zero."""
+    if not len(singular_values):
+        return singular_values
+    floor = len(singular_values) * _EPSILON * singular_values[0]
+    return singular_values.where(singular_values > floor, 0.0)
+
+
+def _smallest_with_tail(singular_values: Tensor, fraction: float) -> int:
+    """The smallest rank whose discarded energy is at most `fraction` of the whole."""
+    if not len(singular_values):
+        return 0
+    enough = lost_energy(singular_values) <= fraction
+    return max(1, int(enough.int().argmax()))
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """Exactly `rank`."""
+
+    rank: int
+    spectral: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise TdslError(f"a rank of {self.rank} keeps nothing", expected="a rank of at least 1")
+
+    def select(self, singular_values: Tensor, limit: int, *, aspect: float = 1.0) -> int:
+        """`rank`, or `UnreachableRankError` beyond the matrix's shorter side."""
+        most = len(singular_values)
+        if self.rank > most:
+            raise UnreachableRankError(
+                f"rank {self.rank} asked of a matrix whose rank is at most {most}",
+                expected=f"a rank from 1 to {most}" if most else "a matrix without an empty side",
+                hint="a ratio (`50%`) or `energy(0.95)` adapts to the size of each layer",
+            )
+        return self.rank
+
+    def share(self, parts: int) -> Fixed:
+        """A number is the same number for each part."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """That fraction of the break-even rank, rounded down: `Ratio(0.5)` keeps about half the numbers.
+
+    The break-even rank, and not the shorter side, so that the ratio is the size left whatever the shape.
+    """
+
+    fraction: float
+    spectral: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _require_fraction("ratio", self.fraction, hint="a number of terms is an integer: `64`, not `64.0`")
+
+    def select(self, singular_values: Tensor, limit: int, *, aspect: float = 1.0) -> int:
+        """⌊fraction · limit⌋, at least 1."""
+        most = len(singular_values)
+        # The nudge undoes the rounding of a product such as 0.29 · 100 = 28.999…
+        return min(most, max(1, math.floor(self.fraction * limit * (1 + 4 * _EPSILON))))
+
+    def share(self, parts: int) -> Ratio:
+        """A ratio is the same ratio for each part."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Energy:
+    """The smallest rank that keeps at least `kept` of the squared Frobenius norm."""
+
+    kept: float
+    spectral: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _require_fraction("energy", self.kept, hint="energy is the share of the squared norm that is kept")
+
+    def select(self, singular_values: Tensor, limit: int, *, aspect: float = 1.0) -> int:
+        """The smallest r with Σ_{i>r} σᵢ² ≤ (1 − kept) · Σ σᵢ²."""
+        return _smallest_with_tail(singular_values, 1 - self.kept)
+
+    def share(self, parts: int) -> Energy:
+        """Each part may lose its share of the energy."""
+        return Energy(1 - (1 - self.kept) / parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """The smallest rank whose relative Frobenius error is at most `bound`."""
+
+    bound: float
+    spectral: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bound < 1:
+            raise TdslError(
+                f"error({self.bound:g}) is no relative error",
+                expected="a relative error from 0 up to, not including, 1",
+                hint="1% is written `error(1%)` or `error(0.01)`",
+            )
+
+    def select(self, singular_values: Tensor, limit: int, *, aspect: float = 1.0) -> int:
+        """The smallest r with Σ_{i>r} σᵢ² ≤ bound² · Σ σᵢ²."""
+        return _smallest_with_tail(singular_values, self.bound**2)
+
+    def share(self, parts: int) -> Error:
+        """Squared errors add up."""
+        return Error(self.bound / math.sqrt(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Auto:
+    """As many terms as stand out of white noise of unknown level (Gavish & Donoho, 2014).
+
+    Where none does, the matrix is not low rank plus noise, and the answer is every term (dense), which
+    no break-even test accepts: noise is left alone instead of being truncated to nothing. The noise level
+    is read off the median singular value, so at most half of the terms can be found.
+    """
+
+    spectral: ClassVar[bool] = True
+
+    def select(self, singular_values: Tensor, limit: int, *, aspect: float = 1.0) -> int:
+        """The number of σᵢ above ω(aspect) · median(σ); all of them when none is."""
+        values = _significant(singular_values)
+        if not len(values):
+            return 0
+        if not values[0]:
+            return 1
+        found = int((values > noise_threshold(aspect) * values.quantile(0.5)).sum())
+        return found or len(values)
+
+    def share(self, parts: int) -> Auto:
+        """The threshold is each matrix's own."""
+        return self
+
+
+@functools.cache
+def noise_threshold(aspect: float) -> float:
+    """ω(β): the optimal hard threshold in medians of the singular values, β = shorter / longer side.
+
+    ω(β) = λ(β) / √μ, with μ the median of the Marchenko–Pastur law of ratio β (Gavish & Donoho, 2014).
+    """
+    if not 0 < aspect <= 1:
+        raise ValueError(f"an aspect is in (0, 1], not {aspect}")
+    optimal = math.sqrt(2 * (aspect + 1) + 8 * aspect / (aspect + 1 + math.sqrt(aspect**2 + 14 * aspect + 1)))
+    # With x = 1 + β − 2·√β·cos θ the law on [(1 − √β)², (1 + √β)²] has a smooth density in θ.
+    angles = torch.linspace(0, math.pi, 200_001, dtype=torch.float64)
+    middle = (angles[1:] + angles[:-1]) / 2
+    density = middle.sin().square() / (1 + aspect - 2 * math.sqrt(aspect) * middle.cos())
+    mass = density.cumsum(0) / density.sum()
+    angle = angles[1 + int(torch.searchsorted(mass, 0.5))]
+    median = 1 + aspect - 2 * math.sqrt(aspect) * math.cos(angle)
+    return optimal / math.sqrt(median)
+
+
+def as_rank_rule(value: object) -> RankRule:
+    """What a `.tdsl` file says for a rank as a rule: `64`, `50%` (a float), or a rule already."""
+    match value:
+        case Fixed() | Ratio() | Energy() | Error() | Auto():
+            return value
+        case int() if not isinstance(value, bool):
+            return Fixed(value)
+        case float():
+            return Ratio(value)
+        case _:
+            raise TdslError(
+                f"{value!r} is no rank",
+                expected="a number (`64`), a ratio (`50%`), `energy(0.95)`, `error(1%)` or `auto()`",
+            )
+
+
+def _require_fraction(what: str, value: float, *, hint: str) -> None:
+    if not 0 < value <= 1:
+        raise TdslError(f"{what}({value:g}) is out of range", expected="more than 0, at most 1", hint=hint)
