@@ -5,9 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from tdsl.ops.arithmetic import ARITHMETIC
+from tdsl.ops.assembly import ASSEMBLY
+from tdsl.ops.attention import ATTENTION
+from tdsl.ops.convolution import CONVOLUTION
+from tdsl.ops.indexing import INDEXING
 from tdsl.ops.linear import LINEAR
+from tdsl.ops.movement import MOVEMENT
+from tdsl.ops.normalisation import NORMALISATION
+from tdsl.ops.pointwise import ACTIVATIONS, ELEMENTARY
+from tdsl.ops.pooling import POOLING
+from tdsl.ops.random import RANDOM
+from tdsl.ops.rearrangement import REARRANGEMENT
+from tdsl.ops.reduction import REDUCTION
 from tdsl.ops.spec import Operator, Param
 
-OPERATORS: Mapping[str, Operator] = MappingProxyType({op.name: op for family in (LINEAR,) for op in family})
+FAMILIES: tuple[tuple[Operator, ...], ...] = (
+    LINEAR,
+    CONVOLUTION,
+    ATTENTION,
+    NORMALISATION,
+    ACTIVATIONS,
+    ELEMENTARY,
+    ARITHMETIC,
+    REDUCTION,
+    POOLING,
+    MOVEMENT,
+    ASSEMBLY,
+    REARRANGEMENT,
+    INDEXING,
+    RANDOM,
+)
 
-__all__ = ["OPERATORS", "Operator", "Param"]
+OPERATORS: Mapping[str, Operator] = MappingProxyType({op.name: op for family in FAMILIES for op in family})
+"""DSL name → operator."""
+
+__all__ = ["FAMILIES", "OPERATORS", "Operator", "Param"]

@@ -42,6 +42,7 @@ ATTRIBUTE_KINDS: Final = frozenset(
         "dim",  # one axis of the first operand; canonical: counted from the last, negative
         "newdim",  # one axis of the result, which has one axis more; canonical: negative
         "dims",  # several axes, or none for all; canonical: a list of negatives, `none` for all
+        "axes",  # exactly these axes, in this order, perhaps none; canonical: a list of negatives
         "perm",  # a permutation of all axes; canonical: a list from 0
         "shape",  # a list of sizes
         "ints",  # a list of integers of any length
@@ -59,7 +60,7 @@ class Param:
 
     name: str
     kind: str
-    default: Any = REQUIRED
+    default: Any = field(default=REQUIRED, hash=False)
     optional: bool = False
     keyword_only: bool = False
     dims: tuple[str, ...] | None = None
@@ -89,6 +90,11 @@ class Param:
             if rank is None or not all(isinstance(a, int) for a in axes):
                 return axes
             return sorted(a - max(rank, 1) if a >= 0 else a for a in axes)
+        if kind == "axes":
+            axes = [value] if isinstance(value, int) else list(value)
+            if rank is None:
+                return axes
+            return [a - max(rank, 1) if isinstance(a, int) and a >= 0 else a for a in axes]
         if kind == "perm":
             axes = list(value)
             count = len(axes)
@@ -103,17 +109,31 @@ class Param:
         return value
 
 
+Converted = tuple[Any, ...] | None
+"""Positional arguments of the canonical overload, the last of them a `dict` when some are keyword-only.
+
+Trailing parameters that are left out have their defaults. `None`: this use has no equivalent.
+"""
+
+Conversion = Callable[..., Converted]
+"""From the complete arguments of one overload to those of the canonical one.
+
+It is called as the overload is: every positional argument by position, with defaults filled in, every
+keyword-only one by name; tensors come as `Operand` (lists of tensors as lists of them) and go out the
+same way, as handles of the graph that the caller unpacks.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Spelling:
     """Another ATen overload that means the same operator.
 
-    `convert(*arguments)` gets the complete positional arguments of that overload (keyword-only ones by
-    name), tensors as `Operand`, and returns the arguments of the canonical one, or `None` when this use
-    has no equivalent. Without it the arguments carry over as they are.
+    Without `convert` the arguments carry over as they are. One overload may spell several operators
+    (`aten.convolution` is all six convolutions): the one whose conversion does not return `None` is meant.
     """
 
     target: str
-    convert: Callable[..., tuple[Any, ...] | None] | None = None
+    convert: Conversion | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,26 +147,42 @@ class Operator:
     results: int = 1
     """How many tensors it returns; 0 when the number depends on an attribute (`split`)."""
     spellings: tuple[Spelling, ...] = ()
+    variants: tuple[str, ...] = ()
+    """Overloads with the same parameters that differ only in which `value` operands are numbers."""
+    normal: Conversion | None = field(default=None, compare=False)
+    """Puts arguments of the canonical overload (or a variant) that mean the same into one form."""
     torch: tuple[str, ...] = ()
     """Python spellings, for patterns written as functions: `torch.relu`, `F.relu`, `Tensor.relu`."""
     commutative: bool = False
-    """In its first two operands."""
+    """In its first two operands, the attributes at their defaults."""
     associative: bool = False
+    """`f(f(x, y), z) = f(x, f(y, z))`, the attributes at their defaults."""
     pointwise: bool = False
     """A function of each element of its first operand, and of nothing but attributes besides."""
     elementwise: bool = False
     """A function of the elements of several operands under broadcasting."""
     moves: bool = False
-    """Data movement: every output element is an input element (or a constant)."""
+    """Data movement: every output element is an input element (or a constant).
+
+    Which one depends on shapes, attributes and integer or boolean operands only, so that it commutes with
+    every function of the elements that leaves the constant (of `pad`, say) where it is.
+    """
     reduces: bool = False
+    """Folds the axes `dim` away, in whatever order their elements come."""
     random: bool = False
     """Draws random numbers or has an effect: never duplicated, shared, folded or removed."""
     linear_in: tuple[str, ...] = ()
-    """Operands in which the operator is linear, the others held fixed (a bias makes it affine)."""
+    """Operands in which the operator is linear, the others held fixed.
+
+    Optional operands and one called `bias` are left out or zero: with them it is affine.
+    """
     macs: Callable[..., int] | None = field(default=None, compare=False)
     """Multiply–accumulates from the shapes of the operands (by name, attributes too) and `result`."""
     signature: str = ""
     doc: str = ""
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def param(self, name: str) -> Param | None:
         """The parameter of that name."""
@@ -168,8 +204,7 @@ def _split(text: str) -> list[str]:
     """Split at commas outside brackets."""
     parts, depth, start = [], 0, 0
     for i, char in enumerate(text):
-        depth += char in "[(" and 1 or 0
-        depth -= char in "])" and 1 or 0
+        depth += (char in "[(") - (char in "])")
         if char == "," and depth == 0:
             parts.append(text[start:i])
             start = i + 1
@@ -192,7 +227,9 @@ def _param(text: str, keyword_only: bool) -> Param:
     if kind is None or kind.startswith("["):
         shape = _dims(kind) if kind else None
         optional = mark == "?"
-        return Param(name, "tensor", None if optional and value is REQUIRED else value, optional, keyword_only, shape)
+        return Param(
+            name, "tensor", None if optional and value is REQUIRED else value, optional, keyword_only, shape
+        )
     if kind not in ATTRIBUTE_KINDS | OPERAND_KINDS:
         raise ValueError(f"unknown kind {kind!r} in {text!r}")
     return Param(name, kind, value, mark == "?", keyword_only)
@@ -217,12 +254,13 @@ def operator(
     signature: str,
     *,
     aten: str,
-    spellings: Mapping[str, Callable[..., tuple[Any, ...] | None] | None] | None = None,
+    spellings: Mapping[str, Conversion | None] | None = None,
+    variants: str = "",
     torch: str = "",
     doc: str = "",
     **facts: Any,
 ) -> Operator:
-    """Declare an operator. `torch` lists Python spellings, separated by spaces."""
+    """Declare an operator. `variants` and `torch` (Python spellings) are separated by spaces."""
     name, params, result = parse_signature(signature)
     return Operator(
         name=name,
@@ -230,6 +268,7 @@ def operator(
         params=params,
         result=result,
         spellings=tuple(Spelling(t, c) for t, c in (spellings or {}).items()),
+        variants=tuple(variants.split()),
         torch=tuple(torch.split()),
         signature=signature,
         doc=doc,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import operator as python_operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -34,20 +35,60 @@ def overload(op: Operator) -> Any:
 
 
 @functools.cache
+def _overload_by_numbers(op: Operator, numbers: tuple[bool, ...]) -> Any:
+    def takes(argument: Any, number: bool) -> bool:
+        return ("Tensor" not in str(argument.type)) if number else ("Tensor" in str(argument.type))
+
+    positions = [i for i, p in enumerate(op.params) if p.kind == "value"]
+    for target in (op.target, *op.variants):
+        arguments = resolve(target)._schema.arguments
+        if all(takes(arguments[i], number) for i, number in zip(positions, numbers, strict=True)):
+            return resolve(target)
+    return overload(op)
+
+
+def overload_for(op: Operator, arguments: Sequence[Any]) -> Any:
+    """The callable for these positional arguments: `eq(x, y)` and `eq(x, 1)` are two overloads of ATen.
+
+    Only operators with `variants` depend on the arguments; for the others it is `overload(op)`.
+    """
+    if not op.variants:
+        return overload(op)
+    given = [
+        isinstance(arguments[i], (int, float, complex, torch.SymInt, torch.SymFloat))
+        if i < len(arguments)
+        else True
+        for i, p in enumerate(op.params)
+        if p.kind == "value"
+    ]
+    return _overload_by_numbers(op, tuple(given))
+
+
+@functools.cache
 def operators_by_target() -> dict[Any, Operator]:
-    """Canonical ATen overload → operator."""
-    return {overload(op): op for op in OPERATORS.values()}
+    """Canonical ATen overload, or a variant of it (same parameters) → operator."""
+    return {resolve(t): op for op in OPERATORS.values() for t in (op.target, *op.variants)}
+
+
+@functools.cache
+def _spellings() -> dict[Any, tuple[tuple[Operator, Spelling], ...]]:
+    table: dict[Any, tuple[tuple[Operator, Spelling], ...]] = {}
+    for op in OPERATORS.values():
+        for spelling in op.spellings:
+            target = resolve(spelling.target)
+            table[target] = (*table.get(target, ()), (op, spelling))
+    return table
+
+
+def spellings_of(target: Any) -> tuple[tuple[Operator, Spelling], ...]:
+    """What the overload `target` may spell, in order: the first whose conversion is not `None` is meant."""
+    return _spellings().get(target, ())
 
 
 @functools.cache
 def spellings_by_target() -> dict[Any, tuple[Operator, Spelling]]:
-    """Every other ATen overload that has a canonical one → (operator, spelling)."""
-    return {resolve(s.target): (op, s) for op in OPERATORS.values() for s in op.spellings}
-
-
-def operator_of(target: Any) -> Operator | None:
-    """The operator whose canonical overload is `target`; `None` for an opaque one."""
-    return operators_by_target().get(target)
+    """Every other ATen overload that has a canonical one → (operator, spelling), first of `spellings_of`."""
+    return {target: candidates[0] for target, candidates in _spellings().items()}
 
 
 @functools.cache
