@@ -79,7 +79,7 @@ def memoised(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def remembered(*args: P.args, **kwargs: P.kwargs) -> R:
         named = sorted(kwargs.items())
-        key = (function.__qualname__, *map(_key, args), *((name, _key(value)) for name, value in named))
+        key = (function, *map(_key, args), *((name, _key(value)) for name, value in named))
         return MEMORY.recall(key, lambda: function(*args, **kwargs))
 
     return remembered

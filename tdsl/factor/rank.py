@@ -160,9 +160,9 @@ class Error:
     spectral: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0 <= self.bound < 1:
+        if not _is_number(self.bound) or not 0 <= self.bound < 1:
             raise TdslError(
-                f"error({self.bound:g}) is no relative error",
+                f"error({self.bound!r}) is no relative error",
                 expected="a relative error from 0 up to, not including, 1",
                 hint="1% is written `error(1%)` or `error(0.01)`",
             )
@@ -238,5 +238,10 @@ def as_rank_rule(value: object) -> RankRule:
 
 
 def _require_fraction(what: str, value: float, *, hint: str) -> None:
-    if not 0 < value <= 1:
-        raise TdslError(f"{what}({value:g}) is out of range", expected="more than 0, at most 1", hint=hint)
+    if not _is_number(value) or not 0 < value <= 1:
+        raise TdslError(f"{what}({value!r}) is out of range", expected="more than 0, at most 1", hint=hint)
+
+
+def _is_number(value: object) -> bool:
+    """A `.tdsl` file may put anything between the parentheses."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

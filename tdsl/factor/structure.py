@@ -1,7 +1,8 @@
 """Numbers and predicates about the values of a weight, for the conditions of a rule.
 
 A predicate is exact unless a tolerance is given: the relative Frobenius distance to the nearest matrix that
-has the property. Results are remembered by content. Raises `TdslError` for weights that are not finite and,
+has the property. Spectra and predicates are remembered by content; what takes one pass over the entries is
+not, since recognising the content takes one as well. Raises `TdslError` for weights that are not finite and,
 where a matrix is meant, for anything else.
 """
 
@@ -62,20 +63,17 @@ def is_circulant(weight: Tensor, tolerance: float = 0.0) -> bool:
     return _near(exact, level[:, 0][offset] if len(exact) else exact, tolerance)
 
 
-@memoised
 def sparsity(weight: Tensor) -> float:
     """The share of entries that are zero; 0 for an empty tensor."""
     exact = checked(weight)
     return int((exact == 0).sum()) / exact.numel() if exact.numel() else 0.0
 
 
-@memoised
 def norm(weight: Tensor) -> float:
     """The Frobenius norm: the root of the sum of squares of all entries."""
     return float(checked(weight).norm())
 
 
-@memoised
 def relative_error(reference: Tensor, approximation: Tensor) -> float:
     """‖reference − approximation‖ / ‖reference‖ in the Frobenius norm; infinite when only the reference is 0.
 
