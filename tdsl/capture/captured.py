@@ -1,0 +1,271 @@
+"""Capture: any way of giving a PyTorch model → one functional ATen graph in normal form."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import sympy
+import torch
+from torch import fx, nn
+from torch.export import Dim, ExportedProgram
+from torch.utils import _pytree as pytree
+
+from tdsl.capture.failure import trace_error
+from tdsl.capture.functional import is_mutable, make_functional
+from tdsl.capture.naming import Axis, Leaf, dynamic_axes, flat_inputs, output_leaf_names, with_given
+from tdsl.capture.normal import normalise
+from tdsl.errors import TdslError
+
+ModelLike = nn.Module | ExportedProgram | str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A model in normal form, beside the original it must stay equal to."""
+
+    module: fx.GraphModule
+    """Called like the original; shares its weights."""
+    original: nn.Module
+    """The user's model, called in evaluation mode."""
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    input_names: tuple[str, ...]
+    """One for each tensor among the flattened `(args, kwargs)`, in that order."""
+    output_names: tuple[str, ...]
+    """One for each tensor among the flattened results, in that order."""
+    dynamic_axes: tuple[dict[int, Axis], ...]
+    """For each of `input_names`: axis → its name and range; empty where the sizes are fixed."""
+    range_constraints: Mapping[sympy.Symbol, Any] = field(repr=False)
+    """torch's ranges of the symbols in the graph's shapes."""
+
+    def flat_args(self, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None) -> Any:
+        """The tensors of a call (of the example, without arguments) as a list in order of `input_names`."""
+        call = (
+            (self.args, self.kwargs) if args is None and kwargs is None else (args or (), dict(kwargs or {}))
+        )
+        return [leaf for leaf in pytree.tree_leaves(call) if isinstance(leaf, torch.Tensor)]
+
+    def flat_outputs(self, result: Any) -> list[torch.Tensor]:
+        """The tensors of a result of `module` or `original`, in order of `output_names`."""
+        return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+
+class _EvalMode(nn.Module):
+    """Calls a model in evaluation mode and leaves it in the mode it was in."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        with _evaluating(self.model):
+            return self.model(*args, **kwargs)
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every submodule's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        for module, _ in modes:
+            module.training = False
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def capture(
+    model: ModelLike,
+    args: tuple[Any, ...] | torch.Tensor = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+) -> Captured:
+    """Trace `model` on example inputs and bring it into normal form.
+
+    `model` is a module (an `fx.GraphModule` too), an `ExportedProgram`, or the path of a saved one (`.pt2`);
+    a program brings its own example inputs. `dynamic_shapes` is that of `torch.export.export`, where a text
+    may stand for `Dim(text)`; for a program it only names the axes that are dynamic already. A module is
+    captured in evaluation mode and left in its own mode.
+
+    Raises:
+        TdslError: the model does not trace, writes into its buffers, has parameters that are not finite,
+            or the file or the names given do not fit.
+    """
+    if isinstance(args, torch.Tensor):
+        args = (args,)
+    args, kwargs = tuple(args), dict(kwargs or {})
+    dynamic_shapes = _with_dims(dynamic_shapes)
+    if isinstance(model, (str, PathLike)):
+        model = _load(fspath(model))
+    if isinstance(model, ExportedProgram):
+        program = model
+        if not args and not kwargs:
+            args, kwargs = _example_of(program)
+        original: nn.Module = program.module(check_guards=False)
+    elif isinstance(model, nn.Module):
+        in_eval = not any(module.training for module in model.modules())
+        original = model if in_eval else _EvalMode(model)
+        program = _export(model, args, kwargs, dynamic_shapes)
+    else:
+        raise TdslError(
+            f"cannot capture a {type(model).__name__}",
+            expected="a torch.nn.Module, a torch.export.ExportedProgram, or the path of a .pt2 file",
+        )
+    module = _graph_module(program)
+    require_finite(module)
+    forward = model.forward if isinstance(model, nn.Module) else original.forward
+    return _described(
+        module, original, args, kwargs, program, forward, dynamic_shapes, input_names, output_names
+    )
+
+
+def require_finite(module: nn.Module) -> None:
+    """Refuse weights that no computation could be compared on.
+
+    Buffers may be infinite, as attention masks are, but not NaN.
+
+    Raises:
+        TdslError: a parameter holds NaN or infinity, or a buffer NaN.
+    """
+    rows = [("parameter", *p) for p in module.named_parameters()]
+    rows += [("buffer", *b) for b in module.named_buffers()]
+    for kind, name, tensor in rows:
+        if not tensor.is_floating_point():
+            continue
+        bad = tensor.isnan() if kind == "buffer" else ~tensor.isfinite()
+        count = int(bad.sum())
+        if count:
+            found = "NaN" if kind == "buffer" or bool(tensor.isnan().any()) else "infinite"
+            raise TdslError(
+                f"{kind} `{name}` has {count} {found} value{'s' * (count > 1)} among {tensor.numel()}",
+                hint="the checkpoint is damaged or training diverged; no rewrite of it can be verified",
+            )
+
+
+# ---------------------------------------------------------------- to an exported program
+
+
+def _load(path: str) -> ExportedProgram:
+    if not Path(path).is_file():
+        raise TdslError(f"there is no file {path!r}", hint="give the path of a .pt2 file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.load(path)
+    except (
+        RuntimeError,
+        ValueError,
+        KeyError,
+        EOFError,
+        zipfile.BadZipFile,
+        pickle.UnpicklingError,
+    ) as error:
+        raise TdslError(
+            f"{path!r} is not a saved torch.export program: {str(error).splitlines()[0]}",
+            expected="a file written by torch.export.save",
+        ) from None
+
+
+def _example_of(program: ExportedProgram) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if program.example_inputs is None:
+        raise TdslError(
+            "this exported program carries no example inputs",
+            hint="pass them: capture(program, args)",
+        )
+    args, kwargs = program.example_inputs
+    return tuple(args), dict(kwargs)
+
+
+def _with_dims(spec: Any) -> Any:
+    """The specification with every text `"batch"` replaced by `Dim("batch")`, the same for the same text."""
+    if isinstance(spec, str):
+        return Dim(spec)
+    if isinstance(spec, Mapping):
+        return {key: _with_dims(value) for key, value in spec.items()}
+    if isinstance(spec, (list, tuple)):
+        return type(spec)(_with_dims(value) for value in spec)
+    return spec
+
+
+def _export(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
+) -> ExportedProgram:
+    try:
+        with _evaluating(model), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes)
+    except Exception as error:  # user's code and torch's tracer raise whatever they like
+        raise trace_error(error) from None
+
+
+# ---------------------------------------------------------------- to a graph in normal form
+
+
+def _graph_module(program: ExportedProgram) -> fx.GraphModule:
+    """The program as a plain graph module: functional, its guards and unused attributes gone."""
+    graph_module = program.module(check_guards=False)
+    if any(is_mutable(node) for node in graph_module.graph.nodes) and not make_functional(graph_module):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph_module = program.run_decompositions({}).module(check_guards=False)
+    for node in graph_module.graph.nodes:
+        if is_mutable(node):
+            written = node.args[0]
+            name = written.target if isinstance(written, fx.Node) else written
+            raise TdslError(
+                f"the model writes into its own state or input `{name}`",
+                hint="an ONNX file computes outputs from inputs only: return the new value as an output",
+            )
+    normalise(graph_module)
+    return fx.GraphModule(graph_module, graph_module.graph)
+
+
+def _described(
+    module: fx.GraphModule,
+    original: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    program: ExportedProgram,
+    forward: Any,
+    dynamic_shapes: Any,
+    input_names: Sequence[str] | None,
+    output_names: Sequence[str] | None,
+) -> Captured:
+    leaves = flat_inputs(forward, args, kwargs, dynamic_shapes)
+    placeholders = module.graph.find_nodes(op="placeholder")
+    rows: list[tuple[Leaf, Any]] = [
+        (leaf, node.meta["val"])
+        for leaf, node in zip(leaves, placeholders, strict=True)
+        if isinstance(node.meta["val"], torch.Tensor)
+    ]
+    names = with_given(tuple(leaf.name for leaf, _ in rows), input_names, "input")
+    out_spec = program.call_spec.out_spec
+    assert out_spec is not None
+    results = pytree.tree_leaves(module.graph.output_node().args[0])
+    outputs = tuple(
+        name
+        for name, result in zip(output_leaf_names(out_spec, names), results, strict=True)
+        if isinstance(result, fx.Node) and isinstance(result.meta["val"], torch.Tensor)
+    )
+    return Captured(
+        module=module,
+        original=original,
+        args=args,
+        kwargs=kwargs,
+        input_names=names,
+        output_names=with_given(outputs, output_names, "output"),
+        dynamic_axes=dynamic_axes([r[0] for r in rows], [r[1] for r in rows], program.range_constraints),
+        range_constraints=dict(program.range_constraints),
+    )

@@ -1,0 +1,117 @@
+"""Turns an exception from inside `torch.export` or the user's own code into one short diagnostic.
+
+torch's tracebacks run to sixty lines; the reader needs his own line, the reason, and what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import traceback
+from collections.abc import Iterable
+from pathlib import Path
+
+import onnxscript
+import torch
+
+import tdsl
+from tdsl.errors import Source, Span, TdslError
+
+_NOT_THE_USERS = tuple(
+    str(Path(module.__file__ or "").parent) + os.sep for module in (torch, onnxscript, tdsl)
+)
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+
+_ADVICE = (
+    (
+        ("data-dependent", "GuardOnDataDependent", "aten._local_scalar_dense", "aten.nonzero"),
+        "the graph may not depend on values inside a tensor: use torch.where or torch.cond for a branch, "
+        "masks instead of boolean indexing, and no .item() or float(tensor)",
+    ),
+    (
+        ("missing a required argument", "positional argument", "too many", "unexpected keyword"),
+        "give example inputs for every parameter of `forward` that has no default",
+    ),
+    (
+        ("shapes cannot be multiplied", "size of tensor", "must match", "expected input", "Expected"),
+        "check the shapes and dtypes of the example inputs; the model fails on them in PyTorch too",
+    ),
+)
+_DEFAULT_ADVICE = "run `torch.export.export(model, args)` alone and change the model until it succeeds"
+
+
+def shown_path(path: str) -> str:
+    """`path` relative to the working directory, or its file name when it lies elsewhere."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # another drive, on Windows
+        return os.path.basename(path)
+    return os.path.basename(path) if relative.startswith("..") else relative
+
+
+def is_user_file(path: str) -> bool:
+    """Whether `path` is neither torch, the ONNX exporter, generated code, nor tdsl itself."""
+    return not path.startswith(("<", *_NOT_THE_USERS))
+
+
+def user_frame(frames: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+    """The innermost (file, line) that the user wrote; frames come outermost first."""
+    return next((frame for frame in reversed(list(frames)) if is_user_file(frame[0])), None)
+
+
+def frames_of(stack_trace: str) -> list[tuple[str, int]]:
+    """(file, line) of every frame in the `stack_trace` that torch records on a node, outermost first."""
+    return [(m["file"], int(m["line"])) for m in _FRAME.finditer(stack_trace or "")]
+
+
+def line_span(path: str, line: int) -> Span:
+    """The whole of one line of a file, for a diagnostic."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    source = Source(shown_path(path), text)
+    code = source.line(line)
+    start = len(code) - len(code.lstrip()) + 1
+    return Span(source, line, start, line, max(start + 1, len(code.rstrip()) + 1))
+
+
+def span_of_exception(error: BaseException, *, only: str | None = None) -> Span | None:
+    """The innermost line of the user's (or of file `only`) on the way to `error`."""
+    frames = [(f.filename, f.lineno or 0) for f in traceback.extract_tb(error.__traceback__)]
+    # Export interprets a recorded graph: the user's frames then stand in the message, not the stack.
+    frames += frames_of(str(error))
+    if only is not None:
+        frames = [frame for frame in frames if frame[0] == only]
+    found = user_frame(frames)
+    return line_span(*found) if found else None
+
+
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in torch's words, in at most two lines."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    lines = [re.sub(r"\s*For more information, run with TORCH_LOGS.*", "", line) for line in lines if line]
+    text = lines[0] if lines else type(error).__name__
+    details = [line for line in lines[1:] if line.startswith("- ")]
+    return f"{text}\n  {details[0]}" if details else text
+
+
+def advice_for(error: BaseException) -> str:
+    """What to do about it: torch's own suggested fix when it makes one."""
+    text = str(error)
+    if "Suggested fixes:" in text:
+        fixes = text.partition("Suggested fixes:")[2].strip().split("\n\n")[0]
+        return "torch suggests " + "; ".join(line.strip() for line in fixes.splitlines() if line.strip())
+    if "Constraints violated" in text:
+        return "narrow the range of this dimension (`Dim(name, min=…, max=…)`), or leave it static"
+    for needles, advice in _ADVICE:
+        if any(needle in f"{type(error).__name__}: {text}" for needle in needles):
+            return advice
+    return _DEFAULT_ADVICE
+
+
+def trace_error(error: BaseException) -> TdslError:
+    """The diagnostic for a model that `torch.export` refuses."""
+    return TdslError(
+        f"the model cannot be traced: {reason_of(error)}", span_of_exception(error), hint=advice_for(error)
+    )
