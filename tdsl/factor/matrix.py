@@ -88,7 +88,7 @@ def truncate(weight: Tensor, rank: object) -> Truncation:
     if shorter > RANDOMIZED_ABOVE and not rule.spectral:
         known = select_rank(rule, torch.empty(shorter, device="meta"), shape)
         if known * FAR_BELOW <= shorter:
-            return project(weight, known)
+            return truncate_randomized(weight, known)
     whole = decompose(weight)
     kept = select_rank(rule, whole.values, shape)
     lost = whole.values[kept:].norm()
@@ -118,7 +118,7 @@ def triplets(matrix: Tensor) -> Truncation:
 
 
 @memoised
-def project(weight: Tensor, rank: int) -> Truncation:
+def truncate_randomized(weight: Tensor, rank: int) -> Truncation:
     """Leading singular triplets by a randomized range finder (Halko, Martinsson & Tropp, 2011).
 
     A Gaussian test matrix with `OVERSAMPLING` extra columns and a fixed seed, `POWER_ITERATIONS` power

@@ -201,6 +201,12 @@ class TestTucker2:
         _, core, _ = tucker2(planted + 0.3 * gaussian(40, 32, 3, 3, seed=3), Auto())
         assert core.shape[:2] == (4, 3)
 
+    def test_auto_knows_the_shape_of_each_unfolding(self):
+        # An unfolding of 50 × 1000 whose noise ends at 39; as a square its threshold would hide the term.
+        kernel = gaussian(50, 20, 50, seed=4)
+        kernel[0, 0, 0] += 65
+        assert tucker2(kernel, Auto())[1].shape == (1, 1, 50)
+
 
 EMPTY = [(0, 4, 3, 3), (4, 0, 3, 3)]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from tdsl.errors import TdslError
 from tdsl.factor import matrix
-from tdsl.factor.matrix import decompose, project, spectrum, svd, truncate
+from tdsl.factor.matrix import decompose, spectrum, svd, truncate, truncate_randomized
 from tdsl.factor.memo import MEMORY, Memory, digest, memoised
 from tdsl.factor.rank import Energy
 
@@ -111,7 +111,7 @@ def test_what_is_no_real_matrix_is_refused():
 
 def test_signs_are_fixed_whatever_the_algorithm():
     weight = with_spectrum(0.5 ** torch.arange(40, dtype=torch.float64), 120, 100)
-    full, projected = truncate(weight, 6), project(weight, 6)
+    full, projected = truncate(weight, 6), truncate_randomized(weight, 6)
     assert (full.left.gather(0, full.left.abs().argmax(0)[None]) > 0).all()
     assert torch.allclose(full.left, projected.left, atol=1e-8)
     assert torch.allclose(full.right, projected.right, atol=1e-8)
@@ -125,7 +125,7 @@ class TestRandomProjection:
     def test_comes_within_a_fifth_of_a_percent_of_the_optimum(self, rank):
         values = torch.arange(1, 301, dtype=torch.float64) ** -0.6
         best = float(values[rank:].norm() / values.norm())
-        found = project(self.DECAYING, rank)
+        found = truncate_randomized(self.DECAYING, rank)
         measured = float((self.DECAYING - (found.left * found.values) @ found.right).norm()) / float(
             self.DECAYING.norm()
         )
@@ -136,25 +136,27 @@ class TestRandomProjection:
         monkeypatch.setattr(matrix, "OVERSAMPLING", 0)
         monkeypatch.setattr(matrix, "POWER_ITERATIONS", 0)
         values = torch.arange(1, 301, dtype=torch.float64) ** -0.6
-        found = project.__wrapped__(self.DECAYING, 40)
+        found = truncate_randomized.__wrapped__(self.DECAYING, 40)
         assert found.error > 1.002 * float(values[40:].norm() / values.norm())
 
     def test_is_exact_on_a_matrix_of_that_rank(self):
         weight = gaussian(200, 5) @ gaussian(5, 150, seed=1)
-        assert project(weight, 5).error < 1e-13
-        assert project(weight, 4).error > 1e-2
+        assert truncate_randomized(weight, 5).error < 1e-13
+        assert truncate_randomized(weight, 4).error > 1e-2
 
     def test_does_not_depend_on_the_global_generator(self):
         torch.manual_seed(1)
-        first = project.__wrapped__(self.DECAYING, 12)
+        first = truncate_randomized.__wrapped__(self.DECAYING, 12)
         torch.manual_seed(2)
-        second = project.__wrapped__(self.DECAYING, 12)
+        second = truncate_randomized.__wrapped__(self.DECAYING, 12)
         assert torch.equal(first.left, second.left) and torch.equal(first.right, second.right)
 
     def test_is_taken_for_a_small_known_rank_of_a_large_matrix_only(self, monkeypatch):
         monkeypatch.setattr(matrix, "RANDOMIZED_ABOVE", 64)
         taken = []
-        monkeypatch.setattr(matrix, "project", lambda w, r: taken.append(r) or project(w, r))
+        monkeypatch.setattr(
+            matrix, "truncate_randomized", lambda w, r: taken.append(r) or truncate_randomized(w, r)
+        )
         weight = gaussian(100, 90)
         for rank in (20, 0.2, 40, 0.9, Energy(0.3)):
             svd(weight, rank)

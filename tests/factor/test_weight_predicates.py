@@ -73,6 +73,11 @@ def test_the_distance_to_circulant_is_to_the_nearest_one():
     assert not is_circulant(near, 0.9999 * distance)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 12, 30, 49])
+def test_circulant_is_exact_at_any_size(size):
+    assert is_circulant(circulant(gaussian(size, seed=size)))
+
+
 def test_a_hankel_matrix_is_not_circulant():
     assert not is_circulant(circulant(gaussian(5)).flip(0))
 
@@ -83,6 +88,9 @@ def test_numerical_rank_counts_above_the_rounding_of_the_type():
     assert numerical_rank(weight.float()) == 4
     assert numerical_rank(weight.float(), 1e-14) > 4  # rounding to float32 made it full
     assert numerical_rank(gaussian(30, 20)) == 20
+    ulp = torch.finfo(torch.float32).eps
+    assert numerical_rank(torch.tensor([1.0, 3 * ulp, 3 * ulp, 3 * ulp]).diag()) == 1
+    assert numerical_rank(torch.tensor([1.0, 5 * ulp, 5 * ulp, 5 * ulp]).diag()) == 4
     assert numerical_rank(torch.diag(torch.tensor([1.0, 0.1, 0.001])), 0.01) == 2
     assert numerical_rank(torch.eye(3, dtype=torch.int64)) == 3
     assert numerical_rank(torch.zeros(3, 3)) == numerical_rank(torch.zeros(0, 3)) == 0
