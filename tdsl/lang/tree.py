@@ -122,18 +122,7 @@ class Alternatives(Node):
     options: tuple[Option, ...]
 
 
-Expr = (
-    Name
-    | Constant
-    | ListOf
-    | TupleOf
-    | Splat
-    | Call
-    | Unary
-    | Binary
-    | Declared
-    | Alternatives
-)
+Expr = Name | Constant | ListOf | TupleOf | Splat | Call | Unary | Binary | Declared | Alternatives
 
 # ---------------------------------------------------------------- types
 
@@ -354,9 +343,10 @@ class Pipeline(Node):
 
 @dataclass(frozen=True, slots=True)
 class Import(Node):
-    """`import "blocks.tdsl"` or `import cleanup.identity`: makes another file's declarations visible."""
+    """`import "blocks.tdsl"` or (`library`) `import cleanup.identity`: makes its declarations visible."""
 
     path: str
+    library: bool = False
 
 
 Item = Import | Rule | Group | Action | Symmetry | Pipeline

@@ -1,0 +1,415 @@
+"""From lark's parse tree to the syntax tree: one method a production, spans attached.
+
+Also refuses what the grammar alone cannot: an arrow that does not fit `rule` or `law`, a left side of
+`=` that is no name, and numbers without a finite value.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from lark import Token, Transformer_NonRecursive, v_args
+
+from tdsl.errors import Source, Span, TdslError
+from tdsl.lang import tree
+
+_ESCAPES = {'\\"': '"', "\\\\": "\\", "\\n": "\n", "\\t": "\t"}
+_INFIX = {"div": "//"}
+
+
+@v_args(meta=True)
+class Builder(Transformer_NonRecursive[Token, Any]):
+    """Builds `tree` nodes; every method takes lark's position record and the built children."""
+
+    def __init__(self, source: Source) -> None:
+        super().__init__()
+        self.source = source
+        self.doc_lines: set[int] = set()
+
+    def _span(self, meta: Any) -> Span:
+        if meta.empty:
+            return Span(self.source, 1, 1, 1, 1)
+        return Span(self.source, meta.line, meta.column, meta.end_line, meta.end_column)
+
+    # ------------------------------------------------------------ files and declarations
+
+    def start(self, meta: Any, items: list[Any]) -> tree.File:
+        end = self.source.text.count("\n") + 1
+        whole = Span(self.source, 1, 1, end, len(self.source.line(end)) + 1)
+        return tree.File(items=tuple(i for i in items if not isinstance(i, Token)), span=whole)
+
+    def declaration(self, meta: Any, items: list[Any]) -> tree.Item:
+        doc, item = items
+        documented: tree.Item = replace(item, doc=doc)
+        return documented
+
+    def doc(self, meta: Any, lines: list[Token]) -> str:
+        self.doc_lines.update(line.line or 0 for line in lines)
+        return "\n".join(line[3:].removeprefix(" ").rstrip() for line in lines)
+
+    def import_file(self, meta: Any, items: list[Token]) -> tree.Import:
+        return tree.Import(path=_unquoted(items[0]), span=self._span(meta))
+
+    def import_library(self, meta: Any, items: list[Token]) -> tree.Import:
+        return tree.Import(path=str(items[0]), library=True, span=self._span(meta))
+
+    def rule(self, meta: Any, items: list[Any]) -> tree.Rule:
+        return self._rule(meta, items, law=False)
+
+    def law(self, meta: Any, items: list[Any]) -> tree.Rule:
+        return self._rule(meta, items, law=True)
+
+    def _rule(self, meta: Any, items: list[Any], law: bool) -> tree.Rule:
+        name, *rest = items
+        parameters = rest.pop(0) if isinstance(rest[0], _Parameters) else ()
+        where = rest.pop() if isinstance(rest[-1], _Where) else ()
+        lhs, (arrow, arrow_span), rhs = rest
+        if law and arrow != "==":
+            raise TdslError(
+                f"a law has the arrow `==`, not `{arrow}`",
+                arrow_span,
+                expected="`==` between the two sides of a law",
+                hint=f"write `rule {name}` if it is to be used from left to right only",
+            )
+        if not law and arrow == "==":
+            raise TdslError(
+                "`==` makes a law, and this is a rule",
+                arrow_span,
+                expected="`=>` (exact) or `~>` (approximate)",
+                hint=f"write `law {name}` if it holds both ways and need not fire on its own",
+            )
+        return tree.Rule(
+            name=str(name),
+            parameters=tuple(parameters),
+            lhs=lhs,
+            arrow=arrow,
+            rhs=rhs,
+            where=tuple(where),
+            span=self._span(meta),
+        )
+
+    def arrow(self, meta: Any, items: list[Token]) -> tuple[str, Span]:
+        return str(items[0]), self._span(meta)
+
+    def parameters(self, meta: Any, items: list[tree.Parameter]) -> _Parameters:
+        return _Parameters(items)
+
+    def parameter(self, meta: Any, items: list[Any]) -> tree.Parameter:
+        name, kinds, default = items
+        return tree.Parameter(name=str(name), kinds=kinds, default=default, span=self._span(meta))
+
+    def kinds(self, meta: Any, names: list[Token]) -> tuple[str, ...]:
+        return tuple(map(str, names))
+
+    def side(self, meta: Any, items: list[Any]) -> tuple[tree.Equation, ...]:
+        return tuple(i for i in items if isinstance(i, tree.Equation))
+
+    def bare_equation(self, meta: Any, items: list[Any]) -> tree.Equation:
+        return tree.Equation(names=(), term=items[0], span=self._span(meta))
+
+    def named_equation(self, meta: Any, items: list[Any]) -> tree.Equation:
+        left, term = items
+        names = left.items if isinstance(left, tree.TupleOf) else (left,)
+        for name in names:
+            if not isinstance(name, tree.Name):
+                raise TdslError(
+                    "only names stand on the left of `=`",
+                    name.span,
+                    expected="`p = term` or `(p, q) = term`",
+                )
+        return tree.Equation(names=tuple(n.id for n in names), term=term, span=self._span(meta))
+
+    def where(self, meta: Any, items: list[Any]) -> _Where:
+        return _Where(i for i in items if not isinstance(i, Token))
+
+    def condition(self, meta: Any, items: list[Any]) -> tree.Condition:
+        return tree.Condition(test=items[0], span=self._span(meta))
+
+    def definition(self, meta: Any, items: list[Any]) -> tree.Definition:
+        left, value = items
+        targets = left.items if isinstance(left, tree.TupleOf) else (left,)
+        named: list[tree.Declared] = []
+        for target in targets:
+            if isinstance(target, tree.Name):
+                target = tree.Declared(name=target.id, span=target.span)
+            if not isinstance(target, tree.Declared) or target.optional:
+                raise TdslError(
+                    "a definition gives a value to names",
+                    target.span,
+                    expected="`k = …`, `U: [m, r] = …` or `(U: [m, r], V: [r, n]) = …`",
+                    hint="write `==` to compare",
+                )
+            named.append(target)
+        return tree.Definition(targets=tuple(named), value=value, span=self._span(meta))
+
+    # ------------------------------------------------------------ expressions
+
+    def binary(self, meta: Any, items: list[Any]) -> tree.Binary:
+        left, operator, right = items
+        spelling = _INFIX.get(str(operator), str(operator))
+        return tree.Binary(operator=spelling, left=left, right=right, span=self._span(meta))
+
+    def unary(self, meta: Any, items: list[Any]) -> tree.Unary:
+        operator: Any = str(items[0])
+        return tree.Unary(operator=operator, operand=items[1], span=self._span(meta))
+
+    def transpose(self, meta: Any, items: list[Any]) -> tree.Unary:
+        return tree.Unary(operator="T", operand=items[0], span=self._span(meta))
+
+    def name(self, meta: Any, items: list[Token]) -> tree.Name:
+        return tree.Name(id=str(items[0]), span=self._span(meta))
+
+    def number(self, meta: Any, items: list[Token]) -> tree.Constant:
+        return tree.Constant(value=self._number(items[0]), span=self._span(meta))
+
+    def percent(self, meta: Any, items: list[Token]) -> tree.Constant:
+        self._number(Token("NUMBER", items[0][:-1]), self._span(meta))
+        value = float(Decimal(items[0][:-1]) / 100)
+        return tree.Constant(value=value, percent=True, span=self._span(meta))
+
+    def text(self, meta: Any, items: list[Token]) -> tree.Constant:
+        return tree.Constant(value=_unquoted(items[0]), span=self._span(meta))
+
+    def true(self, meta: Any, items: list[Token]) -> tree.Constant:
+        return tree.Constant(value=True, span=self._span(meta))
+
+    def false(self, meta: Any, items: list[Token]) -> tree.Constant:
+        return tree.Constant(value=False, span=self._span(meta))
+
+    def none(self, meta: Any, items: list[Token]) -> tree.Constant:
+        return tree.Constant(value=None, span=self._span(meta))
+
+    def call(self, meta: Any, items: list[Any]) -> tree.Call:
+        callee, *repeat, arguments = items
+        return tree.Call(
+            callee=str(callee),
+            arguments=arguments,
+            repeat=repeat[0] if repeat else None,
+            span=self._span(meta),
+        )
+
+    def list_of(self, meta: Any, items: list[Any]) -> tree.ListOf:
+        return tree.ListOf(items=tuple(items), span=self._span(meta))
+
+    def grouped(self, meta: Any, items: list[Any]) -> Any:
+        return items[0]
+
+    def tuple_of(self, meta: Any, items: list[Any]) -> tree.TupleOf:
+        return tree.TupleOf(items=tuple(items), span=self._span(meta))
+
+    def alternatives(self, meta: Any, items: list[tree.Option]) -> tree.Alternatives:
+        return tree.Alternatives(options=tuple(items), span=self._span(meta))
+
+    def option(self, meta: Any, items: list[Any]) -> tree.Option:
+        term, *where = items
+        return tree.Option(term=term, where=tuple(where), span=self._span(meta))
+
+    def repeat_any(self, meta: Any, items: list[Any]) -> tree.Repeat:
+        return tree.Repeat(least=0, most=None, span=self._span(meta))
+
+    def repeat_some(self, meta: Any, items: list[Any]) -> tree.Repeat:
+        return tree.Repeat(least=1, most=None, span=self._span(meta))
+
+    def repeat_exactly(self, meta: Any, items: list[Token]) -> tree.Repeat:
+        count = self._integer(items[0])
+        return tree.Repeat(least=count, most=count, span=self._span(meta))
+
+    def repeat_least(self, meta: Any, items: list[Token]) -> tree.Repeat:
+        return tree.Repeat(least=self._integer(items[0]), most=None, span=self._span(meta))
+
+    def repeat_between(self, meta: Any, items: list[Token]) -> tree.Repeat:
+        least, most = map(self._integer, items)
+        if least > most:
+            raise TdslError(f"no number is at least {least} and at most {most}", self._span(meta))
+        return tree.Repeat(least=least, most=most, span=self._span(meta))
+
+    def arguments(self, meta: Any, items: list[tree.Argument]) -> tuple[tree.Argument, ...]:
+        return tuple(items)
+
+    def argument(self, meta: Any, items: list[Any]) -> tree.Argument:
+        return tree.Argument(value=items[0], span=self._span(meta))
+
+    def named_argument(self, meta: Any, items: list[Any]) -> tree.Argument:
+        return tree.Argument(name=str(items[0]), value=items[1], span=self._span(meta))
+
+    def splat(self, meta: Any, items: list[Any]) -> tree.Splat:
+        return tree.Splat(value=items[0], span=self._span(meta))
+
+    # ------------------------------------------------------------ types
+
+    def declared(self, meta: Any, items: list[Any]) -> tree.Declared:
+        return tree.Declared(name=str(items[0]), type=items[1], span=self._span(meta))
+
+    def declared_optional(self, meta: Any, items: list[Any]) -> tree.Declared:
+        name, *type_ = items
+        return tree.Declared(
+            name=str(name), type=type_[0] if type_ else None, optional=True, span=self._span(meta)
+        )
+
+    def type(self, meta: Any, items: list[Any]) -> tree.TensorType:
+        return tree.TensorType(
+            const=any(isinstance(i, Token) and i.type == "CONST" for i in items),
+            dtype=next((str(i) for i in items if isinstance(i, Token) and i.type == "NAME"), None),
+            dims=next((i for i in items if isinstance(i, tuple)), None),
+            span=self._span(meta),
+        )
+
+    def dims(self, meta: Any, items: list[Any]) -> tuple[Any, ...]:
+        return tuple(items)
+
+    def ellipsis(self, meta: Any, items: list[Any]) -> tree.Ellipsis_:
+        return tree.Ellipsis_(span=self._span(meta))
+
+    # ------------------------------------------------------------ groups and contracts
+
+    def group(self, meta: Any, items: list[Any]) -> tree.Group:
+        return tree.Group(name=str(items[0]), value=items[1], span=self._span(meta))
+
+    def action(self, meta: Any, items: list[Any]) -> tree.Action:
+        name, group, type_, *generators = items
+        return tree.Action(
+            name=str(name),
+            group=str(group),
+            type=type_,
+            generators=tuple(g for g in generators if isinstance(g, tree.Generator)),
+            span=self._span(meta),
+        )
+
+    def generator(self, meta: Any, items: list[Any]) -> tree.Generator:
+        return tree.Generator(value=items[0], span=self._span(meta))
+
+    def symmetry(self, meta: Any, items: list[Any]) -> tree.Symmetry:
+        name, group, *rest = (i for i in items if not (isinstance(i, Token) and i.type == "_NL"))
+        return tree.Symmetry(
+            name=str(name),
+            group=str(group),
+            edges=tuple(i for i in rest if isinstance(i, tree.Edge)),
+            tolerance=rest[-1] if not isinstance(rest[-1], tree.Edge) else None,
+            span=self._span(meta),
+        )
+
+    def edge(self, meta: Any, items: list[Any]) -> tree.Edge:
+        side, name, type_, *action = items
+        where: Any = str(side)
+        return tree.Edge(
+            side=where,
+            name=str(name),
+            type=type_,
+            action=str(action[0]) if action else None,
+            span=self._span(meta),
+        )
+
+    # ------------------------------------------------------------ pipelines
+
+    def pipeline(self, meta: Any, items: list[Any]) -> tree.Pipeline:
+        name, *rest = items
+        parameters = rest.pop(0) if rest and isinstance(rest[0], _Parameters) else ()
+        return tree.Pipeline(
+            name=str(name), parameters=tuple(parameters), steps=_steps(rest), span=self._span(meta)
+        )
+
+    def repeated(self, meta: Any, items: list[Any]) -> tree.Repeated:
+        rules, limit = items
+        limit = None if limit is None else self._integer(limit)
+        return tree.Repeated(rules=rules, limit=limit, span=self._span(meta))
+
+    def once(self, meta: Any, items: list[Any]) -> tree.Once:
+        return tree.Once(rules=items[0], span=self._span(meta))
+
+    def first(self, meta: Any, items: list[Any]) -> tree.First:
+        return tree.First(attempt=items[0], otherwise=items[1], span=self._span(meta))
+
+    def ordered(self, meta: Any, items: list[Any]) -> tree.Ordered:
+        order: Any = str(items[0])
+        return tree.Ordered(order=order, steps=items[1], span=self._span(meta))
+
+    def at(self, meta: Any, items: list[Any]) -> tree.At:
+        *paths, steps = items
+        return tree.At(paths=tuple(map(_unquoted, paths)), steps=steps, span=self._span(meta))
+
+    def choose(self, meta: Any, items: list[Any]) -> tree.Choose:
+        rules, objective, budgets, *_ = items
+        span = self._span(meta).until(budgets[-1].span) if budgets else self._span(meta)
+        return tree.Choose(rules=rules, objective=str(objective), budgets=budgets or (), span=span)
+
+    def heal(self, meta: Any, items: list[Any]) -> tree.Heal:
+        method, *arguments = items
+        return tree.Heal(
+            method=str(method), arguments=arguments[0] if arguments else (), span=self._span(meta)
+        )
+
+    def quantize(self, meta: Any, items: list[Any]) -> tree.Quantize:
+        scheme, *arguments = items
+        return tree.Quantize(
+            scheme=str(scheme), arguments=arguments[0] if arguments else (), span=self._span(meta)
+        )
+
+    def check(self, meta: Any, items: list[Any]) -> tree.Check:
+        bounds = items[0]
+        return tree.Check(bounds=bounds, span=self._span(meta).until(bounds[-1].span))
+
+    def block(self, meta: Any, items: list[Any]) -> tuple[tree.Step, ...]:
+        return _steps(items)
+
+    def rules(self, meta: Any, items: list[tree.RuleRef]) -> tuple[tree.RuleRef, ...]:
+        return tuple(items)
+
+    def reference(self, meta: Any, items: list[Any]) -> tree.RuleRef:
+        pattern, *arguments = items
+        return tree.RuleRef(
+            pattern=str(pattern), arguments=arguments[0] if arguments else (), span=self._span(meta)
+        )
+
+    def method_arguments(self, meta: Any, items: list[Any]) -> tuple[tree.Argument, ...]:
+        arguments: tuple[tree.Argument, ...] = items[0]
+        return arguments
+
+    def bounds(self, meta: Any, items: list[Any]) -> tuple[tree.Expr, ...]:
+        return tuple(items)
+
+    # ------------------------------------------------------------ literals
+
+    def _number(self, token: Token, span: Span | None = None) -> int | float:
+        span = span or self._at(token)
+        if len(token) > 40:
+            raise TdslError("this number has too many digits", span, expected="at most 40 characters")
+        if token.isdigit():
+            return int(token)
+        value = float(token)
+        if not math.isfinite(value):
+            raise TdslError(f"`{token}` is too large for a number", span)
+        return value
+
+    def _integer(self, token: Token) -> int:
+        value = self._number(token)
+        if not isinstance(value, int):
+            raise TdslError(f"`{token}` is not a whole number", self._at(token))
+        return value
+
+    def _at(self, token: Token) -> Span:
+        line, column = token.line or 1, token.column or 1
+        return Span(self.source, line, column, line, column + len(token))
+
+
+class _Parameters(tuple[tree.Parameter, ...]):
+    """Marks the parameter list among a declaration's parts."""
+
+
+class _Where(tuple[tree.Clause, ...]):
+    """Marks the `where` block among a rule's parts."""
+
+
+def _steps(items: list[Any]) -> tuple[tree.Step, ...]:
+    return tuple(i for i in items if not isinstance(i, Token))
+
+
+def _unquoted(token: Token) -> str:
+    text, out, i = token[1:-1], [], 0
+    while i < len(text):
+        width = 2 if text[i] == "\\" else 1
+        out.append(_ESCAPES[text[i : i + 2]] if width == 2 else text[i])
+        i += width
+    return "".join(out)

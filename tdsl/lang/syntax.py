@@ -1,0 +1,91 @@
+"""Reading `.tdsl` text: `parse` and `parse_file`. The grammar is `grammar/tdsl.lark`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from importlib import resources
+from pathlib import Path
+
+from lark import Lark, Token
+from lark.exceptions import UnexpectedInput, VisitError
+
+from tdsl.errors import Source, TdslError
+from tdsl.lang import tree
+from tdsl.lang.build import Builder
+from tdsl.lang.expected import syntax_error, terminal_words
+from tdsl.lang.walk import refuse_deep_nesting
+
+_COMMENT_OR_TEXT = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*')
+
+
+@functools.cache
+def _parser() -> Lark:
+    grammar = resources.files("tdsl.grammar").joinpath("tdsl.lark").read_text(encoding="utf-8")
+    return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True)
+
+
+@functools.cache
+def _terminal_words() -> dict[str, str]:
+    return terminal_words({t.name: t.pattern.value for t in _parser().terminals})
+
+
+def parse(text: str, name: str = "<string>") -> tree.File:
+    """The syntax tree of `text`; `name` is what diagnostics call it. Raises `TdslError`."""
+    source = Source(name, text.removeprefix("\ufeff").replace("\r\n", "\n"))
+    run = _parser().parse_interactive(source.text)
+    try:
+        last: Token | None = None
+        for last in run.iter_parse():
+            pass
+        parsed = run.feed_eof(last)
+    except UnexpectedInput as error:
+        words = _terminal_words()
+        raise syntax_error(source, error, [words[t] for t in run.accepts()]) from None
+    builder = Builder(source)
+    try:
+        file: tree.File = builder.transform(parsed)
+    except VisitError as error:
+        if isinstance(error.orig_exc, TdslError):
+            raise error.orig_exc from None
+        raise
+    refuse_deep_nesting(file)
+    return tree.File(items=file.items, comments=_comments(source.text, builder.doc_lines), span=file.span)
+
+
+def parse_file(path: str | os.PathLike[str]) -> tree.File:
+    """The syntax tree of a file in UTF-8. Raises `TdslError`, also when it cannot be read."""
+    return parse(read(Path(path)), name=os.fspath(path))
+
+
+def read(path: Path) -> str:
+    """The text of a file; a `TdslError` says why when there is none."""
+    try:
+        return path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = path.read_bytes()[: error.start]
+        line = before.count(b"\n") + 1
+        raise TdslError(
+            f"{path} is not UTF-8 text (line {line}, byte {error.start})",
+            hint="save the file as UTF-8",
+        ) from None
+    except FileNotFoundError:
+        raise TdslError(f"there is no file {path}") from None
+    except IsADirectoryError:
+        raise TdslError(f"{path} is a directory", expected="a `.tdsl` file") from None
+    except OSError as error:
+        raise TdslError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # a NUL in the path
+        raise TdslError(f"{str(path)!r} is not a path: {error}") from None
+
+
+def _comments(text: str, doc_lines: set[int]) -> tuple[tuple[int, str], ...]:
+    found: list[tuple[int, str]] = []
+    line, position = 1, 0
+    for match in _COMMENT_OR_TEXT.finditer(text):
+        line += text.count("\n", position, match.start())
+        position = match.start()
+        if match.group().startswith("//") and line not in doc_lines:
+            found.append((line, match.group().rstrip()))
+    return tuple(found)
