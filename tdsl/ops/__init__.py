@@ -9,15 +9,18 @@ from tdsl.ops.arithmetic import ARITHMETIC
 from tdsl.ops.assembly import ASSEMBLY
 from tdsl.ops.attention import ATTENTION
 from tdsl.ops.convolution import CONVOLUTION
+from tdsl.ops.creation import CREATION
 from tdsl.ops.indexing import INDEXING
 from tdsl.ops.linear import LINEAR
 from tdsl.ops.movement import MOVEMENT
 from tdsl.ops.normalisation import NORMALISATION
-from tdsl.ops.pointwise import ACTIVATIONS, ELEMENTARY
+from tdsl.ops.pointwise import ACTIVATIONS, ELEMENTARY, GATES
 from tdsl.ops.pooling import POOLING
 from tdsl.ops.random import RANDOM
 from tdsl.ops.rearrangement import REARRANGEMENT
+from tdsl.ops.recurrent import RECURRENT
 from tdsl.ops.reduction import REDUCTION
+from tdsl.ops.resize import RESIZE
 from tdsl.ops.spec import Operator, Param
 
 FAMILIES: tuple[tuple[Operator, ...], ...] = (
@@ -26,6 +29,7 @@ FAMILIES: tuple[tuple[Operator, ...], ...] = (
     ATTENTION,
     NORMALISATION,
     ACTIVATIONS,
+    GATES,
     ELEMENTARY,
     ARITHMETIC,
     REDUCTION,
@@ -33,7 +37,10 @@ FAMILIES: tuple[tuple[Operator, ...], ...] = (
     MOVEMENT,
     ASSEMBLY,
     REARRANGEMENT,
+    RESIZE,
     INDEXING,
+    RECURRENT,
+    CREATION,
     RANDOM,
 )
 

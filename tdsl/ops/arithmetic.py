@@ -214,6 +214,7 @@ ARITHMETIC = (
         elementwise=True,
         doc="The value where the mask holds, x elsewhere.",
     ),
+    _binary("heaviside", "0, y or 1 as x is below, at or above 0.", torch="torch.heaviside"),
     operator(
         "lerp(x, y, weight: value) -> broadcast",
         aten="aten.lerp.Scalar",

@@ -87,4 +87,11 @@ NORMALISATION = (
         torch="torch.log_softmax Tensor.log_softmax",
         doc="x - log(sum(exp(x))) along the axis.",
     ),
+    operator(
+        "cosine_similarity(x, y, dim: dim = 1, eps: float = 1e-08) -> cosine_similarity",
+        aten="aten.cosine_similarity.default",
+        torch="F.cosine_similarity",
+        commutative=True,
+        doc="sum(x · y) / (|x| · |y|) along the axis.",
+    ),
 )

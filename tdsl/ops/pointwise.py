@@ -101,6 +101,21 @@ ACTIVATIONS = (
     ),
 )
 
+GATES = (
+    operator(
+        "prelu(x, weight) -> prelu",
+        aten="aten.prelu.default",
+        torch="F.prelu torch.prelu",
+        doc="x if x > 0, else weight · x, the weight one number or one for every channel (axis 1).",
+    ),
+    operator(
+        "glu(x, dim: dim = -1) -> glu",
+        aten="aten.glu.default",
+        torch="F.glu",
+        doc="The first half of the axis times the sigmoid of the second.",
+    ),
+)
+
 ELEMENTARY = (
     _elementary("neg", "-x.", spellings={"aten.negative.default": None}, linear_in=("x",)),
     _elementary("abs", "|x|.", spellings={"aten.absolute.default": None}),

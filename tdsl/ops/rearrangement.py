@@ -123,6 +123,27 @@ REARRANGEMENT = (
         doc="A diagonal of the plane of two axes, as the last axis.",
     ),
     operator(
+        "diag_embed(x, offset: int = 0, dim1: newdim = -2, dim2: newdim = -1) -> diag_embed",
+        aten="aten.diag_embed.default",
+        torch="torch.diag_embed",
+        moves=True,
+        linear_in=("x",),
+        doc="The last axis as a diagonal of the plane of two axes, zero elsewhere.",
+    ),
+    operator(
+        "im2col(x, kernel: ints2, dilation: ints2, padding: ints2, stride: ints2) -> im2col",
+        aten="aten.im2col.default",
+        moves=True,
+        linear_in=("x",),
+        doc="The windows of a convolution as columns: [b, c · kh · kw, windows].",
+    ),
+    operator(
+        "col2im(x, size: ints2, kernel: ints2, dilation: ints2, padding: ints2, stride: ints2) -> col2im",
+        aten="aten.col2im.default",
+        linear_in=("x",),
+        doc="The transpose of im2col: columns added up where their windows lie.",
+    ),
+    operator(
         "unfold(x, dim: dim, size: int, step: int) -> unfold",
         aten="aten.unfold.default",
         torch="Tensor.unfold",

@@ -70,7 +70,7 @@ REDUCTION = (
         doc="The mean over the axes.",
     ),
     operator(
-        "amax(x, dim: axes = [], keepdim: bool = False) -> reduce",
+        "amax(x, dim: axes = [], keepdim: bool = False) -> extreme",
         aten="aten.amax.default",
         spellings={"aten.max.default": _whole_extreme},
         torch="torch.amax Tensor.amax",
@@ -78,7 +78,7 @@ REDUCTION = (
         doc="The largest element over the axes; without axes, of all.",
     ),
     operator(
-        "amin(x, dim: axes = [], keepdim: bool = False) -> reduce",
+        "amin(x, dim: axes = [], keepdim: bool = False) -> extreme",
         aten="aten.amin.default",
         spellings={"aten.min.default": _whole_extreme},
         torch="torch.amin Tensor.amin",
@@ -157,25 +157,25 @@ REDUCTION = (
         doc="Whether no element over the axes is zero.",
     ),
     operator(
-        "argmax(x, dim: dim = None, keepdim: bool = False) -> reduce",
+        "argmax(x, dim: dim = None, keepdim: bool = False) -> extreme",
         aten="aten.argmax.default",
         torch="torch.argmax Tensor.argmax",
         doc="Where along the axis the largest element is (of all elements in a row, without an axis).",
     ),
     operator(
-        "argmin(x, dim: dim = None, keepdim: bool = False) -> reduce",
+        "argmin(x, dim: dim = None, keepdim: bool = False) -> extreme",
         aten="aten.argmin.default",
         torch="torch.argmin Tensor.argmin",
         doc="Where along the axis the smallest element is (of all elements in a row, without an axis).",
     ),
     operator(
-        "max_and_index(x, dim: dim, keepdim: bool = False) -> reduce_two",
+        "max_and_index(x, dim: dim, keepdim: bool = False) -> extreme_two",
         aten="aten.max.dim",
         results=2,
         doc="The largest element along the axis, and where it is.",
     ),
     operator(
-        "min_and_index(x, dim: dim, keepdim: bool = False) -> reduce_two",
+        "min_and_index(x, dim: dim, keepdim: bool = False) -> extreme_two",
         aten="aten.min.dim",
         results=2,
         doc="The smallest element along the axis, and where it is.",

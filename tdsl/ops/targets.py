@@ -70,6 +70,11 @@ def operators_by_target() -> dict[Any, Operator]:
     return {resolve(t): op for op in OPERATORS.values() for t in (op.target, *op.variants)}
 
 
+def operator_of(target: Any) -> Operator | None:
+    """The operator whose canonical overload, or a variant of it, is `target`; `None` for an opaque one."""
+    return operators_by_target().get(target)
+
+
 @functools.cache
 def _spellings() -> dict[Any, tuple[tuple[Operator, Spelling], ...]]:
     table: dict[Any, tuple[tuple[Operator, Spelling], ...]] = {}

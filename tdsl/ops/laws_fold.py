@@ -1,0 +1,269 @@
+"""Laws of what computes: broadcasting, products, reductions, normalisation, recurrence."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from tdsl.ops.laws import Shapes, axes, axis, broadcast_shapes, law, operand_shapes, replaced, require
+from tdsl.ops.spec import Operator, Shape
+
+
+@law
+def like(op: Operator, **arguments: Any) -> Shape:
+    """The shape of the first operand."""
+    return operand_shapes(op, arguments)[0]
+
+
+@law
+def like_two(op: Operator, **arguments: Any) -> Shapes:
+    """Twice the shape of the first operand; along an axis, if there is one."""
+    shape = operand_shapes(op, arguments)[0]
+    axis(arguments.get("dim", -1), len(shape))
+    return shape, shape
+
+
+@law
+def along(op: Operator, **arguments: Any) -> Shape:
+    """The shape of the first operand, which has the axis `dim`."""
+    shape = operand_shapes(op, arguments)[0]
+    axis(arguments["dim"], len(shape))
+    return shape
+
+
+@law
+def broadcast(op: Operator, **arguments: Any) -> Shape:
+    """What all operands broadcast to."""
+    return broadcast_shapes(*operand_shapes(op, arguments))
+
+
+@law
+def broadcast_first_two(op: Operator, **arguments: Any) -> Shape:
+    """What the first two operands broadcast to."""
+    return broadcast_shapes(*operand_shapes(op, arguments)[:2])
+
+
+@law
+def copy(op: Operator, x: Shape, source: Shape, **_: Any) -> Shape:
+    """The source broadcasts to x."""
+    require(broadcast_shapes(x, source) == x, f"{source} does not broadcast to {x}")
+    return x
+
+
+@law
+def matmul(op: Operator, x: Shape, y: Shape) -> Shape:
+    """Matrices in the last two axes, the axes before them broadcast; a vector has no free axis."""
+    require(bool(x and y), "matmul takes no tensor without axes")
+    inner = y[-2] if len(y) > 1 else y[-1]
+    require(x[-1] == inner, f"{x} and {y} differ in the axis that is summed over")
+    return (*broadcast_shapes(x[:-2], y[:-2]), *x[-2:-1], *(y[-1:] if len(y) > 1 else ()))
+
+
+@law
+def addmm(op: Operator, bias: Shape, x: Shape, weight: Shape, **_: Any) -> Shape:
+    """A product to which the bias broadcasts."""
+    result = (*x[:-1], weight[-1])
+    require(broadcast_shapes(bias, result) == result, f"{bias} does not broadcast to {result}")
+    return result
+
+
+@law
+def einsum(op: Operator, equation: str, tensors: list[Shape], **_: Any) -> Shape:
+    """The letters after the arrow; without an arrow those that occur once, in alphabetical order."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    require(len(terms) == len(tensors), f"{len(terms)} terms and {len(tensors)} operands")
+    sizes: dict[str, int] = {}
+    batches: list[Shape] = []
+    for term, shape in zip(terms, tensors, strict=True):
+        head, dots, tail = term.partition("...")
+        batch = len(shape) - len(head) - len(tail)
+        require(batch >= 0 if dots else batch == 0, f"{term} does not describe {shape}")
+        batches.append(shape[len(head) : len(head) + batch])
+        for letter, size in zip(head + tail, (*shape[: len(head)], *shape[len(head) + batch :]), strict=True):
+            known = sizes.get(letter, 1)
+            require(known == size or 1 in (known, size), f"{letter} is {known} and {size} in {equation}")
+            sizes[letter] = size if known == 1 else known
+    if not arrow:
+        letters = left.replace("...", "").replace(",", "")
+        right = "..." * ("..." in left) + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+    head, dots, tail = right.partition("...")
+    require(set(head + tail) <= set(sizes), f"{right} has letters that {left} has not")
+    middle = broadcast_shapes(*batches) if dots else ()
+    return (*(sizes[c] for c in head), *middle, *(sizes[c] for c in tail))
+
+
+@law
+def attention(op: Operator, query: Shape, key: Shape, value: Shape, mask: Shape | None, **rest: Any) -> Shape:
+    """[…, l, e], [..., s, e] and [..., s, v] to [..., l, v], the leading axes broadcast."""
+    require(min(len(query), len(key), len(value)) >= 2, "attention takes tensors of two axes or more")
+    require(query[-1] == key[-1], f"query {query} and key {key} differ in width")
+    require(key[-2] == value[-2], f"key {key} and value {value} differ in length")
+    if rest["grouped"]:
+        heads, groups = query[-3], (key[-3], value[-3])
+        require(
+            all(g and heads % g == 0 for g in groups), f"{heads} heads are no multiple of {groups} groups"
+        )
+        batch = (*broadcast_shapes(query[:-3], key[:-3], value[:-3]), heads)
+    else:
+        batch = broadcast_shapes(query[:-2], key[:-2], value[:-2])
+    if mask is not None:
+        scores = (*batch, query[-2], key[-2])
+        require(broadcast_shapes(mask, scores) == scores, f"mask {mask} does not broadcast to {scores}")
+    return (*batch, query[-2], value[-1])
+
+
+@law
+def reduce(op: Operator, x: Shape, dim: int | list[int] | None, keepdim: bool, **_: Any) -> Shape:
+    """Without the axes, or with size 1 in their place; no axes named means all of them."""
+    named = [dim] if isinstance(dim, int) else dim
+    gone = axes(named, len(x)) if named else list(range(len(x)))
+    if keepdim:
+        return tuple(1 if i in gone else size for i, size in enumerate(x))
+    return tuple(size for i, size in enumerate(x) if i not in gone)
+
+
+@law
+def extreme(op: Operator, x: Shape, dim: int | list[int] | None, keepdim: bool, **_: Any) -> Shape:
+    """As `reduce`, but of nothing there is no largest element."""
+    named = [dim] if isinstance(dim, int) else dim
+    gone = axes(named, len(x)) if named else list(range(len(x)))
+    require(all(x[i] for i in gone if x), f"{op.name} of no elements in {x}")
+    return reduce(op, x=x, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
+
+
+@law
+def extreme_two(op: Operator, **arguments: Any) -> Shapes:
+    """Two results of `extreme`."""
+    shape = extreme(op, **arguments)
+    return shape, shape
+
+
+@law
+def reduce_two(op: Operator, **arguments: Any) -> Shapes:
+    """Two results of `reduce`."""
+    shape = reduce(op, **arguments)
+    return shape, shape
+
+
+@law
+def topk(op: Operator, x: Shape, k: int, dim: int, **_: Any) -> Shapes:
+    """k in the place of the axis."""
+    at = axis(dim, len(x))
+    if not x:
+        require(0 <= k <= 1, f"top {k} of a number")
+        return (), ()
+    require(0 <= k <= x[at], f"top {k} of {x[at]}")
+    return replaced(x, at, k), replaced(x, at, k)
+
+
+@law
+def cosine_similarity(op: Operator, x: Shape, y: Shape, dim: int, **_: Any) -> Shape:
+    """Broadcast, then without the axis."""
+    shape = broadcast_shapes(x, y)
+    return replaced(shape, axis(dim, len(shape)))
+
+
+# ---------------------------------------------------------------- normalisation
+
+
+def _normalised(x: Shape, shape: list[int], weight: Shape | None, bias: Shape | None = None) -> int:
+    """Check the last axes; the number of axes before them."""
+    require(bool(shape), "no axes to normalise over")
+    require(x[len(x) - len(shape) :] == tuple(shape) and len(x) >= len(shape), f"{x} does not end in {shape}")
+    for operand in (weight, bias):
+        require(operand is None or operand == tuple(shape), f"{operand} is not {shape}")
+    return len(x) - len(shape)
+
+
+@law
+def layer_norm(
+    op: Operator, x: Shape, shape: list[int], weight: Shape | None, bias: Shape | None = None, **_: Any
+) -> Shape:
+    """The shape of x, which ends in the shape that is normalised."""
+    _normalised(x, shape, weight, bias)
+    return x
+
+
+@law
+def native_layer_norm(
+    op: Operator, x: Shape, shape: list[int], weight: Shape | None, bias: Shape | None, **_: Any
+) -> Shapes:
+    """Also the statistics, one for every position."""
+    before = _normalised(x, shape, weight, bias)
+    statistics = (*x[:before], *(1 for _ in shape))
+    return x, statistics, statistics
+
+
+@law
+def native_batch_norm(op: Operator, x: Shape, **_: Any) -> Shapes:
+    """The statistics are empty at inference."""
+    return x, (0,), (0,)
+
+
+@law
+def group_norm(op: Operator, x: Shape, groups: int, **_: Any) -> Shape:
+    """The shape of x, whose channels the groups divide."""
+    require(groups > 0 and x[1] % groups == 0, f"{groups} groups do not divide {x[1]} channels")
+    return x
+
+
+@law
+def native_group_norm(
+    op: Operator, x: Shape, batch: int, channels: int, positions: int, groups: int, **_: Any
+) -> Shapes:
+    """Also the statistics, one for every group of every sample."""
+    require(
+        prod(x) == batch * channels * positions, f"{x} has not {batch} · {channels} · {positions} elements"
+    )
+    require(groups > 0 and channels % groups == 0, f"{groups} groups do not divide {channels} channels")
+    return x, (batch, groups), (batch, groups)
+
+
+@law
+def prelu(op: Operator, x: Shape, weight: Shape) -> Shape:
+    """One weight, or one for every channel (of a tensor with channels)."""
+    channels = x[1] if len(x) > 1 else 1
+    require(len(weight) <= 1, f"weight {weight} has more than one axis")
+    require(prod(weight) in (1, channels), f"{prod(weight)} weights for {channels} channels")
+    return x
+
+
+@law
+def glu(op: Operator, x: Shape, dim: int) -> Shape:
+    """Half the axis."""
+    require(bool(x), "glu takes no tensor without axes")
+    at = axis(dim, len(x))
+    require(x[at] % 2 == 0, f"axis {dim} of {x} has no half")
+    return replaced(x, at, x[at] // 2)
+
+
+# ---------------------------------------------------------------- recurrent layers
+
+
+def _recurrent(
+    x: Shape, state: Shape, weights: list[Shape], has_biases: bool, bidirectional: bool, num_layers: int
+) -> Shape:
+    """The shape of the outputs, x without a batch allowed."""
+    directions = 2 if bidirectional else 1
+    require(len(x) in (2, 3), f"{x} is no sequence of vectors, nor a batch of them")
+    require(len(weights) % (num_layers * directions) == 0, f"{len(weights)} weights for {num_layers} layers")
+    require(weights[0][1] == x[-1], f"{x} does not fit the first weight {weights[0]}")
+    require(state[0] == num_layers * directions, f"state {state} for {num_layers} layers")
+    return (*x[:-1], directions * state[-1])
+
+
+@law
+def lstm(op: Operator, x: Shape, states: list[Shape], weights: list[Shape], **rest: Any) -> Shapes:
+    """The outputs, the last state and the last cell."""
+    state, cell = states
+    given = {key: rest[key] for key in ("has_biases", "bidirectional", "num_layers")}
+    # A projected state is as wide as the outputs, the cell as wide as the layer.
+    return _recurrent(x, state, weights, **given), state, cell
+
+
+@law
+def recurrent(op: Operator, x: Shape, state: Shape, weights: list[Shape], **rest: Any) -> Shapes:
+    """The outputs and the last state."""
+    given = {key: rest[key] for key in ("has_biases", "bidirectional", "num_layers")}
+    return _recurrent(x, state, weights, **given), state

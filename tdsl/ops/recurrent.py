@@ -1,0 +1,31 @@
+"""Recurrent layers over whole sequences."""
+
+from __future__ import annotations
+
+from tdsl.ops.spec import Operator, operator
+
+_LAYERS = (
+    "has_biases: bool, num_layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool"
+)
+
+
+def _with_one_state(name: str, doc: str) -> Operator:
+    return operator(
+        f"{name}(x, state, weights..., {_LAYERS}) -> recurrent",
+        aten=f"aten.{name}.input",
+        results=2,
+        doc=doc,
+    )
+
+
+RECURRENT = (
+    operator(
+        f"lstm(x, states..., weights..., {_LAYERS}) -> lstm",
+        aten="aten.lstm.input",
+        results=3,
+        doc="Long short-term memory (Hochreiter, Schmidhuber, 1997): outputs, last state, last cell.",
+    ),
+    _with_one_state("gru", "Gated recurrent unit (Cho et al., 2014): the outputs, and the last state."),
+    _with_one_state("rnn_tanh", "Recurrent layer with tanh (Elman, 1990): the outputs, and the last state."),
+    _with_one_state("rnn_relu", "Recurrent layer with relu: the outputs, and the last state."),
+)
