@@ -12,7 +12,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
-import sympy
+import sympy  # type: ignore[import-untyped]
 import torch
 from torch import fx, nn
 from torch.export import Dim, ExportedProgram
@@ -139,7 +139,7 @@ def require_finite(module: nn.Module) -> None:
     Raises:
         TdslError: a parameter holds NaN or infinity, or a buffer NaN.
     """
-    rows = [("parameter", *p) for p in module.named_parameters()]
+    rows: list[tuple[str, str, torch.Tensor]] = [("parameter", *p) for p in module.named_parameters()]
     rows += [("buffer", *b) for b in module.named_buffers()]
     for kind, name, tensor in rows:
         if not tensor.is_floating_point():

@@ -64,7 +64,7 @@ def _same_type(functional: Any, node: fx.Node) -> bool:
     except Exception:  # whatever torch objects to, its own functionalization may know better
         return False
     expected = node.meta["val"]
-    return value.dtype == expected.dtype and value.shape == expected.shape
+    return bool(value.dtype == expected.dtype and value.shape == expected.shape)
 
 
 def make_functional(gm: fx.GraphModule) -> bool:

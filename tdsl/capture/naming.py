@@ -10,9 +10,9 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import sympy
+import sympy  # type: ignore[import-untyped]
 import torch
 from torch.utils import _pytree as pytree
 
@@ -98,14 +98,14 @@ def flat_inputs(
         parameter = parameters[min(i, len(parameters) - 1)]
         if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
             position = i - parameters.index(parameter)
-            inner = (pytree.SequenceKey(position),)
-            rows.append((f"{parameter.name}_{position}", value, spec_of(parameter.name, *inner)))
+            key: Any = pytree.SequenceKey(position)
+            rows.append((f"{parameter.name}_{position}", value, spec_of(parameter.name, key)))
         else:
             rows.append((parameter.name, value, spec_of(parameter.name)))
     collector = next((p.name for p in parameters if p.kind is inspect.Parameter.VAR_KEYWORD), "")
-    for key, value in kwargs.items():
-        declared = key in signature.parameters
-        rows.append((key, value, spec_of(key) if declared else spec_of(collector, pytree.MappingKey(key))))
+    for name, value in kwargs.items():
+        path: tuple[Any, ...] = () if name in signature.parameters else (pytree.MappingKey(name),)
+        rows.append((name, value, spec_of(collector if path else name, *path)))
     leaves = [
         Leaf(path_name(name, path), leaf, _descend(spec, path))
         for name, value, spec in rows
@@ -167,7 +167,7 @@ def dynamic_axes(
         (i, axis, size.node.expr)
         for i, fake in enumerate(fakes)
         if isinstance(fake, torch.Tensor)
-        for axis, size in enumerate(fake.shape)
+        for axis, size in enumerate(cast(Sequence[Any], fake.shape))
         if isinstance(size, torch.SymInt) and isinstance(size.node.expr, sympy.Symbol)
     ]
     names: dict[sympy.Symbol, str] = {}

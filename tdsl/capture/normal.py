@@ -157,7 +157,7 @@ def _split(converted: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
 
 def _canonical(node: fx.Node) -> Call | None:
     """The canonical call that `node` means; `None` for an operator that the table does not know."""
-    target = node.target
+    target: Any = node.target
     complete = _complete(target, node.args, node.kwargs)
     if complete is None:
         return None
@@ -202,7 +202,7 @@ def _finish(op: Operator, args: list[Any], kwargs: dict[str, Any], written: Any 
     keywords = {
         name: by_name[name].canonical(_unwrap(value), rank) if name in by_name else _unwrap(value)
         for name, value in kwargs.items()
-        if name not in defaults or value is not defaults[name] and value != defaults[name]
+        if name not in defaults or (value is not defaults[name] and value != defaults[name])
     }
     return target, positional, keywords
 

@@ -45,7 +45,7 @@ _BACKEND_FLAGS: Mapping[str, Any] = {"cudnn_enabled": True, "cudnn_enable": True
 
 
 def to_aten(node: fx.Node) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
-    """The ATen overload and arguments that a Python call means; `None` when the table has no such spelling."""
+    """The ATen overload and arguments that a Python call means; `None` when the table has none."""
     op = operators_by_python_spelling().get(node.target)
     if op is None:
         return None
@@ -75,7 +75,7 @@ def _overloads(op: Operator) -> Iterator[Any]:
 
 
 def _by_name(function: Any, args: list[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Arguments by the names of a function written in Python; `None` for built-ins, which ATen's order fits."""
+    """Arguments by the names of a function written in Python; `None` for built-ins (in ATen's order)."""
     if not inspect.isfunction(function):
         return None
     try:

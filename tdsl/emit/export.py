@@ -1,0 +1,147 @@
+"""Calls torch's ONNX exporter quietly, helps it where it has no lowering, and explains where that fails."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import onnx_ir as ir
+import torch
+from onnxscript import optimizer
+from onnxscript.rewriter import onnx_fusions
+from torch import fx
+from torch.export import ExportedProgram
+
+from tdsl.capture.failure import frames_of, line_span, user_frame
+from tdsl.emit.program import NODE_ID
+from tdsl.errors import TdslError
+from tdsl.provenance import module_path
+
+aten = torch.ops.aten
+
+OLDEST_OPSET, NEWEST_OPSET = 18, 23
+"""The operator sets that torch's exporter writes without converting what it cannot convert faithfully."""
+
+
+def _attention(*args: Any, **kwargs: Any) -> Any:
+    """`scaled_dot_product_attention` by matrix products, for ranks that ONNX's lowering does not know."""
+    return aten._scaled_dot_product_attention_math.default(*args, **kwargs)[0]
+
+
+_DECOMPOSED: Mapping[Any, Callable[..., Any]] = {aten.scaled_dot_product_attention.default: _attention}
+
+
+def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int | None) -> ir.Model:
+    """`program` as an unoptimised ONNX model; `nodes` are the originals, by the names in its `NODE_ID`s.
+
+    An operator without a working lowering is taken apart by torch, once for each operator, and tried again.
+
+    Raises:
+        TdslError: an operator has no ONNX form, or the opset is out of range.
+    """
+    if opset is not None and not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise TdslError(
+            f"opset {opset} is not available", expected=f"an opset from {OLDEST_OPSET} to {NEWEST_OPSET}"
+        )
+    tried: set[Any] = set()
+    while True:
+        try:
+            with quiet():
+                exported = torch.onnx.export(program, opset_version=opset, verbose=False, optimize=False)
+            assert exported is not None
+            return exported.model
+        except torch.onnx.OnnxExporterError as error:
+            failed = _failed_node(error, program)
+            if failed is None:
+                raise
+            if failed.target in tried or not _can_decompose(failed.target):
+                raise _unsupported(failed, error, nodes) from None
+            tried.add(failed.target)
+            with quiet():
+                program = program.run_decompositions({failed.target: _decomposition(failed.target)})
+
+
+def optimise(model: ir.Model) -> None:
+    """The exporter's own optimiser, except that a tied weight is never stored a second time transposed."""
+    with quiet():
+        optimizer.optimize_ir(model, should_fold=_should_fold)
+        onnx_fusions.fuse(model)
+
+
+def _should_fold(node: ir.Node) -> bool | None:
+    """Fold the transpose of a weight if the weight itself is not needed besides; otherwise as by default."""
+    source = node.inputs[0] if node.op_type == "Transpose" and node.inputs else None
+    if source is None or not source.is_initializer():
+        return None
+    return len(source.uses()) == 1
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing of torch's or onnxscript's on the terminal: no prints, warnings or log lines."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            torch.no_grad(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+
+
+# ---------------------------------------------------------------- failures
+
+
+def _messages(error: BaseException) -> Iterator[str]:
+    """The messages of an exception and of what caused it, outermost first."""
+    current: BaseException | None = error
+    while current is not None:
+        yield str(current)
+        current = current.__cause__ or current.__context__
+
+
+def _failed_node(error: BaseException, program: ExportedProgram) -> fx.Node | None:
+    """The node of `program` at which translation stopped."""
+    calls = [node for node in program.graph.nodes if node.op == "call_function"]
+    by_mark = {str(node.meta.get("stack_trace")): node for node in calls}
+    by_target = {str(node.target): node for node in calls}
+    for text in _messages(error):
+        for found in re.finditer(rf"{NODE_ID}(\w+)", text):
+            if found.group(0) in by_mark:
+                return by_mark[found.group(0)]
+    for text in _messages(error):
+        for target, node in by_target.items():
+            if re.search(rf"(?<![\w.]){re.escape(target)}(?![\w.])", text):
+                return node
+    return None
+
+
+def _can_decompose(target: Any) -> bool:
+    return target in _DECOMPOSED or (isinstance(target, torch._ops.OpOverload) and target._can_decompose())
+
+
+def _decomposition(target: Any) -> Callable[..., Any]:
+    return _DECOMPOSED.get(target) or target.decompose
+
+
+def _unsupported(failed: fx.Node, error: BaseException, nodes: Mapping[str, fx.Node]) -> TdslError:
+    name = str(failed.meta.get("stack_trace", "")).removeprefix(NODE_ID)
+    original = nodes.get(name)
+    trace = original.meta.get("stack_trace", "") if original is not None else ""
+    frame = user_frame(frames_of(trace))
+    place = f" in module `{module_path(original)}`" if original is not None and module_path(original) else ""
+    causes = [text for text in _messages(error) if text]
+    return TdslError(
+        f"the operator {failed.target}{place} has no ONNX form: {causes[-1].splitlines()[0]}",
+        line_span(*frame) if frame else None,
+        hint="write this step with other operators, try another opset, or rewrite the operator with a rule",
+    )

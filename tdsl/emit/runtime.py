@@ -1,0 +1,39 @@
+"""Runs ONNX models in onnxruntime, the same way every time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike, fspath
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+
+def session(model: onnx.ModelProto | str | PathLike[str], threads: int = 1) -> onnxruntime.InferenceSession:
+    """A CPU session of a model or a file; one thread and fixed kernels give the same bits each run."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.use_deterministic_compute = True
+    options.log_severity_level = 3
+    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else fspath(model)
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def run(
+    session: onnxruntime.InferenceSession, inputs: Mapping[str, torch.Tensor | Array]
+) -> dict[str, Array]:
+    """The outputs by name; inputs that the model does not read may be given all the same."""
+    known = {value.name for value in session.get_inputs()}
+    feeds = {
+        name: value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        for name, value in inputs.items()
+        if name in known
+    }
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, feeds), strict=True))

@@ -1,0 +1,74 @@
+"""Last touches on an ONNX model: one initializer for each content, user's names, no needless text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+
+from tdsl.capture.captured import Captured
+
+
+def tidy(model: ir.Model, captured: Captured) -> None:
+    """Name what goes in and out, and remove duplicates and dead values, in place."""
+    passes.DeduplicateInitializersPass(size_limit=2**62)(model)
+    passes.IdentityEliminationPass()(model)
+    passes.RemoveUnusedNodesPass()(model)
+    passes.RemoveUnusedOpsetsPass()(model)
+    rename(model.graph.inputs, captured.input_names, model)
+    rename(model.graph.outputs, captured.output_names, model)
+    name_axes(
+        model,
+        {axis.symbol: axis.name for axes in captured.dynamic_axes for axis in axes.values()},
+    )
+
+
+def rename(values: Sequence[ir.Value], names: Sequence[str], model: ir.Model) -> None:
+    """Give `values` these names; another value that has one of them makes way."""
+    graph = model.graph
+    wanted = dict(zip(names, values, strict=True))
+    others = [*graph.inputs, *graph.initializers.values(), *(o for node in graph for o in node.outputs)]
+    taken = {value.name for value in others} | set(names)
+    for value in others:
+        if value.name in wanted and wanted[value.name] is not value:
+            old, count = value.name, 1
+            while f"{old}_{count}" in taken:
+                count += 1
+            taken.add(f"{old}_{count}")
+            if value.is_initializer():
+                del graph.initializers[old]
+                value.name = f"{old}_{count}"
+                graph.initializers[value.name] = value
+            else:
+                value.name = f"{old}_{count}"
+    for name, value in wanted.items():
+        value.name = name
+
+
+def name_axes(model: ir.Model, names: Mapping[str, str]) -> None:
+    """Replace torch's symbols in the shapes of inputs and outputs: `2*s23` becomes `2*batch`."""
+    if not names:
+        return
+    symbol = re.compile(r"\b(" + "|".join(sorted(map(re.escape, names))) + r")\b")
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        if value.shape is None:
+            continue
+        value.shape = ir.Shape(
+            [
+                symbol.sub(lambda found: names[found.group(1)], dim.value)
+                if isinstance(dim, ir.SymbolicDim) and dim.value is not None
+                else dim
+                for dim in value.shape
+            ]
+        )
+
+
+def forget_inner_shapes(model: ir.Model) -> None:
+    """Forget the shapes between nodes: every runtime infers them, and they fill small files."""
+    for node in model.graph:
+        for output in node.outputs:
+            if not output.is_graph_output():
+                output.shape = None
+                output.type = None
