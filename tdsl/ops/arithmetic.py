@@ -207,7 +207,7 @@ ARITHMETIC = (
         doc="x where the condition holds, y elsewhere.",
     ),
     operator(
-        "masked_fill(x, mask, value: value) -> broadcast",
+        "masked_fill(x, mask, value: value) -> masked_fill",
         aten="aten.masked_fill.Scalar",
         variants="aten.masked_fill.Tensor",
         torch="torch.masked_fill Tensor.masked_fill",

@@ -119,7 +119,7 @@ INDEXING = (
         doc="A new last axis, 1 at the place that x names and 0 elsewhere.",
     ),
     operator(
-        "bucketize(x: value, boundaries, *, out_int32: bool = False, right: bool = False) -> like",
+        "bucketize(x: value, boundaries: [k], *, out_int32: bool = False, right: bool = False) -> like",
         aten="aten.bucketize.Tensor",
         variants="aten.bucketize.Scalar",
         doc="Between which boundaries each element lies.",

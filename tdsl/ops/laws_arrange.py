@@ -53,8 +53,9 @@ def repeat_interleave(op: Operator, x: Shape, repeats: int, dim: int | None, **_
     require(repeats >= 0, f"{repeats} repeats")
     if dim is None:
         return (prod(x) * repeats,)
+    require(bool(x), "a number has no axis to repeat along")
     at = axis(dim, len(x))
-    return replaced(x, at, x[at] * repeats) if x else (repeats,)
+    return replaced(x, at, x[at] * repeats)
 
 
 @law

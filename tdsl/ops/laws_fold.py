@@ -38,6 +38,13 @@ def broadcast(op: Operator, **arguments: Any) -> Shape:
 
 
 @law
+def masked_fill(op: Operator, x: Shape, mask: Shape, value: Shape) -> Shape:
+    """What x and the mask broadcast to; one value."""
+    require(value == (), f"value {value} is no number")
+    return broadcast_shapes(x, mask)
+
+
+@law
 def broadcast_first_two(op: Operator, **arguments: Any) -> Shape:
     """What the first two operands broadcast to."""
     return broadcast_shapes(*operand_shapes(op, arguments)[:2])
@@ -80,7 +87,9 @@ def einsum(op: Operator, equation: str, tensors: list[Shape], **_: Any) -> Shape
         batch = len(shape) - len(head) - len(tail)
         require(batch >= 0 if dots else batch == 0, f"{term} does not describe {shape}")
         batches.append(shape[len(head) : len(head) + batch])
+        own: dict[str, int] = {}
         for letter, size in zip(head + tail, (*shape[: len(head)], *shape[len(head) + batch :]), strict=True):
+            require(own.setdefault(letter, size) == size, f"{letter} is {own[letter]} and {size} in {term}")
             known = sizes.get(letter, 1)
             require(known == size or 1 in (known, size), f"{letter} is {known} and {size} in {equation}")
             sizes[letter] = size if known == 1 else known
@@ -121,6 +130,13 @@ def reduce(op: Operator, x: Shape, dim: int | list[int] | None, keepdim: bool, *
     if keepdim:
         return tuple(1 if i in gone else size for i, size in enumerate(x))
     return tuple(size for i, size in enumerate(x) if i not in gone)
+
+
+@law
+def reduce_named(op: Operator, x: Shape, dim: list[int], keepdim: bool) -> Shape:
+    """As `reduce`, but the axes must be named."""
+    require(bool(dim) or not x, f"{op.name} needs its axes")
+    return reduce(op, x=x, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
 
 
 @law
@@ -244,9 +260,9 @@ def glu(op: Operator, x: Shape, dim: int) -> Shape:
 def _recurrent(
     x: Shape, state: Shape, weights: list[Shape], has_biases: bool, bidirectional: bool, num_layers: int
 ) -> Shape:
-    """The shape of the outputs, x without a batch allowed."""
+    """The shape of the outputs."""
     directions = 2 if bidirectional else 1
-    require(len(x) in (2, 3), f"{x} is no sequence of vectors, nor a batch of them")
+    require(len(x) == 3, f"{x} is no batch of sequences")
     require(len(weights) % (num_layers * directions) == 0, f"{len(weights)} weights for {num_layers} layers")
     require(weights[0][1] == x[-1], f"{x} does not fit the first weight {weights[0]}")
     require(state[0] == num_layers * directions, f"state {state} for {num_layers} layers")

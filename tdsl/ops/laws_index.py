@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from tdsl.ops.laws import NoShapeLaw, axis, broadcast_shapes, law, replaced, require
-from tdsl.ops.spec import Operator, Shape
+from tdsl.ops.spec import Operator, Param, Shape
 
 
 @law
 def gather(op: Operator, x: Shape, dim: int, index: Shape, **_: Any) -> Shape:
     """The shape of the index, which lies inside x in all other axes."""
-    require(max(len(x), 1) == max(len(index), 1), f"{x} and {index} differ in rank")
     at = axis(dim, len(x))
     if 0 not in index:
+        require(max(len(x), 1) == max(len(index), 1), f"{x} and {index} differ in rank")
         inside = all(i == at or n <= own for i, (n, own) in enumerate(zip(index, x, strict=False)))
         require(inside, f"index {index} is larger than {x}")
     return index
@@ -25,6 +25,7 @@ def index_select(op: Operator, x: Shape, dim: int, index: Shape) -> Shape:
     require(len(index) <= 1, f"index {index} is no vector")
     at = axis(dim, len(x))
     count = index[0] if index else 1
+    require(bool(x) or count == 1, f"{count} slices of a number")
     return replaced(x, at, count) if x else ()
 
 
@@ -73,9 +74,10 @@ def index_fill(op: Operator, x: Shape, dim: int, index: Shape, value: Shape) -> 
 def scatter(op: Operator, x: Shape, dim: int, index: Shape, source: Shape, **_: Any) -> Shape:
     """The shape of x; the index lies inside x in all other axes, and inside the source in all."""
     gather(op, x=x, dim=dim, index=index)
-    if source and 0 not in index:
-        require(len(source) == len(index), f"{source} and {index} differ in rank")
-        inside = all(n <= own for n, own in zip(index, source, strict=True))
+    number = source == () and op.param("source") == Param("source", "value")
+    if not number and 0 not in index:
+        require(max(len(source), 1) == max(len(index), 1), f"{source} and {index} differ in rank")
+        inside = all(n <= own for n, own in zip(index or (1,), source or (1,), strict=True))
         require(inside, f"index {index} is larger than the source {source}")
     return x
 

@@ -114,7 +114,9 @@ def pool(
     result = []
     for n, (k, s, p, d) in zip(x[-axes:], zip(*numbers, strict=True), strict=True):
         require(k > 0 and s > 0 and d > 0, "kernel, stride and dilation are positive")
-        require(0 <= p <= ((k - 1) * d + 1) // 2, f"padding {p} is more than half the kernel {k}")
+        require(0 <= p <= k // 2, f"padding {p} is more than half the kernel {k}")
+        if op.name == "avg_pool3d":  # which torch alone compares with the input before padding
+            require(n >= k, f"the window {kernel} is larger than the input {x}")
         result.append(_windows(n, k, s, p, d, ceil_mode))
     require(min(result) > 0, f"the window {kernel} is larger than the padded input {x}")
     return (*x[:-axes], *result)
@@ -129,7 +131,7 @@ def pool_two(op: Operator, **arguments: Any) -> Shapes:
 
 @law
 def adaptive_pool(op: Operator, x: Shape, size: list[int]) -> Shape:
-    """The wanted sizes, none for the own one."""
+    """The wanted sizes."""
     axes = _spatial(op)
     require(len(x) in (axes + 1, axes + 2), f"{x} in a pooling over {axes} axes")
     wanted = per_axis(size, axes, "size")
@@ -144,6 +146,9 @@ def adaptive_pool_two(op: Operator, **arguments: Any) -> Shapes:
 
 
 def _columns(size: Sequence[int], numbers: Sequence[Sequence[int]]) -> int:
+    kernel, dilation, padding, stride = (per_axis(value, 2, "window") for value in numbers)
+    require(min(*kernel, *dilation, *stride) > 0, "kernel, dilation and stride are positive")
+    require(min(padding) >= 0, f"padding {padding} is negative")
     counts = [
         _windows(n, k, s, p, d) for n, (k, d, p, s) in zip(size, zip(*numbers, strict=True), strict=True)
     ]
@@ -173,8 +178,8 @@ def col2im(
 ) -> Shape:
     """[b, c · kh · kw, windows] to [b, c, h, w]."""
     require(len(x) in (2, 3), f"{x} is no batch of columns")
-    require(x[-2] % prod(kernel) == 0, f"{x[-2]} rows are no multiple of the kernel {kernel}")
     columns = _columns(size, (kernel, dilation, padding, stride))
+    require(x[-2] % prod(kernel) == 0, f"{x[-2]} rows are no multiple of the kernel {kernel}")
     require(columns == x[-1], f"{x[-1]} columns, not {columns}")
     return (*x[:-2], x[-2] // prod(kernel), *size)
 

@@ -134,7 +134,7 @@ REDUCTION = (
         doc="The vector norm over the axes: (sum |x|ᵖ)^(1/p).",
     ),
     operator(
-        "logsumexp(x, dim: axes, keepdim: bool = False) -> reduce",
+        "logsumexp(x, dim: axes, keepdim: bool = False) -> reduce_named",
         aten="aten.logsumexp.default",
         torch="torch.logsumexp Tensor.logsumexp",
         reduces=True,

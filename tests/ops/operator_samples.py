@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from tdsl.ops import OPERATORS, Operator
+from tdsl.ops.targets import overload_for
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class T:
     """A tensor to be made: its shape, and what its elements are like."""
 
     shape: tuple[int, ...]
-    role: str = "real"  # real, positive, unit (in (-1, 1)), above (over 1), bool, whole, index
+    role: str = "real"  # real, positive, unit (in (-1, 1)), share (in (0, 1)), above (1), bool, whole, index
     below: int = 1
     """Exclusive bound of an index."""
 
@@ -36,7 +37,13 @@ class T:
         uniform = torch.rand(self.shape, generator=generator, dtype=torch.float64)
         if self.role == "bool":
             return uniform < 0.5
-        low, high = {"real": (-3, 3), "positive": (0.1, 3), "unit": (-0.9, 0.9), "above": (1.1, 3)}[self.role]
+        low, high = {
+            "real": (-3, 3),
+            "positive": (0.1, 3),
+            "unit": (-0.9, 0.9),
+            "share": (0, 1),
+            "above": (1.1, 3),
+        }[self.role]
         return low + (high - low) * uniform
 
 
@@ -90,6 +97,32 @@ def sample(*names: str) -> Callable[[Callable[[Draw], Sample]], Callable[[Draw],
     return register
 
 
+def called(op: Operator, found: Sample, make: Callable[[T], Any]) -> Any:
+    """`op` on the sample, its tensors made by `make`."""
+
+    def value(given: Any) -> Any:
+        if isinstance(given, T):
+            return make(given)
+        if isinstance(given, list):
+            return [value(item) for item in given]
+        return given
+
+    made = {p.name: p.canonical(value(found[p.name])) for p in op.params if p.name in found}
+    for p in op.operands:
+        made.setdefault(p.name, None)
+    positional, keywords = [], {}
+    for p in op.params:
+        if p.keyword_only:
+            if p.name in made:
+                keywords[p.name] = made[p.name]
+        else:
+            positional.append(made.get(p.name, p.default))
+    target = overload_for(op, positional)
+    names = [a.name for a in target._schema.arguments]
+    at = {p.name: names[i] for i, p in enumerate(op.params)}
+    return target(*positional, **{at[name]: value for name, value in keywords.items()})
+
+
 # ---------------------------------------------------------------- linear algebra
 
 
@@ -133,8 +166,8 @@ def _outer(d: Draw) -> Sample:
 @sample("einsum")
 def _einsum(d: Draw) -> Sample:
     equation = d.pick(
-        "ij,jk->ik", "bij,bjk->bik", "i,j->ij", "ij->ji", "ij,ij->", "bhid,bhjd->bhij", "ij,jk", "ji", "abc->b",
-        "...ij,...jk->...ik", "i...->...", "ii", "ab,bc,cd->ad", "...a,ab",
+        "ij,jk->ik", "bij,bjk->bik", "i,j->ij", "ij->ji", "ij,ij->", "bhid,bhjd->bhij", "ij,jk", "ji",
+        "abc->b", "...ij,...jk->...ik", "i...->...", "ii", "ab,bc,cd->ad", "...a,ab",
     )  # fmt: skip
     sizes = {letter: d.size() for letter in sorted(set(equation) - set(",->. "))}
     batch = d.shape(0, 2)
@@ -191,7 +224,7 @@ def _pool(axes: int, dilated: bool, divisor: bool) -> Callable[[Draw], Sample]:
     def draw(d: Draw) -> Sample:
         kernel = [d.int(1, 3) for _ in range(axes)]
         found: Sample = {
-            "x": T((*d.pick((), (d.some(),)), d.some(), *(d.int(4, 7) for _ in range(axes)))),
+            "x": T((*d.pick((), (d.some(),)), d.some(), *(d.int(5, 7) for _ in range(axes)))),
             "kernel": kernel,
             "stride": d.pick([], [d.int(1, 3) for _ in range(axes)]),
             "padding": [d.int(0, k // 2) for k in kernel],
@@ -391,18 +424,27 @@ def _cosine(d: Draw) -> Sample:
 
 @sample("attention")
 def _attention(d: Draw) -> Sample:
-    l, s, e, v = d.some(), d.some(), d.some(), d.some()
+    queries, keys, e, v = d.some(), d.some(), d.some(), d.some()
     batch = d.shape(0, 2, empty=False)
     if d.pick(True, False, False):
         groups, times = d.int(1, 2), d.int(1, 3)
         b = d.some()
         q, k = (b, groups * times), (b, groups)
-        return {"query": T((*q, l, e)), "key": T((*k, s, e)), "value": T((*k, s, v)), "grouped": True}
-    found: Sample = {"query": T((*batch, l, e)), "key": T((*batch, s, e)), "value": T((*batch, s, v))}
+        return {
+            "query": T((*q, queries, e)),
+            "key": T((*k, keys, e)),
+            "value": T((*k, keys, v)),
+            "grouped": True,
+        }
+    found: Sample = {
+        "query": T((*batch, queries, e)),
+        "key": T((*batch, keys, e)),
+        "value": T((*batch, keys, v)),
+    }
     if d.pick(True, False):
         found["causal"] = True
     else:
-        found["mask"] = d.maybe(T(d.pick((l, s), (*batch, l, s))))
+        found["mask"] = d.maybe(T(d.pick((queries, keys), (*batch, queries, keys))))
     return {**found, "scale": d.pick(None, 0.5)}
 
 
@@ -425,7 +467,7 @@ def _glu(d: Draw) -> Sample:
 _ROLES = {
     "sqrt": "positive", "rsqrt": "positive", "log": "positive", "log2": "positive", "log10": "positive",
     "log1p": "positive", "asin": "unit", "acos": "unit", "atanh": "unit", "erfinv": "unit", "acosh": "above",
-    "logit": "unit", "bitwise_not": "whole", "bernoulli": "unit",
+    "logit": "unit", "bitwise_not": "whole", "bernoulli": "share",
 }  # fmt: skip
 _ATTRIBUTES: dict[str, Sample] = {
     "threshold": {"bound": 0.5, "value": -1.0},
@@ -479,7 +521,7 @@ def _broadcast(op: Operator) -> Callable[[Draw], Sample]:
 for _name, _op in OPERATORS.items():
     if _op.result == "like" and _name not in ("bucketize",):
         SAMPLES.setdefault(_name, _like(_op))
-    if _op.result == "broadcast":
+    if _op.result in ("broadcast", "masked_fill"):
         SAMPLES.setdefault(_name, _broadcast(_op))
 
 SAMPLES["native_dropout"] = _like(OPERATORS["native_dropout"])
@@ -504,10 +546,16 @@ def _copy(d: Draw) -> Sample:
 # ---------------------------------------------------------------- reductions
 
 
-@sample("sum", "mean", "amax", "amin", "var", "std", "var_mean", "norm", "logsumexp", "any", "all")
+@sample("sum", "mean", "amax", "amin", "var", "std", "var_mean", "norm", "any", "all")
 def _reduce(d: Draw) -> Sample:
     shape = d.shape(empty=False)
     return {"x": T(shape), "dim": d.dims(len(shape)), "keepdim": d.pick(True, False)}
+
+
+@sample("logsumexp")
+def _reduce_named(d: Draw) -> Sample:
+    shape = d.shape(1, 4)
+    return {"x": T(shape), "dim": d.dims(len(shape), least=1), "keepdim": d.pick(True, False)}
 
 
 @sample("prod", "argmax", "argmin", "max_and_index", "min_and_index")
@@ -842,10 +890,10 @@ def _meshgrid(d: Draw) -> Sample:
 
 def _layers(d: Draw, gates: int, projected: bool = False) -> tuple[Sample, tuple[int, ...], int, list[T]]:
     layers, directions, biases, first = d.int(1, 2), d.int(1, 2), d.pick(True, False), d.pick(True, False)
-    width, hidden, batch = d.some(), d.some(), d.pick((), (d.some(),))
+    width, hidden, batch = d.some(), d.some(), (d.some(),)
     time = d.some()
     out = d.some() if projected else hidden
-    x = (time, width) if not batch else (*batch, time, width) if first else (time, *batch, width)
+    x = (*batch, time, width) if first else (time, *batch, width)
     weights = []
     for layer in range(layers):
         for _ in range(directions):
@@ -859,7 +907,7 @@ def _layers(d: Draw, gates: int, projected: bool = False) -> tuple[Sample, tuple
         "dropout": 0.0,
         "train": False,
         "bidirectional": directions == 2,
-        "batch_first": first and bool(batch),
+        "batch_first": first,
     }
     states = (layers * directions, *batch)
     return {"x": T(x), **attributes}, states, out, [*weights, T((hidden,))]
