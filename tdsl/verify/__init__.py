@@ -1,0 +1,46 @@
+"""Original against emitted file: samples, rounding bounds, contracts, bisection, latency.
+
+samples = draw_samples(inputs, held_out=held_out)
+verdict = verify(module_runner(model, args), session_runner(session), samples, contract, exact=False)
+if not verdict.passed: ...
+"""
+
+from tdsl.verify.bisect import guilty
+from tdsl.verify.compare import Difference, Metrics, compare
+from tdsl.verify.contract import METRICS, Bound, Contract, Violation, describe
+from tdsl.verify.latency import Latency, in_turn, session_latency
+from tdsl.verify.runner import Runner, Tensors, module_runner, session_runner
+from tdsl.verify.samples import Input, Sample, draw_samples
+from tdsl.verify.tolerance import Double, NotInDouble, double_runs, in_double, stored_precision
+from tdsl.verify.verdict import Rounding, Row, Verdict, verify
+
+__all__ = [
+    "METRICS",
+    "Bound",
+    "Contract",
+    "Difference",
+    "Double",
+    "Input",
+    "Latency",
+    "Metrics",
+    "NotInDouble",
+    "Rounding",
+    "Row",
+    "Runner",
+    "Sample",
+    "Tensors",
+    "Verdict",
+    "Violation",
+    "compare",
+    "describe",
+    "double_runs",
+    "draw_samples",
+    "guilty",
+    "in_double",
+    "in_turn",
+    "module_runner",
+    "session_latency",
+    "session_runner",
+    "stored_precision",
+    "verify",
+]

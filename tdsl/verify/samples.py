@@ -1,0 +1,249 @@
+"""The inputs that a file is checked on, each with a name that reports show.
+
+The example the model was captured with; random draws at the smallest and largest dynamic sizes; the
+user's calibration and held-out samples; and hard ones: zeros, large magnitudes, one-element batches.
+What is drawn stays what such an input looks like: integers within the range seen (a token id must
+remain legal), 0/1 masks remain masks with at least one 1 in each row, numbers within the range seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tdsl.errors import TdslError
+from tdsl.verify.runner import Tensors
+
+Kind = Literal["example", "calibration", "held-out", "random", "hard"]
+
+LARGEST_SIZE = 512
+"""A dynamic dimension is tried up to this size where its declared bound is larger or absent."""
+
+ELEMENTS = 4096
+"""… and only as far as no input has more elements than this (or eight times the example's)."""
+
+LARGE = 1e3
+"""What "large magnitudes" multiplies the spread of ordinary values by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A tensor input of the model; `dynamic` maps an axis to the name of its dynamic dimension."""
+
+    name: str
+    example: Tensor
+    dynamic: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One set of inputs; `seed` is the one it was drawn with, `None` for a sample that was given."""
+
+    name: str
+    kind: Kind
+    inputs: Tensors
+    seed: int | None = None
+
+
+Range = tuple[int, int | None]
+"""Smallest and largest size of a dynamic dimension; no largest one is `None`."""
+
+
+def draw_samples(
+    inputs: Sequence[Input],
+    *,
+    ranges: Mapping[str, Range] | None = None,
+    calibration: Iterable[Tensors] = (),
+    held_out: Iterable[Tensors] = (),
+    seed: int = 0,
+    largest: int = LARGEST_SIZE,
+) -> tuple[Sample, ...]:
+    """Every sample that a file is checked on: given ones first, then random, then hard ones.
+
+    `ranges` bounds dynamic dimensions by name (absent: from 1, unbounded). The n-th drawn sample has
+    seed `seed + n`, whatever the others are. Raises `TdslError` for a sample that does not fit the
+    inputs: number, dtype, rank, a static size, or two sizes for one dimension.
+    """
+    groups: tuple[tuple[Kind, Iterable[Tensors]], ...] = (
+        ("calibration", calibration),
+        ("held-out", held_out),
+    )
+    given = [Sample("example", "example", tuple(item.example for item in inputs))]
+    for kind, group in groups:
+        given += [Sample(f"{kind} {i}", kind, tuple(values)) for i, values in enumerate(group, start=1)]
+    sizes, *_ = [_checked_sizes(sample, inputs) for sample in given]
+
+    looks = [_Look.of([sample.inputs[i] for sample in given]) for i in range(len(inputs))]
+    drawn: list[Sample] = []
+
+    def draw(name: str, kind: Kind, sizes: Mapping[str, int], spread: float = 1.0) -> None:
+        generator = torch.Generator().manual_seed(seed + len(drawn))
+        values = tuple(
+            look.draw(_shape(item, sizes), generator, spread)
+            for item, look in zip(inputs, looks, strict=True)
+        )
+        drawn.append(Sample(name, kind, values, seed + len(drawn)))
+
+    draw("random", "random", sizes)
+    tried = [sizes]
+    for corner in _corners(inputs, sizes, ranges or {}, largest):
+        if corner not in tried:
+            tried.append(corner)
+            draw(_size_name(corner), "random", corner)
+
+    single = _one_element_batch(inputs, sizes, ranges or {})
+    if single not in tried:
+        draw(_size_name(single), "hard", single)
+    has_numbers = any(not look.is_discrete for look in looks)
+    zeros, large = ("zeros", "large magnitudes") if has_numbers else ("smallest integers", "largest integers")
+    quiet = tuple(look.smallest(item.example) for item, look in zip(inputs, looks, strict=True))
+    drawn.append(Sample(zeros, "hard", quiet))
+    if has_numbers:
+        draw(large, "hard", sizes, LARGE)
+    else:
+        loud = tuple(look.largest(item.example) for item, look in zip(inputs, looks, strict=True))
+        drawn.append(Sample(large, "hard", loud))
+    return (*given, *drawn)
+
+
+# ---------------------------------------------------------------- sizes
+
+
+def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
+    """Sizes of the dynamic dimensions in `sample`, in order of appearance; raises where it does not fit."""
+    if len(sample.inputs) != len(inputs):
+        names = ", ".join(item.name for item in inputs)
+        raise TdslError(
+            f"sample '{sample.name}' has {len(sample.inputs)} tensors",
+            expected=f"{len(inputs)}: {names}",
+        )
+    sizes: dict[str, int] = {}
+    for item, value in zip(inputs, sample.inputs, strict=True):
+        where = f"sample '{sample.name}', input '{item.name}'"
+        if not isinstance(value, Tensor):
+            raise TdslError(f"{where} is a {type(value).__name__}", expected="a tensor")
+        if value.dtype != item.example.dtype:
+            raise TdslError(f"{where} is {value.dtype}", expected=str(item.example.dtype))
+        if value.dim() != item.example.dim():
+            raise TdslError(
+                f"{where} has {value.dim()} axes", expected=f"{item.example.dim()}: {_expected(item)}"
+            )
+        for axis, size in enumerate(value.shape):
+            dimension = item.dynamic.get(axis)
+            if dimension is None and size != item.example.shape[axis]:
+                raise TdslError(f"{where} has shape {list(value.shape)}", expected=_expected(item))
+            if dimension is not None and sizes.setdefault(dimension, size) != size:
+                raise TdslError(
+                    f"{where} has {dimension} = {size}, but an input before it has {sizes[dimension]}",
+                    expected=f"one size of '{dimension}' in all inputs of a sample",
+                )
+    return sizes
+
+
+def _expected(item: Input) -> str:
+    sizes = (item.dynamic.get(axis, str(size)) for axis, size in enumerate(item.example.shape))
+    return f"[{', '.join(sizes)}]"
+
+
+def _shape(item: Input, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    named = ((item.dynamic.get(axis), size) for axis, size in enumerate(item.example.shape))
+    return tuple(size if name is None else sizes[name] for name, size in named)
+
+
+def _size_name(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}={size}" for name, size in sizes.items())
+
+
+def _corners(
+    inputs: Sequence[Input], sizes: Mapping[str, int], ranges: Mapping[str, Range], largest: int
+) -> list[dict[str, int]]:
+    """All dimensions at their smallest; then each at its largest, the others as in the example."""
+    smallest = {name: max(1, ranges.get(name, (1, None))[0]) for name in sizes}
+    corners = [smallest]
+    for name, size in sizes.items():
+        bound = ranges.get(name, (1, None))[1]
+        most = largest if bound is None else min(bound, largest)
+        for item in inputs:
+            times = sum(dimension == name for dimension in item.dynamic.values())
+            if times and item.example.numel():
+                growth = max(8.0, ELEMENTS / item.example.numel()) ** (1 / times)
+                most = min(most, int(size * growth))
+        corners.append({**sizes, name: max(most, smallest[name])})
+    return corners
+
+
+def _one_element_batch(
+    inputs: Sequence[Input], sizes: Mapping[str, int], ranges: Mapping[str, Range]
+) -> dict[str, int]:
+    """The example's sizes with every dynamic leading dimension at 1, where 1 is allowed."""
+    leading = {item.dynamic[0] for item in inputs if 0 in item.dynamic}
+    allowed = {name for name in leading if ranges.get(name, (1, None))[0] <= 1}
+    return {name: 1 if name in allowed else size for name, size in sizes.items()}
+
+
+# ---------------------------------------------------------------- values
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What values of an input look like: their dtype, range, mean and standard deviation as seen."""
+
+    dtype: torch.dtype
+    least: float
+    most: float
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Sequence[Tensor]) -> _Look:
+        dtype = values[0].dtype
+        flat = torch.cat([value.detach().cpu().flatten() for value in values])
+        flat = (flat.abs() if dtype.is_complex else flat).double()
+        flat = flat[torch.isfinite(flat)]
+        if not flat.numel():
+            return cls(dtype, 0.0, 0.0, 0.0, 0.0)
+        deviation = flat.std(correction=0).item()
+        return cls(dtype, flat.min().item(), flat.max().item(), flat.mean().item(), deviation)
+
+    @property
+    def is_discrete(self) -> bool:
+        return not (self.dtype.is_floating_point or self.dtype.is_complex)
+
+    @property
+    def is_mask(self) -> bool:
+        return self.dtype == torch.bool or (self.is_discrete and (self.least, self.most) == (0, 1))
+
+    def draw(self, shape: tuple[int, ...], generator: torch.Generator, spread: float) -> Tensor:
+        if self.is_discrete:
+            return self._draw_integers(shape, generator)
+        deviation = self.deviation or 1.0  # a constant example says nothing about the spread
+        if self.dtype.is_complex:
+            parts = torch.randn((*shape, 2), generator=generator, dtype=torch.float64) * deviation * spread
+            return torch.view_as_complex(parts).to(self.dtype)
+        values = torch.randn(shape, generator=generator, dtype=torch.float64)
+        values = self.mean + deviation * spread * values
+        if spread == 1.0 and self.deviation:
+            values = values.clamp(self.least, self.most)
+        return values.to(self.dtype)
+
+    def _draw_integers(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        least, most = (0, 1) if self.dtype == torch.bool else (int(self.least), int(self.most))
+        values = torch.randint(least, most + 1, shape, generator=generator)
+        if self.is_mask and self.most == 1 and values.dim() and shape[-1]:
+            one = torch.randint(0, shape[-1], (*shape[:-1], 1), generator=generator)
+            values = values.scatter(-1, one, 1)
+        return values.to(self.dtype)
+
+    def smallest(self, example: Tensor) -> Tensor:
+        """Zeros for numbers, the lowest integer seen; a mask of zeros would hide everything, so it stays."""
+        if self.is_mask:
+            return example.clone()
+        return torch.full_like(example, int(self.least) if self.is_discrete else 0)
+
+    def largest(self, example: Tensor) -> Tensor:
+        """The highest integer seen; masks stay."""
+        return example.clone() if self.is_mask else torch.full_like(example, int(self.most))

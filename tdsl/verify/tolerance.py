@@ -1,0 +1,215 @@
+"""How far rounding may move the result of an exact pipeline: derived from the model, never a blanket rtol.
+
+An exact rule computes the same function of real numbers, so that only rounding can move the outputs,
+and how much rounding moves the outputs of *this* model is measured: with u the spacing of float32 at 1
+and e the relative distance between the original's float32 and float64 runs, κ = e / u is its rounding
+condition on that sample. (Higham 2002, Accuracy and Stability of Numerical Algorithms, ch. 1: forward
+error ≲ condition number × backward error; random signs make n roundings add up like √n.)
+
+* The file in float32 rounds about as often as the original, in another order. Its distance to the
+  float64 original may be `SLACK` times the original's own.
+* The rewritten module in float64, against the original in float64, may differ by `DOUBLE_SLACK`·κ·u₆₄.
+  A wrong rule is off by an amount that does not shrink with u, so that generosity costs nothing here.
+  Where a rewrite computed new weights and stored them in float32, these were rounded once to float32
+  whatever they run in, and the bound is the file's.
+
+A measured distance can be zero by luck (small integers, one output). Both bounds therefore have a floor
+of `FLOOR`·√steps roundings, where `steps` counts the operations on the way to the output.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tdsl.verify.runner import Runner, Tensors, module_runner
+
+SLACK = 8.0
+"""Two runs that round independently differ by √2 times the distance of one, kernels that add in another
+order by a small factor more, and a distance measured on few outputs is uncertain by about as much."""
+
+DOUBLE_SLACK = 1024.0
+"""As `SLACK`, with room for rules that reassociate products, whose intermediate values round worse."""
+
+FLOOR = 4.0
+"""Roundings a step that are granted whatever was measured."""
+
+UNMEASURED = 64.0
+"""Roundings a step where the condition cannot be measured, because the model does not run in float64."""
+
+
+class NotInDouble(Exception):  # noqa: N818 - a finding about the model, which the verdict reports
+    """The model cannot be run in float64; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Double:
+    """The original and the rewritten module in float64.
+
+    `stored` is the precision that weights made by rewrites were stored in before they became float64.
+    """
+
+    original: Runner
+    rewritten: Runner | None = None
+    stored: torch.dtype = torch.float64
+
+
+def double_runs(
+    original: nn.Module,
+    rewritten: nn.Module | None,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+) -> Double:
+    """`original` and `rewritten`, which take the same arguments, in float64 (on copies).
+
+    Raises `NotInDouble` when one of them fails in float64, or narrows numbers inside.
+    """
+    if rewritten is None:
+        return Double(in_double(original, args, kwargs))
+    runs = in_double(original, args, kwargs), in_double(rewritten, args, kwargs)
+    return Double(*runs, stored_precision(original, rewritten))
+
+
+def in_double(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Runner:
+    """A float64 copy of `module` as a runner that widens its inputs; tried once on `args`.
+
+    In an `fx.GraphModule`, dtypes written into the graph are widened as well; a cast in the Python code
+    of another module cannot be, so prefer a captured graph. Raises `NotInDouble`.
+    """
+    wide = widened(module)
+    run = module_runner(wide, args, kwargs)
+
+    def run_wide(inputs: Tensors) -> Tensors:
+        return run(tuple(_widened_value(value) for value in inputs))
+
+    tensors = tuple(leaf for leaf in pytree.tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor))
+    narrowing = _Narrowing()  # type: ignore[no-untyped-call]
+    try:
+        with narrowing:
+            run_wide(tensors)
+    except Exception as error:  # whatever a model may raise when its dtypes clash
+        raise NotInDouble(f"it fails in float64: {_first_line(error)}") from error
+    if narrowing.found:
+        raise NotInDouble(f"it narrows float64 inside ({narrowing.found})")
+    return run_wide
+
+
+def widened(module: nn.Module) -> nn.Module:
+    """A copy of `module` whose parameters, buffers, tensor attributes and written dtypes are float64."""
+    wide = copy.deepcopy(module).double()
+    for part in wide.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, Tensor):
+                setattr(part, name, _widened_value(value))
+        if isinstance(part, fx.GraphModule):
+            for node in part.graph.nodes:
+                node.args = map_aggregate(node.args, _widened_dtype)
+                node.kwargs = map_aggregate(node.kwargs, _widened_dtype)
+            part.recompile()
+    return wide
+
+
+def stored_precision(original: nn.Module, rewritten: nn.Module) -> torch.dtype:
+    """The lowest precision of the weights in `rewritten` that `original` does not have.
+
+    float64 when rewrites made no new weight, or kept them in float64.
+    """
+    known = {_content(value) for value in _weights(original)}
+    made = [value.dtype for value in _weights(rewritten) if _content(value) not in known]
+    return max(made, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float64)
+
+
+# ---------------------------------------------------------------- bounds
+
+
+def file_bound(condition: float, dtype: torch.dtype, steps: int) -> float:
+    """Largest relative distance of a file of `dtype` to the float64 original.
+
+    `condition` is the relative distance of the original, run in `dtype`, to itself in float64.
+    """
+    return max(SLACK * condition, _floor(dtype, steps))
+
+
+def double_bound(condition: float, dtype: torch.dtype, stored: torch.dtype, steps: int) -> float:
+    """Largest relative distance between the original and the rewritten module, both in float64.
+
+    `condition` is as for `file_bound`, for the original in `dtype`; `stored` is as in `Double`.
+    """
+    if stored != torch.float64:
+        return max(SLACK * condition * _unit(stored) / _unit(dtype), _floor(stored, steps))
+    return max(DOUBLE_SLACK * condition * _unit(stored) / _unit(dtype), _floor(stored, steps))
+
+
+def unmeasured_bound(dtype: torch.dtype, steps: int) -> float:
+    """Largest relative distance of the file to the original, both of `dtype`, with no float64 run at hand."""
+    return UNMEASURED * _unit(dtype) * math.sqrt(max(1, steps))
+
+
+def _floor(dtype: torch.dtype, steps: int) -> float:
+    return FLOOR * _unit(dtype) * math.sqrt(max(1, steps))
+
+
+def _unit(dtype: torch.dtype) -> float:
+    """Spacing of `dtype` at 1; an integer output is exact, and is only as good as float32 before it."""
+    return torch.finfo(dtype if dtype.is_floating_point or dtype.is_complex else torch.float32).eps
+
+
+# ---------------------------------------------------------------- float64 copies
+
+_WIDE = {
+    torch.float16: torch.float64,
+    torch.bfloat16: torch.float64,
+    torch.float32: torch.float64,
+    torch.complex64: torch.complex128,
+}
+
+
+def _widened_value(value: Tensor) -> Tensor:
+    return value.to(_WIDE[value.dtype]) if value.dtype in _WIDE else value
+
+
+def _widened_dtype(value: Any) -> Any:
+    return _WIDE.get(value, value) if isinstance(value, torch.dtype) else value
+
+
+class _Narrowing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes the first operation that makes a narrower float of a float64 tensor: precision is lost there."""
+
+    found = ""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        taken = (leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        made = (leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor))
+        if not self.found and any(value.dtype == torch.float64 for value in taken):
+            narrow = [value.dtype for value in made if value.dtype in _WIDE]
+            self.found = f"{func} makes {narrow[0]}" if narrow else ""
+        return result
+
+
+def _weights(module: nn.Module) -> list[Tensor]:
+    """Every floating-point tensor that `module` holds."""
+    held = [value for part in module.modules() for value in vars(part).values() if isinstance(value, Tensor)]
+    return [v for v in (*module.parameters(), *module.buffers(), *held) if v.is_floating_point()]
+
+
+def _content(value: Tensor) -> tuple[torch.dtype, bytes]:
+    """What makes two weights the same one: dtype and sorted entries, since to permute is not to round."""
+    entries = value.detach().cpu().flatten().double().sort().values
+    return value.dtype, hashlib.sha256(entries.numpy().data).digest()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
