@@ -7,7 +7,9 @@ left. A node that a rewrite made carries the `Rewrite` in `node.meta["rewrite"]`
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import fx
 
@@ -17,11 +19,25 @@ REWRITE = "rewrite"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A node of the model as captured: its name, its module's path, and `file.py:line` (or empty)."""
+    """A node of the model as captured; its module and source line are read when they are asked for."""
 
     node: str
-    module: str
-    source: str
+    stack: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
+    trace: str = field(default="", compare=False, repr=False)
+
+    @property
+    def module(self) -> str:
+        """Path of the module that the node was traced in, `encoder.layer.0`; empty at the top."""
+        if not self.stack:
+            return ""
+        path = str(next(reversed(list(self.stack.values())))[0])
+        return re.sub(r"^L\['self'\]\.?", "", path)
+
+    @property
+    def source(self) -> str:
+        """`file.py:line` of the innermost recorded frame; empty when none was recorded."""
+        frames = _FRAME.findall(self.trace)
+        return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +52,25 @@ class Rewrite:
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
-def module_path(node: fx.Node) -> str:
-    """Path of the module that the node was traced in, `encoder.layer.0.attention`; empty at the top."""
-    stack = node.meta.get("nn_module_stack")
-    if not stack:
-        return ""
-    path = next(reversed(stack.values()))[0]
-    return re.sub(r"^L\['self'\]\.?", "", path).replace("slice(None, None, None)", "")
-
-
-def source_line(node: fx.Node) -> str:
-    """`file.py:line` of the innermost recorded frame; empty when none was recorded."""
-    frames = _FRAME.findall(node.meta.get("stack_trace") or "")
-    return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
+def origin(node: fx.Node) -> Origin:
+    """Where `node` stands in the user's model, by the metadata of the trace."""
+    return Origin(node.name, node.meta.get("nn_module_stack"), node.meta.get("stack_trace") or "")
 
 
 def provenance(node: fx.Node) -> Origin | Rewrite:
     """The rewrite that made `node`, or its origin in the captured model."""
     made: Rewrite | None = node.meta.get(REWRITE)
-    return made or Origin(node.name, module_path(node), source_line(node))
+    return made or origin(node)
+
+
+def module_path(node: fx.Node) -> str:
+    """Path of the module that the node was traced in; a rewrite's nodes inherit that of its root."""
+    return origin(node).module
+
+
+def source_line(node: fx.Node) -> str:
+    """`file.py:line` that the node was traced from; a rewrite's nodes inherit that of its root."""
+    return origin(node).source
 
 
 def rules_of(record: Origin | Rewrite) -> tuple[str, ...]:

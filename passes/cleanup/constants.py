@@ -1,0 +1,80 @@
+"""Constant folding: what depends on weights alone is computed once, now."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from tdsl.engine.driver import Scope
+from tdsl.engine.edit import Editor
+from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.passes import GraphPass, graph_pass
+from tdsl.engine.staged import CannotStage, Staged, Workspace
+from tdsl.ops.targets import operator_of
+from tdsl.provenance import REWRITE, Rewrite, module_path, provenance, source_line
+
+
+@graph_pass
+class FoldConstants(GraphPass):
+    """Replace every operator whose operands are all constants by its value, unless that is larger."""
+
+    name = "cleanup.fold_constants"
+
+    def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
+        """Fold in one sweep, operands before users, in float64."""
+        work = Workspace(module)
+        editor = Editor(work)
+        count = 0
+        for node in list(module.graph.nodes):
+            if journal.full:
+                break
+            if not _foldable(node, work) or (scope is not None and not scope(node)):
+                continue
+            value = Staged(node.target, node.args, dict(node.kwargs))
+            try:
+                values = work.evaluate(value)
+            except (RuntimeError, CannotStage):
+                continue
+            weight = next(arg for arg in node.all_input_nodes)
+            dtype = node.meta["val"].dtype
+            folded = editor.add_parameter(values, dtype, weight, "folded")
+            entry = Applied(
+                number=journal.next_number,
+                rule=self.name,
+                site=module_path(node),
+                source=source_line(node),
+                replaced=(node.name,),
+                saved_nodes=1,
+                saved_parameters=_freed(node) - values.numel(),
+                saved_macs=0,
+            )
+            folded.meta[REWRITE] = Rewrite(entry.number, self.name, (provenance(node),))
+            node.replace_all_uses_with(folded)
+            operands = node.all_input_nodes
+            editor.remove([node])
+            editor.remove(operands)
+            journal.add(entry)
+            count += 1
+        if count:
+            module.graph.lint()
+        return count
+
+
+def _foldable(node: fx.Node, work: Workspace) -> bool:
+    """Whether the value is a single tensor of constants, and not larger than what it is made of."""
+    val = node.meta.get("val")
+    if node.op != "call_function" or not isinstance(val, torch.Tensor):
+        return False
+    op = operator_of(node.target)
+    if op is None or op.random or not node.all_input_nodes:
+        return False
+    if any(arg.op != "get_attr" for arg in node.all_input_nodes):
+        return False
+    if any(not isinstance(size, int) for size in val.shape):
+        return False
+    stored = sum(work.tensor(arg).numel() for arg in node.all_input_nodes if len(arg.users) == 1)
+    return val.numel() <= max(stored, 16)
+
+
+def _freed(node: fx.Node) -> int:
+    return sum(arg.meta["val"].numel() for arg in node.all_input_nodes if len(arg.users) == 1)

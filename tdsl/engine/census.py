@@ -1,0 +1,53 @@
+"""What a graph module is made of: operators, parameters, bytes, multiply–accumulates; and a copy of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from tdsl.engine.frame import Frame
+from tdsl.engine.functions import macs
+from tdsl.engine.rule import Variant
+from tdsl.engine.pattern import Pattern
+from tdsl.engine.staged import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """Totals of a graph; `macs` is that of the traced example where sizes are dynamic."""
+
+    nodes: int
+    parameters: int
+    bytes: int
+    macs: int
+
+
+def census(module: fx.GraphModule) -> Census:
+    """Count the operators, the distinct weights and the multiply–accumulates of `module`."""
+    work = Workspace(module)
+    operators = tuple(node for node in module.graph.nodes if node.op == "call_function")
+    weights: dict[int, torch.Tensor] = {}
+    for node in module.graph.find_nodes(op="get_attr"):
+        tensor = work.tensor(node)
+        weights[tensor.untyped_storage().data_ptr() or id(tensor)] = tensor
+    frame = Frame(work, Variant(Pattern(()), (), {}, lambda _: ()), operators, {}, {})
+    total = macs(frame, "lhs")
+    return Census(
+        nodes=len(operators),
+        parameters=sum(t.numel() for t in weights.values() if t.is_floating_point()),
+        bytes=sum(t.numel() * t.element_size() for t in weights.values()),
+        macs=int(total.node.hint) if isinstance(total, torch.SymInt) else int(total),
+    )
+
+
+def copied(module: fx.GraphModule) -> fx.GraphModule:
+    """A graph module with a graph of its own and the same weights; new parameters stay in the copy."""
+    graph = fx.Graph()
+    result = graph.graph_copy(module.graph, {})
+    graph.output(result)
+    old, new = module.graph.output_node(), graph.output_node()
+    new.meta.update(old.meta)
+    graph._codegen = module.graph._codegen
+    return fx.GraphModule(module, graph)

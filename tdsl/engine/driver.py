@@ -1,0 +1,245 @@
+"""One worklist to a fixed point.
+
+Candidates are the nodes whose target roots some rule; after a rewrite only the new nodes, their users as
+far up as a pattern is deep, and the users of what lost one are looked at again. Users come before their
+operands (`top_down`) unless asked otherwise: right-associating a chain of n products then takes n - 1
+rewrites instead of a quadratic number.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import fx
+
+from tdsl.engine.edit import Editor
+from tdsl.engine.journal import Journal
+from tdsl.engine.pattern import Apply, Pattern, Term, children
+from tdsl.engine.rule import Replacement, Rule, Variant
+from tdsl.engine.staged import Workspace
+from tdsl.errors import TdslError
+from tdsl.provenance import REWRITE, Rewrite
+
+Order = Literal["top_down", "bottom_up"]
+Scope = Callable[[fx.Node], bool]
+Attempt = tuple[Rule, Variant, Callable[[fx.Node], Replacement | None]]
+
+REWRITES_PER_NODE = 20
+"""Bound on rewrites where no decreasing measure is known, per node of the graph at the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How to visit: order, whether new nodes are visited too, most rewrites, and at which sites."""
+
+    order: Order = "top_down"
+    repeat: bool = True
+    limit: int | None = None
+    scope: Scope | None = None
+
+
+def rewrite(
+    module: fx.GraphModule, rules: Sequence[Rule], settings: Settings | None = None, journal: Journal | None = None
+) -> int:
+    """Apply `rules` to the graph of `module` in place until none fires; returns the number of rewrites.
+
+    The caller recompiles the module when its last change is done.
+    Raises `TdslError` naming the rules in the loop when the limit is reached first.
+    """
+    return _Driver(module, rules, settings or Settings(), journal if journal is not None else Journal()).run()
+
+
+class _Driver:
+    def __init__(
+        self, module: fx.GraphModule, rules: Sequence[Rule], settings: Settings, journal: Journal
+    ) -> None:
+        self.module = module
+        self.rules = rules
+        self.settings = settings
+        self.journal = journal
+        self.work = Workspace(module)
+        self.editor = Editor(self.work)
+        self.depth = max((rule.depth for rule in rules), default=1)
+        self.index: dict[Any, list[Attempt]] = {}
+        for rule in rules:
+            for variant, roots in zip(rule.variants, rule.roots, strict=True):
+                attempt = (rule, variant, rule.attempt(variant, self.work))
+                for target in roots:
+                    self.index.setdefault(target, []).append(attempt)
+
+    def run(self) -> int:
+        candidates = self.candidates()
+        if not candidates:
+            return 0
+        limit = self.limit(len(self.module.graph.nodes))
+        count = 0
+        work = deque(candidates)
+        waiting = set(candidates)
+        top_down = self.settings.order == "top_down"
+        take = work.pop if top_down else work.popleft
+        index, scope, journal = self.index, self.settings.scope, self.journal
+        while work:
+            node = take()
+            waiting.discard(node)
+            attempts = index.get(node.target)
+            if attempts is None or node._erased or (scope is not None and not scope(node)):
+                continue
+            for rule, variant, attempt in attempts:
+                found = attempt(node)
+                if found is None or (rule.approximate and _made_by(node, rule)):
+                    continue
+                if journal.full:
+                    self.finish(count)
+                    return count
+                count += 1
+                if limit is not None and count > limit:
+                    self.finish(count)
+                    raise self.no_fixed_point(limit)
+                affected = self.apply(found, variant)
+                if self.settings.repeat:
+                    fresh = [n for n in affected if n not in waiting]
+                    waiting.update(fresh)
+                    # What is pushed last is taken first: in graph order from the end the work is taken from.
+                    work.extend(fresh) if top_down else work.extendleft(reversed(fresh))
+                break
+        self.finish(count)
+        return count
+
+    # ------------------------------------------------------------ candidates
+
+    def candidates(self) -> list[fx.Node]:
+        """Nodes that may root a match, in graph order; rules with an operator that is absent have none."""
+        graph = self.module.graph
+        targets = {t for rule in self.rules for v in rule.variants for t in _all_targets(v.pattern)}
+        nodes: dict[Any, list[fx.Node]] = {}
+        for node in graph.nodes:
+            if node.target in targets:
+                nodes.setdefault(node.target, []).append(node)
+        whole: set[Any] = set()
+        climbed: set[fx.Node] = set()
+        for rule in self.rules:
+            for variant, roots in zip(rule.variants, rule.roots, strict=True):
+                rarest = _rarest(variant.pattern.roots[0], nodes)
+                if rarest is None or any(_rarest(root, nodes) is None for root in variant.pattern.roots):
+                    continue
+                count, path = rarest
+                if 4 * count < sum(len(nodes.get(t, ())) for t in roots):
+                    climbed |= _climb(path, nodes)
+                else:
+                    whole.update(roots)
+        found = [n for target in whole for n in nodes.get(target, ())]
+        if len(whole) == 1 and not climbed:
+            return found
+        return sorted({*found, *climbed})
+
+    # ------------------------------------------------------------ rewriting
+
+    def apply(self, found: Replacement, variant: Variant) -> list[fx.Node]:
+        """Apply a replacement; the nodes at which a match may have become possible, in graph order."""
+        freed = [
+            operand for node in found.matched for operand in node.all_input_nodes if operand not in found.matched
+        ]
+        entry = self.journal.describe(found, variant, self.work)
+        created = self.editor.apply(found, entry.number)
+        erased = sum(node._erased for node in found.matched)
+        made = sum(node.op != "get_attr" for node in created)
+        self.journal.add(replace(entry, saved_nodes=erased - made))
+        if not self.settings.repeat:
+            return []
+        seeds = [n for n in created if n.op != "get_attr"]
+        seeds += [n for n in found.values if isinstance(n, fx.Node)]
+        seeds += [n for n in dict.fromkeys(freed) if not n._erased and len(n.users) <= 2]
+        affected: dict[fx.Node, None] = dict.fromkeys(seeds)
+        frontier = list(affected)
+        for _ in range(self.depth):
+            above = [user for node in frontier for user in node.users if user not in affected]
+            frontier = list(dict.fromkeys(above))
+            affected.update(dict.fromkeys(frontier))
+        index = self.index
+        return sorted(n for n in affected if n.target in index)
+
+    def finish(self, count: int) -> None:
+        if count:
+            self.module.graph.lint()
+
+    # ------------------------------------------------------------ termination
+
+    def limit(self, nodes: int) -> int | None:
+        """The bound in force: the user's, none where every rule shrinks the graph, a generous one else."""
+        if self.settings.limit is not None:
+            return self.settings.limit
+        if not self.settings.repeat or all(rule.shrinks for rule in self.rules):
+            return None
+        return REWRITES_PER_NODE * (nodes + 10)
+
+    def no_fixed_point(self, limit: int) -> TdslError:
+        recent = [entry.rule for entry in self.journal.entries[-200:]]
+        loop = _period(recent)
+        counts = Counter(recent)
+        names = loop or sorted(counts, key=lambda name: (-counts[name], name))[:5]
+        arrow = " → ".join([*names, names[0]])
+        where = self.journal.entries[-1]
+        return TdslError(
+            f"no fixed point after {limit} rewrites: the rules {arrow} undo each other's work",
+            next((r.source.span for r in self.rules if r.name == names[0] and r.source), None),
+            expected="rules that make something smaller: nodes, operations, parameters",
+            hint=f"last at {where.site or 'the top of the model'}; add a condition that decreases, such as "
+            "`macs(rhs) < macs(lhs)`, or give `limit n` after `until stable`",
+        )
+
+
+def _made_by(node: fx.Node, rule: Rule) -> bool:
+    """Whether this rule made the node: what was approximated once is not approximated again."""
+    made: Rewrite | None = node.meta.get(REWRITE)
+    return made is not None and made.rule == rule.name
+
+
+def _term_targets(term: Term) -> tuple[Any, ...]:
+    return term.targets if not hasattr(term, "target") else (term.target,)
+
+
+def _all_targets(pattern: Pattern) -> set[Any]:
+    return {target for term in pattern.terms() for target in _term_targets(term)}
+
+
+def _rarest(root: Term, nodes: dict[Any, list[fx.Node]]) -> tuple[int, list[Term]] | None:
+    """The term below `root` with the fewest graph nodes, as (count, terms from it up to the root).
+
+    `None` when a term that every match needs has no node at all.
+    """
+    best: tuple[int, list[Term]] | None = None
+    stack: list[tuple[Any, list[Term], bool]] = [(root, [], True)]
+    while stack:
+        arg, above, direct = stack.pop()
+        if isinstance(arg, Term):
+            needed = not (hasattr(arg, "least") and arg.least == 0)
+            count = sum(len(nodes.get(t, ())) for t in _term_targets(arg))
+            if needed and count == 0:
+                return None
+            above = [arg, *above]
+            if direct and isinstance(arg, Apply) and (best is None or count < best[0]):
+                best = (count, above)
+            direct = direct and isinstance(arg, Apply)
+        stack.extend((child, above, direct) for child in children(arg))
+    return best or (sum(len(nodes.get(t, ())) for t in _term_targets(root)), [root])
+
+
+def _climb(path: list[Term], nodes: dict[Any, list[fx.Node]]) -> set[fx.Node]:
+    """Nodes that can stand for the last term of `path`, reached through users from those of the first."""
+    current: set[fx.Node] = {n for t in _term_targets(path[0]) for n in nodes.get(t, ())}
+    for term in path[1:]:
+        targets = _term_targets(term)
+        current = {user for node in current for user in node.users if user.target in targets}
+    return current
+
+
+def _period(names: Sequence[str]) -> list[str]:
+    """The shortest sequence of which the end of `names` is a repetition; empty when there is none."""
+    for length in range(1, len(names) // 3 + 1):
+        tail: Iterable[tuple[str, str]] = zip(names[-2 * length :], names[-3 * length :], strict=False)
+        if all(a == b for a, b in tail):
+            return list(names[-length:])
+    return []

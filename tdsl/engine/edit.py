@@ -1,0 +1,188 @@
+"""Putting a replacement into a graph: local, in order, and with a record of where every node came from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from tdsl.engine.expression import origin_of
+from tdsl.engine.order import dependents_before
+from tdsl.engine.rule import Replacement
+from tdsl.engine.staged import Constant, Filled, Staged, Workspace, map_values, tensors_in
+from tdsl.engine.symbols import SizeNodes
+from tdsl.provenance import REWRITE, Rewrite, provenance
+
+_INHERITED = ("nn_module_stack", "stack_trace")
+
+
+class Editor:
+    """Applies replacements to one graph module and keeps it well-formed after each of them."""
+
+    def __init__(self, work: Workspace) -> None:
+        self.work = work
+        self.module = work.module
+        self.graph = work.module.graph
+        self.sizes = SizeNodes(self.graph)
+
+    def apply(self, replacement: Replacement, number: int) -> list[fx.Node]:
+        """Replace the outputs, remove what is dead, and return the new nodes in graph order.
+
+        The replacement stands after its last input; nodes that use an output and stood before that point
+        move behind it.
+        """
+        outputs, root = replacement.outputs, replacement.outputs[0]
+        record = Rewrite(number, replacement.rule.name, tuple(provenance(n) for n in replacement.matched))
+        builder = _Builder(self, record, replacement.rule.name, root)
+        first = root if len(outputs) == 1 else min(outputs)
+        inputs = _graph_inputs(replacement.values) if len(outputs) > 1 else ()
+        late = [node for node in inputs if not node < first]
+        if not late:
+            builder.before(first)
+        else:
+            builder.after(max(late))
+        results = [builder.node(value) for value in replacement.values]
+        created = builder.created
+        if late:
+            # The users of the outputs that stood before the new nodes now follow them, in their old order.
+            place = builder.last
+            for node in dependents_before(outputs, place):
+                if node not in outputs:
+                    place.append(node)
+                    place = node
+        for old, new in zip(outputs, results, strict=True):
+            old.replace_all_uses_with(new)
+        self.remove(replacement.matched)
+        return created
+
+    def remove(self, nodes: Iterable[fx.Node]) -> None:
+        """Erase those of `nodes` that nothing uses any more, users before their operands."""
+        remaining = sorted(set(nodes), reverse=True)
+        for node in remaining:
+            if not node.users:
+                self.graph.erase_node(node)
+
+    def add_parameter(self, values: torch.Tensor, dtype: torch.dtype, like: fx.Node | None, label: str) -> fx.Node:
+        """A new parameter at the top of the graph, named after the weight it is made from."""
+        base = str(like.target) if like is not None else "constant"
+        owner_path, _, leaf = base.rpartition(".")
+        owner: nn.Module = self.module.get_submodule(owner_path)
+        name = f"{leaf}_{label}" if label and like is not None else label or leaf
+        name = next(n for n in _numbered(name) if not hasattr(owner, n))
+        tensor = values.to(dtype).contiguous().clone()
+        if tensor.is_floating_point():
+            owner.register_parameter(name, nn.Parameter(tensor))
+        else:
+            owner.register_buffer(name, tensor)
+        with self.graph.inserting_before(next(iter(self.graph.nodes))):
+            node = self.graph.get_attr(f"{owner_path}.{name}" if owner_path else name)
+        mode = self.work.mode()
+        if mode is not None:
+            node.meta["val"] = mode.from_tensor(getattr(owner, name), static_shapes=True)
+        return node
+
+
+class _Builder:
+    """Creates the nodes of one replacement, one after the other."""
+
+    def __init__(self, editor: Editor, record: Rewrite, label: str, root: fx.Node) -> None:
+        self.editor = editor
+        self.record = record
+        self.label = label.rpartition(".")[2]
+        self.inherited = {key: root.meta[key] for key in _INHERITED if key in root.meta}
+        self.created: list[fx.Node] = []
+        self.last: fx.Node = root
+
+    def before(self, node: fx.Node) -> None:
+        self.last = node.prev
+
+    def after(self, node: fx.Node) -> None:
+        self.last = node
+
+    def node(self, value: Any) -> Any:
+        """The graph node of a staged value, created now if need be; plain values as they are."""
+        if isinstance(value, fx.Node):
+            return value
+        if isinstance(value, Constant):
+            label = value.label or self.label
+            return self.mark(self.editor.add_parameter(value.values, value.dtype, value.origin, label))
+        if isinstance(value, Filled):
+            work = self.editor.work
+            return self.mark(self.editor.add_parameter(work.evaluate(value), value.dtype, None, self.label))
+        if isinstance(value, Staged):
+            if value.node is None:
+                value.node = self.constant(value) if self.editor.work.is_const(value) else self.call(value)
+            return value.node
+        return self.editor.sizes.plain(value, self)
+
+    def constant(self, value: Staged) -> fx.Node:
+        work = self.editor.work
+        values = work.evaluate(value)
+        val = work.val(value)
+        dtype = val.dtype if val is not None else _dtype_from(value, work)
+        like = origin_of([value])
+        return self.mark(self.editor.add_parameter(values, dtype, like, value.label or self.label))
+
+    def call(self, value: Staged) -> fx.Node:
+        args = tuple(self.argument(a) for a in value.args)
+        kwargs = {name: self.argument(a) for name, a in value.kwargs.items()}
+        return self.place(value.target, args, kwargs, self.editor.work.val(value))
+
+    def place(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], val: Any) -> fx.Node:
+        """A new node behind the last one."""
+        node = self.editor.graph.create_node("call_function", target, args, kwargs)
+        self.last.append(node)
+        self.last = node
+        if val is not None:
+            node.meta["val"] = val
+        node.meta.update(self.inherited)
+        return self.mark(node)
+
+    def argument(self, value: Any) -> Any:
+        if tensors_in(value):
+            return map_values(value, self.node)
+        return self.editor.sizes.plain(value, self)
+
+    def mark(self, node: fx.Node) -> fx.Node:
+        node.meta[REWRITE] = self.record
+        self.created.append(node)
+        return node
+
+
+def _graph_inputs(values: Iterable[Any]) -> list[fx.Node]:
+    """The graph nodes that staged values read."""
+    found: dict[fx.Node, None] = {}
+    stack: list[Any] = list(values)
+    while stack:
+        value = stack.pop()
+        if isinstance(value, fx.Node):
+            found.setdefault(value)
+        elif isinstance(value, Staged):
+            stack.extend(tensors_in(value.args))
+            stack.extend(tensors_in(list(value.kwargs.values())))
+    return list(found)
+
+
+def _dtype_from(value: Staged, work: Workspace) -> torch.dtype:
+    """Element type of a constant term in an untyped graph: the one its weights promote to."""
+    parts = tensors_in(value.args)
+    dtypes = [
+        work.tensor(p).dtype if isinstance(p, fx.Node) else p.dtype if isinstance(p, Constant | Filled) else None
+        for p in parts
+    ]
+    known = [d for d in dtypes if d is not None] or [_dtype_from(p, work) for p in parts if isinstance(p, Staged)]
+    result = known[0]
+    for dtype in known[1:]:
+        result = torch.promote_types(result, dtype)
+    return result
+
+
+def _numbered(name: str) -> Iterable[str]:
+    """`name`, `name_1`, `name_2`, …"""
+    yield name
+    count = 0
+    while True:
+        count += 1
+        yield f"{name}_{count}"

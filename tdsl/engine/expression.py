@@ -1,0 +1,371 @@
+"""Expressions of the language as Python closures over a `Frame`.
+
+Numbers, sizes and lists are computed; tensors are staged (`engine/staged.py`), so the same `B @ a + b`
+is arithmetic on sizes, a constant, or graph nodes, depending on what the names stand for at a match.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from tdsl.engine.frame import Approximation, Frame
+from tdsl.engine.functions import BUILTINS, PREDICATES
+from tdsl.engine.sizes import DTYPES, compare, value_of
+from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, stage, tensors_in
+from tdsl.errors import TdslError
+from tdsl.factor.rank import UnreachableRankError
+from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
+from tdsl.lang import tree
+from tdsl.lang.bind import bind, is_nary
+from tdsl.lang.vocabulary import INFIX
+from tdsl.ops import OPERATORS, Operator
+
+Evaluate = Callable[[Frame], Any]
+
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": operator.pow,
+    "@": operator.matmul,
+}
+"""Infix signs on numbers; on tensors they mean the operators of `tdsl.lang.vocabulary.INFIX`."""
+
+_COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether a value is a tensor of the model or of the rule, rather than a number, list or text."""
+    return isinstance(value, Value) and not (
+        isinstance(value, fx.Node) and isinstance(value_of(value), torch.SymInt | int | float)
+    )
+
+
+def compile_expression(
+    expr: tree.Expr, operators: Mapping[str, tuple[Operator, ...]], *, term: bool = False
+) -> Evaluate:
+    """`expr` as a function of a frame; `operators` are the rule's operator variables.
+
+    In a `term` of the right side a name that is both an operator and a function (`square`) is the operator.
+    Raises `TdslError` for what no match could give a meaning.
+    """
+    return _Compiler(operators, term).expression(expr)
+
+
+class _Compiler:
+    def __init__(self, operators: Mapping[str, tuple[Operator, ...]], term: bool) -> None:
+        self.operators = operators
+        self.term = term
+
+    def expression(self, expr: tree.Expr) -> Evaluate:
+        match expr:
+            case tree.Name(id=name) | tree.Declared(name=name):
+                return self.name(name)
+            case tree.Constant(value=value):
+                return lambda frame: value
+            case tree.ListOf(items=items) | tree.TupleOf(items=items):
+                return self.sequence(items)
+            case tree.Call():
+                return self.call(expr)
+            case tree.Unary():
+                return self.unary(expr)
+            case tree.Binary():
+                return self.binary(expr)
+            case _:
+                raise TdslError(f"{type(expr).__name__.lower()} has no meaning here", expr.span)
+
+    def name(self, name: str) -> Evaluate:
+        if name in ("lhs", "rhs"):
+            return lambda frame: name
+        if name in DTYPES:
+            return lambda frame: frame.value(name) if frame.has(name) else DTYPES[name]
+        return lambda frame: frame.value(name)
+
+    def sequence(self, items: tuple[tree.Expr, ...]) -> Evaluate:
+        parts = [self.splat(item) if isinstance(item, tree.Splat) else self.one(item) for item in items]
+        return lambda frame: [value for part in parts for value in part(frame)]
+
+    def one(self, expr: tree.Expr) -> Callable[[Frame], list[Any]]:
+        evaluate = self.expression(expr)
+        return lambda frame: [evaluate(frame)]
+
+    def splat(self, splat: tree.Splat) -> Callable[[Frame], list[Any]]:
+        """`xs...` lists the elements; `f(xs)...` evaluates `f(x)` for each of them."""
+        if isinstance(splat.value, tree.Name | tree.Declared):
+            whole = self.expression(splat.value)
+            return lambda frame: list(whole(frame))
+        evaluate = self.expression(splat.value)
+        names = sorted(_names(splat.value))
+
+        def each(frame: Frame) -> list[Any]:
+            variadic = [n for n in names if frame.has(n) and isinstance(frame.env[n], tuple)]
+            variadic = [n for n in variadic if n not in self.operators]
+            if not variadic:
+                raise TdslError("nothing to repeat: no variadic operand stands before the dots", splat.span)
+            rows = zip(*(frame.env[n] for n in variadic), strict=True)
+            return [evaluate(frame.extended(**dict(zip(variadic, row, strict=True)))) for row in rows]
+
+        return each
+
+    # ------------------------------------------------------------ arithmetic and logic
+
+    def unary(self, expr: tree.Unary) -> Evaluate:
+        if expr.operator == "not":
+            test = self.negated(expr.operand)
+            return test
+        operand = self.expression(expr.operand)
+        if expr.operator == "T":
+            return lambda frame: _transposed(frame, operand(frame))
+
+        def negative(frame: Frame) -> Any:
+            value = operand(frame)
+            return apply(frame, "neg", value) if is_tensor(value) else -value
+
+        return negative
+
+    def negated(self, expr: tree.Expr) -> Evaluate:
+        """`not` over a comparison is the opposite one, since neither may be known of a symbolic size."""
+        opposite = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+        if isinstance(expr, tree.Binary) and expr.operator in opposite:
+            flipped = tree.Binary(opposite[expr.operator], expr.left, expr.right, span=expr.span)
+            return self.binary(flipped)
+        test = self.expression(expr)
+        return lambda frame: not test(frame)
+
+    def binary(self, expr: tree.Binary) -> Evaluate:
+        left, right = self.expression(expr.left), self.expression(expr.right)
+        symbol = expr.operator
+        if symbol == "and":
+            return lambda frame: left(frame) and right(frame)
+        if symbol == "or":
+            return lambda frame: left(frame) or right(frame)
+        if symbol in _COMPARISONS:
+            return lambda frame: compare(symbol, _number(left(frame)), _number(right(frame)))
+        numbers, name = _ARITHMETIC[symbol], INFIX[symbol]
+
+        def arithmetic(frame: Frame) -> Any:
+            a, b = left(frame), right(frame)
+            if is_tensor(a) or is_tensor(b):
+                return _tensor_arithmetic(frame, name, a, b)
+            return _elementwise(numbers, _number(a), _number(b))
+
+        return arithmetic
+
+    # ------------------------------------------------------------ calls
+
+    def call(self, call: tree.Call) -> Evaluate:
+        if call.callee in self.operators:
+            return self.operator_variable(call)
+        if call.callee in DECOMPOSITIONS:
+            return self.decomposition(call)
+        is_operator = self.term and call.callee in OPERATORS
+        if not is_operator and (call.callee in BUILTINS or call.callee in FUNCTIONS):
+            return self.function(call)
+        return self.operator(call, OPERATORS[call.callee])
+
+    def arguments(self, call: tree.Call) -> Callable[[Frame], list[Any]]:
+        parts = [
+            self.splat(a.value) if isinstance(a.value, tree.Splat) else self.one(a.value) for a in call.arguments
+        ]
+        return lambda frame: [value for part in parts for value in part(frame)]
+
+    def function(self, call: tree.Call) -> Evaluate:
+        arguments = self.arguments(call)
+        name = call.callee
+        staged = self.operator(call, OPERATORS[name]) if name in OPERATORS and name not in PREDICATES else None
+
+        def evaluate(frame: Frame) -> Any:
+            values = arguments(frame)
+            if staged is not None and any(is_tensor(value) for value in values):
+                return staged(frame)
+            if name in BUILTINS:
+                return BUILTINS[name](frame, *values)
+            declared = FUNCTIONS[name]
+            plain = [frame.work.evaluate(v) if is_tensor(v) else v for v in self.constants(frame, call, values)]
+            result = declared.function(*plain)
+            return _constant(frame, values, result, name) if isinstance(result, torch.Tensor) else result
+
+        return evaluate
+
+    def constants(self, frame: Frame, call: tree.Call, values: list[Any]) -> list[Any]:
+        """`values`, if what they hold is known at compile time; a weight predicate fails on the rest."""
+        for value in values:
+            if is_tensor(value) and not frame.work.is_const(value):
+                raise CannotStage(f"{call.callee} needs a weight, not a value computed at run time")
+        return values
+
+    def decomposition(self, call: tree.Call) -> Evaluate:
+        declared = DECOMPOSITIONS[call.callee]
+        arguments = self.arguments(call)
+
+        def evaluate(frame: Frame) -> Any:
+            values = self.constants(frame, call, arguments(frame))
+            plain = [frame.work.evaluate(v) if is_tensor(v) else v for v in values]
+            try:
+                factors = declared.function(*plain)
+            except UnreachableRankError as reason:
+                raise CannotStage(reason.message) from None
+            weight = next(p for p in plain if isinstance(p, torch.Tensor))
+            frame.approximations.append(
+                Approximation(call.callee, weight, lambda: declared.promise(*factors))
+            )
+            return [_constant(frame, values, f, call.callee) if isinstance(f, torch.Tensor) else f for f in factors]
+
+        return evaluate
+
+    def operator(self, call: tree.Call, op: Operator) -> Evaluate:
+        if is_nary(call, op):
+            return self.nary(call, op)
+        bound = bind(call, op)
+        parts: dict[str, Evaluate] = {}
+        for name, value in bound.items():
+            parts[name] = self.sequence(value) if isinstance(value, tuple) else self.expression(value)
+
+        def evaluate(frame: Frame) -> Any:
+            return stage(frame.work, op, {name: part(frame) for name, part in parts.items()})
+
+        return evaluate
+
+    def nary(self, call: tree.Call, op: Operator) -> Evaluate:
+        """`add(a, b, rest...)`: a chain of binary applications from the left."""
+        arguments = self.arguments(call)
+
+        def evaluate(frame: Frame) -> Any:
+            total, *others = arguments(frame)
+            for other in others:
+                total = apply(frame, op.name, total, other)
+            return total
+
+        return evaluate
+
+    def operator_variable(self, call: tree.Call) -> Evaluate:
+        """`f(y)`: the matched operator with its own attributes, except those given anew."""
+        variable = call.callee
+        candidates = {op.target: bind(call, op) for op in self.operators[variable]}
+        parts = {
+            target: {
+                name: self.sequence(value) if isinstance(value, tuple) else self.expression(value)
+                for name, value in bound.items()
+            }
+            for target, bound in candidates.items()
+        }
+        by_target = {op.target: op for op in self.operators[variable]}
+
+        def again(frame: Frame, node: fx.Node, arguments: dict[str, Any]) -> Any:
+            op = by_target[str(node.target)]
+            own = {p.name: a for p, a in zip(op.params, node.args, strict=False)}
+            return stage(frame.work, op, {**own, **node.kwargs, **arguments})
+
+        def evaluate(frame: Frame) -> Any:
+            matched = frame.value(variable)
+            if not isinstance(matched, tuple):
+                given = parts[str(matched.target)]
+                return again(frame, matched, {name: part(frame) for name, part in given.items()})
+            if not matched:
+                return next(iter(parts.values()))["x"](frame)
+            value = None
+            for link in reversed(matched):
+                given = {name: part(frame) for name, part in parts[str(link.target)].items()}
+                first = by_target[str(link.target)].params[0].name
+                value = again(frame, link, {**given, first: given[first] if value is None else value})
+            return value
+
+        return evaluate
+
+
+def apply(frame: Frame, name: str, *values: Any) -> Any:
+    """The operator called `name` on `values` in the order of its signature, staged."""
+    op = OPERATORS[name]
+    return stage(frame.work, op, {p.name: value for p, value in zip(op.params, values, strict=False)})
+
+
+def _names(expr: tree.Expr) -> set[str]:
+    match expr:
+        case tree.Name(id=name) | tree.Declared(name=name):
+            return {name}
+        case tree.Call(arguments=arguments):
+            return {name for a in arguments for name in _names(a.value)}
+        case tree.Binary(left=left, right=right):
+            return _names(left) | _names(right)
+        case tree.Unary(operand=operand):
+            return _names(operand)
+        case tree.ListOf(items=items) | tree.TupleOf(items=items):
+            return {name for item in items for name in _names(item)}
+        case tree.Splat(value=value):
+            return _names(value)
+        case _:
+            return set()
+
+
+def _number(value: Any) -> Any:
+    """A size that stands in the graph as a node, as the symbolic number that it computes."""
+    if isinstance(value, fx.Node) and not is_tensor(value):
+        return value_of(value)
+    return [_number(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _elementwise(function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    """Arithmetic on numbers, and element by element on lists of them (`H + 2*p` with a padding per axis)."""
+    if isinstance(a, list) and isinstance(b, list):
+        return [function(x, y) for x, y in zip(a, b, strict=True)]
+    if isinstance(a, list):
+        return [function(x, b) for x in a]
+    if isinstance(b, list):
+        return [function(a, y) for y in b]
+    return function(a, b)
+
+
+def _tensor_arithmetic(frame: Frame, name: str, a: Any, b: Any) -> Any:
+    op = OPERATORS[name]
+    if not is_tensor(a):
+        # ATen wants the tensor first: c + x = x + c, c - x = (-x) + c, c / x = c · x⁻¹.
+        if name == "sub":
+            return _tensor_arithmetic(frame, "add", apply(frame, "neg", b), a)
+        if name == "div":
+            inverse = apply(frame, "reciprocal", b)
+            return inverse if a == 1 else _tensor_arithmetic(frame, "mul", inverse, a)
+        if op.commutative:
+            a, b = b, a
+    return apply(frame, name, a, b)
+
+
+def _transposed(frame: Frame, value: Any) -> Any:
+    described = frame.work.val(value) if is_tensor(value) else None
+    if described is None:
+        raise CannotStage("the number of axes of a transposed value is not known")
+    axes = list(range(described.dim()))
+    axes[-2:] = reversed(axes[-2:])
+    return apply(frame, "permute", value, axes)
+
+
+def _constant(frame: Frame, arguments: list[Any], values: torch.Tensor, label: str) -> Constant:
+    """A computed tensor, to be deployed in the element type of the weight it comes from."""
+    sources = [a for a in arguments if is_tensor(a)]
+    described = frame.work.val(sources[0]) if sources else None
+    dtype = described.dtype if described is not None else torch.float32
+    return Constant(values, dtype if values.is_floating_point() else values.dtype, label, origin_of(sources))
+
+
+def origin_of(values: list[Any]) -> fx.Node | None:
+    """The first weight of the graph that some values are made from, for naming what is made of them."""
+    for value in values:
+        if isinstance(value, fx.Node) and value.op == "get_attr":
+            return value
+        if isinstance(value, Constant) and value.origin is not None:
+            return value.origin
+        if isinstance(value, Staged):
+            found = origin_of([*tensors_in(value.args), *tensors_in(list(value.kwargs.values()))])
+            if found is not None:
+                return found
+    return None
+
+
+__all__ = ["Filled", "compile_expression", "is_tensor", "origin_of"]

@@ -1,0 +1,231 @@
+"""The functions that conditions and definitions may call, besides the operators themselves.
+
+Built-in ones are declared here; factorizations and predicates on weight values come from
+`tdsl.factor.table`. Everything is evaluated at compile time, on one match.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from tdsl.engine.frame import Frame
+from tdsl.engine.sizes import compare, dtype_of, same, same_value, sizes_of
+from tdsl.engine.staged import Constant, Filled, Staged, tensors_in
+from tdsl.ops.targets import operator_of
+
+Builtin = Callable[..., Any]
+
+
+# ---------------------------------------------------------------- costs of a side
+
+
+def _terms(values: tuple[Any, ...], frame: Frame) -> list[Staged]:
+    """Staged terms that will be graph nodes, each once; constant ones will be parameters instead."""
+    found: dict[int, Staged] = {}
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if isinstance(value, Staged) and id(value) not in found and not frame.work.is_const(value):
+            found[id(value)] = value
+            stack.extend(tensors_in(value.args))
+            stack.extend(tensors_in(list(value.kwargs.values())))
+    return list(found.values())
+
+
+def _constants(values: tuple[Any, ...], frame: Frame) -> list[Any]:
+    """The constants that a staged side holds: graph weights, computed factors, constant terms."""
+    found: dict[int, Any] = {}
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if isinstance(value, fx.Node | Constant | Filled) or frame.work.is_const(value):
+            if frame.work.is_const(value):
+                found[id(value)] = value
+        elif isinstance(value, Staged):
+            stack.extend(tensors_in(value.args))
+            stack.extend(tensors_in(list(value.kwargs.values())))
+    return list(found.values())
+
+
+def dying_constants(frame: Frame) -> list[fx.Node]:
+    """The weights that only matched nodes use: they leave the model with the left side."""
+    matched = set(frame.nodes)
+    found = dict.fromkeys(
+        arg for node in frame.nodes for arg in node.all_input_nodes if arg.op == "get_attr"
+    )
+    return [weight for weight in found if all(user in matched for user in weight.users)]
+
+
+def _weigh(constants: list[Any], frame: Frame, *, in_bytes: bool) -> Any:
+    total: Any = 0
+    for constant in constants:
+        val = frame.work.val(constant)
+        if val is not None:
+            total = total + math.prod(val.shape) * (val.dtype.itemsize if in_bytes else 1)
+    return total
+
+
+def _stored(frame: Frame, side: str, *, in_bytes: bool) -> Any:
+    dying = dying_constants(frame)
+    if side == "lhs":
+        return _weigh(list(dying), frame, in_bytes=in_bytes)
+    kept = [c for c in _constants(frame.rhs, frame) if not isinstance(c, fx.Node) or c in dying]
+    return _weigh(kept, frame, in_bytes=in_bytes)
+
+
+def _macs_of(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any, frame: Frame) -> Any:
+    op = operator_of(target)
+    if op is None or op.macs is None or result is None:
+        return 0
+
+    def shape(value: Any) -> Any:
+        if isinstance(value, list | tuple) and tensors_in(value):
+            return [shape(v) for v in value]
+        described = frame.work.val(value) if tensors_in(value) else value
+        return tuple(described.shape) if isinstance(described, torch.Tensor) else described
+
+    arguments = {p.name: shape(a) for p, a in zip(op.params, args, strict=False)}
+    arguments.update({name: shape(value) for name, value in kwargs.items()})
+    sizes = tuple(result.shape) if isinstance(result, torch.Tensor) else [tuple(r.shape) for r in result]
+    return op.macs(**arguments, result=sizes)
+
+
+def macs(frame: Frame, side: str) -> Any:
+    """Multiply–accumulates of one side at this site; a symbolic number where sizes are."""
+    total: Any = 0
+    if side == "lhs":
+        for node in frame.nodes:
+            total = total + _macs_of(node.target, node.args, node.kwargs, node.meta.get("val"), frame)
+    else:
+        for term in _terms(frame.rhs, frame):
+            total = total + _macs_of(term.target, term.args, term.kwargs, frame.work.val(term), frame)
+    return total
+
+
+def params(frame: Frame, side: str) -> Any:
+    """Numbers stored for one side; weights that stay in use elsewhere count on neither."""
+    return _stored(frame, side, in_bytes=False)
+
+
+def bytes_(frame: Frame, side: str) -> Any:
+    """Bytes stored for one side."""
+    return _stored(frame, side, in_bytes=True)
+
+
+def nodes(frame: Frame, side: str) -> int:
+    """Operators of one side."""
+    return len(frame.nodes) if side == "lhs" else len(_terms(frame.rhs, frame))
+
+
+# ---------------------------------------------------------------- numbers and predicates
+
+
+def _prod(_: Frame, values: Any) -> Any:
+    return math.prod(values) if isinstance(values, list | tuple) else values
+
+
+def _side(frame: Frame, value: Any) -> Any:
+    """`lhs` and `rhs` as values: the output matched, the value to be put there."""
+    if value == "lhs":
+        return frame.output
+    return frame.rhs[0] if value == "rhs" else value
+
+
+def _shape(frame: Frame, value: Any) -> Any:
+    described = frame.work.val(_side(frame, value))
+    return None if described is None else list(described.shape)
+
+
+def _rank_of(frame: Frame, value: Any) -> Any:
+    described = frame.work.val(_side(frame, value))
+    return None if described is None else described.dim()
+
+
+def _dtype(frame: Frame, value: Any) -> Any:
+    return dtype_of(frame.work.val(_side(frame, value)))
+
+
+def _holds(_: Frame, wide: Any, narrow: Any) -> bool:
+    """Whether every value of the second element type is a value of the first."""
+    if not isinstance(wide, torch.dtype) or not isinstance(narrow, torch.dtype):
+        return False
+    return torch.promote_types(wide, narrow) == wide and not (
+        wide.is_floating_point and not narrow.is_floating_point and narrow.itemsize >= wide.itemsize
+    )
+
+
+def _inverse(_: Frame, permutation: Any) -> list[int]:
+    return [list(permutation).index(i) for i in range(len(permutation))]
+
+
+def _compose(_: Frame, first: Any, then: Any) -> list[int]:
+    """The permutation of `permute(permute(x, first), then)`."""
+    return [first[i] for i in then]
+
+
+def _square(_: Frame, value: Any) -> bool:
+    sizes = value if isinstance(value, list | tuple) else sizes_of(value)
+    return sizes is not None and all(same(s, sizes[-1]) for s in sizes[-2:])
+
+
+def _used_once(frame: Frame, value: Any) -> bool:
+    return isinstance(value, fx.Node) and all(user in frame.nodes for user in value.users)
+
+
+def _same(frame: Frame, a: Any, b: Any) -> bool:
+    return same_value(a, b)
+
+
+def _broadcasts_to(frame: Frame, value: Any, sizes: Any) -> bool:
+    """Whether a value can be added to a tensor of that shape without enlarging it."""
+    own = [] if isinstance(value, int | float) else _shape(frame, value)
+    if own is None or sizes is None or len(own) > len(sizes):
+        return False
+    return all(same(a, 1) or same(a, b) for a, b in zip(reversed(own), reversed(sizes), strict=False))
+
+
+def _is_identity(_: Frame, permutation: Any) -> bool:
+    return list(permutation) == list(range(len(permutation)))
+
+
+def _all_equal(_: Frame, values: Any, value: Any) -> bool:
+    many = values if isinstance(values, list | tuple) else [values]
+    return all(compare("==", v, value) for v in many)
+
+
+BUILTINS: Mapping[str, Builtin] = {
+    "macs": macs,
+    "params": params,
+    "bytes": bytes_,
+    "nodes": nodes,
+    "prod": _prod,
+    "min": lambda _, *v: min(v[0] if len(v) == 1 else v),
+    "max": lambda _, *v: max(v[0] if len(v) == 1 else v),
+    "abs": lambda _, v: abs(v),
+    "sqrt": lambda _, v: math.sqrt(v),
+    "log2": lambda _, v: math.log2(v),
+    "len": lambda _, v: len(v),
+    "rank_of": _rank_of,
+    "shape": _shape,
+    "dtype": _dtype,
+    "holds": _holds,
+    "inverse": _inverse,
+    "compose": _compose,
+    "square": _square,
+    "used_once": _used_once,
+    "same": _same,
+    "broadcasts_to": _broadcasts_to,
+    "is_identity": _is_identity,
+    "all_equal": _all_equal,
+}
+"""Every name that `tdsl.lang.vocabulary` calls built in, with its meaning; the first argument is the match."""
+
+PREDICATES = frozenset(
+    {"square", "holds", "used_once", "same", "broadcasts_to", "is_identity", "all_equal"}
+)
+"""Those that answer yes or no, whatever operators are called the same."""

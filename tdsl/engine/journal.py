@@ -1,0 +1,110 @@
+"""The list of rewrites that were applied: what was replaced where, what it saved, what it cost in accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from tdsl.engine.frame import Frame
+from tdsl.engine.functions import macs, params
+from tdsl.engine.rule import Replacement, Variant
+from tdsl.engine.staged import Workspace
+from tdsl.provenance import module_path, source_line
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """One rewrite: `saved_*` are differences left minus right, `None` where sizes are not known.
+
+    `error` is the relative Frobenius error of the weight that was approximated, `None` for an exact rule.
+    """
+
+    number: int
+    rule: str
+    site: str
+    source: str
+    replaced: tuple[str, ...]
+    saved_nodes: int
+    saved_parameters: int | None
+    saved_macs: int | None
+    error: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Journal:
+    """Collects rewrites over all steps of a pipeline; `limit` stops rewriting after that many."""
+
+    limit: int | None = None
+    entries: list[Applied] = field(default_factory=list)
+    measure: bool = True
+    """Whether to compute what each rewrite saved (a benchmark of the engine alone does not)."""
+
+    @property
+    def full(self) -> bool:
+        """Whether the limit is reached."""
+        return self.limit is not None and len(self.entries) >= self.limit
+
+    @property
+    def next_number(self) -> int:
+        """Number of the next rewrite, from 1."""
+        return len(self.entries) + 1
+
+    def add(self, entry: Applied) -> None:
+        """Record a rewrite."""
+        self.entries.append(entry)
+
+    def describe(self, replacement: Replacement, variant: Variant, work: Workspace) -> Applied:
+        """The entry of a replacement that is about to be applied."""
+        root = replacement.outputs[0]
+        saved: tuple[int | None, int | None] = (None, None)
+        if self.measure and work.typed:
+            frame = Frame(work, variant, replacement.matched, dict(replacement.env), {}, _rhs=replacement.values)
+            saved = (
+                _plain(params(frame, "lhs") - params(frame, "rhs")),
+                _plain(macs(frame, "lhs") - macs(frame, "rhs")),
+            )
+        return Applied(
+            number=self.next_number,
+            rule=replacement.rule.name,
+            site=module_path(root),
+            source=source_line(root),
+            replaced=tuple(node.name for node in replacement.matched),
+            saved_nodes=0,
+            saved_parameters=saved[0],
+            saved_macs=saved[1],
+            error=_error(replacement),
+            details={
+                name: value
+                for name, value in replacement.env.items()
+                if replacement.approximations and isinstance(value, int | float) and name in _ranks(variant)
+            },
+        )
+
+
+def _ranks(variant: Variant) -> set[str]:
+    """Names of the sizes that definitions introduce: the ranks of factors."""
+    return set(variant.definitions) - {n for d in variant.definitions.values() for n in d.names}
+
+
+def _plain(value: Any) -> int | None:
+    """A number, or for a symbolic one its value at the traced example."""
+    if isinstance(value, torch.SymInt):
+        hint = value.node.hint
+        return int(hint) if hint is not None else None
+    return int(value)
+
+
+def _error(replacement: Replacement) -> float | None:
+    if not replacement.rule.approximate:
+        return None
+    squares = [0.0, 0.0]
+    for approximation in replacement.approximations:
+        weight = approximation.weight
+        squares[0] += float(torch.linalg.vector_norm(weight - approximation.rebuilt()) ** 2)
+        squares[1] += float(torch.linalg.vector_norm(weight) ** 2)
+    return math.sqrt(squares[0] / squares[1]) if squares[1] else 0.0

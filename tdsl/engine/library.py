@@ -1,0 +1,222 @@
+"""Rules, passes and pipelines by name: the standard library, and what users load beside it.
+
+A declaration is called after its file: `passes/cleanup/identity.tdsl` declares
+`cleanup.identity.double_relu`. Pipelines refer to it by that name, by a glob (`cleanup.*`), or by its last
+part where that is unambiguous. Every rule is resolved and type-checked when its file is loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tdsl.engine.expression import compile_expression
+from tdsl.engine.frame import Frame
+from tdsl.engine.lower import lower
+from tdsl.engine.passes import GraphPass, RulePass, standard_passes
+from tdsl.engine.rule import Rule, Variant
+from tdsl.errors import Span, TdslError
+from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
+from tdsl.lang import tree
+from tdsl.lang.resolve import Resolved, resolve
+from tdsl.lang.typecheck import check_types
+from tdsl.lang.unsupported import refuse_unsupported
+from tdsl.lang.vocabulary import Function, Vocabulary
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """Every name that a rule may use: operators, built-in functions, factorizations, predicates."""
+    declared = [*DECOMPOSITIONS.values(), *FUNCTIONS.values()]
+    return Vocabulary.standard(
+        [
+            Function(f.name, f.kind, f.params, f.results if hasattr(f, "results") else 1, f.doc)
+            for f in declared
+        ]
+    )
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """A rule or law as loaded, before its parameters have values."""
+
+    name: str
+    resolved: Resolved
+    checked: str = ""
+    """Empty when its types were checked, else why they could not be."""
+
+    @property
+    def source(self) -> tree.Rule:
+        """The syntax tree."""
+        return self.resolved.rule
+
+    @property
+    def approximate(self) -> bool:
+        """Whether the rule loses something (`~>`)."""
+        return self.source.arrow == "~>"
+
+    def instantiate(self, arguments: Mapping[str, Any] | None = None) -> Rule:
+        """The rule with values for its parameters, defaults elsewhere.
+
+        Raises `TdslError` for a missing or unknown parameter.
+        """
+        given = dict(arguments or {})
+        values: dict[str, Any] = {}
+        for parameter in self.source.parameters:
+            if parameter.name in self.resolved.operators:
+                continue
+            if parameter.name in given:
+                values[parameter.name] = given.pop(parameter.name)
+            elif parameter.default is not None:
+                values[parameter.name] = constant_value(parameter.default)
+            else:
+                raise TdslError(f"rule {self.name} needs a value for {parameter.name}", parameter.span)
+        if given:
+            name = next(iter(given))
+            raise TdslError(
+                f"rule {self.name} has no parameter {name}",
+                self.source.span,
+                expected=", ".join(values) or "no parameters",
+            )
+        return Rule(
+            self.name, lower(self.resolved, values), self.source, values, self.approximate, self.source.doc
+        )
+
+
+def constant_value(expr: tree.Expr, names: Mapping[str, Any] | None = None) -> Any:
+    """The value of an expression without a match: `energy(0.95)`, `50%`, `64`, a pipeline's parameter."""
+    frame = Frame(_NOTHING, _NO_VARIANT, (), dict(names or {}), {})
+    try:
+        return compile_expression(expr, {})(frame)
+    except KeyError as missing:
+        raise TdslError(f"unknown name {missing.args[0]}", expr.span) from None
+
+
+_NOTHING: Any = None
+_NO_VARIANT: Any = Variant(None, (), {}, lambda _: ())  # type: ignore[arg-type]
+
+
+@dataclass
+class Library:
+    """Rules, laws, passes and pipelines under their full names."""
+
+    rules: dict[str, Declaration] = field(default_factory=dict)
+    passes: dict[str, type[GraphPass]] = field(default_factory=dict)
+    pipelines: dict[str, tree.Pipeline] = field(default_factory=dict)
+
+    def add_file(self, file: tree.File, prefix: str) -> None:
+        """Check and add the declarations of a file under `prefix`.
+
+        Raises `TdslError` at the first one that is wrong, `NotSupportedYet` at what has no meaning yet.
+        """
+        refuse_unsupported(file)
+        for item in file.items:
+            name = f"{prefix}.{item.name}" if isinstance(item, tree.Rule | tree.Pipeline) else ""
+            if isinstance(item, tree.Rule):
+                resolved = resolve(item, vocabulary())
+                self.rules[name] = Declaration(name, resolved, check_types(resolved))
+            elif isinstance(item, tree.Pipeline):
+                self.pipelines[name] = item
+
+    def extended(self, other: Library) -> Library:
+        """This library with another's declarations added; the other's win."""
+        return Library(
+            {**self.rules, **other.rules}, {**self.passes, **other.passes}, {**self.pipelines, **other.pipelines}
+        )
+
+    def select(self, pattern: str, span: Span | None = None) -> list[str]:
+        """Names of the rules and passes that a reference means, laws left out of globs.
+
+        Raises `TdslError` with the nearest names when there is none.
+        """
+        names = [*self.rules, *self.passes]
+        if pattern in names:
+            return [pattern]
+        if "*" in pattern:
+            found = [n for n in names if fnmatch.fnmatchcase(n, pattern) and not self._is_law(n)]
+        else:
+            found = [n for n in names if n.endswith("." + pattern)]
+            if len(found) > 1:
+                raise TdslError(f"{pattern} is ambiguous", span, expected="one of " + ", ".join(sorted(found)))
+        if not found:
+            raise _unknown("rule or pass", pattern, names, span)
+        return found
+
+    def _is_law(self, name: str) -> bool:
+        return name in self.rules and self.rules[name].source.arrow == "=="
+
+    def rule(self, name: str, arguments: Mapping[str, Any] | None = None, span: Span | None = None) -> Rule:
+        """The rule that `name` refers to, with `arguments`."""
+        full = self.select(name, span)[0]
+        if full not in self.rules:
+            raise TdslError(f"{full} is a pass, not a rule", span)
+        if self._is_law(full):
+            raise TdslError(
+                f"{full} is a law: it holds both ways and never fires on its own",
+                span,
+                hint="state the direction you want as a rule with =>",
+            )
+        return self.rules[full].instantiate(arguments)
+
+    def pipeline(self, name: str) -> tree.Pipeline:
+        """The pipeline of that name, or the only one whose name ends so."""
+        found = [n for n in self.pipelines if n == name or n.endswith("." + name)]
+        if len(found) > 1 and name not in found:
+            raise TdslError(f"pipeline {name} is ambiguous", expected="one of " + ", ".join(sorted(found)))
+        if not found:
+            raise _unknown("pipeline", name, list(self.pipelines), None)
+        return self.pipelines[name if name in found else found[0]]
+
+    def as_pass(self, pattern: str = "*") -> RulePass:
+        """The selected rules, defaults for their parameters, as one PyTorch pass."""
+        names = [n for n in self.select(pattern) if n in self.rules]
+        return RulePass([self.rules[n].instantiate() for n in names], name=pattern)
+
+
+def _unknown(kind: str, name: str, known: list[str], span: Span | None) -> TdslError:
+    short = {n.rpartition(".")[2]: n for n in known}
+    near = difflib.get_close_matches(name, [*known, *short], n=1, cutoff=0.6)
+    hint = f"did you mean {short.get(near[0], near[0])}?" if near else "`tdsl list` shows all of them"
+    return TdslError(f"unknown {kind} {name}", span, hint=hint)
+
+
+# ---------------------------------------------------------------- loading
+
+
+def standard_files() -> Iterator[tuple[str, Path]]:
+    """The `.tdsl` files that come with tdsl: dotted prefix and path, in name order."""
+    root = Path(str(files("tdsl.passes")))
+    for path in sorted(root.rglob("*.tdsl")):
+        yield ".".join(path.relative_to(root).with_suffix("").parts), path
+
+
+@cache
+def standard_library() -> Library:
+    """Everything under `tdsl.passes`, checked."""
+    from tdsl.lang import parse_file
+
+    library = Library(passes=dict(standard_passes()))
+    for prefix, path in standard_files():
+        library.add_file(parse_file(path), prefix)
+    return library
+
+
+def load(path: str | Path) -> Library:
+    """The declarations of a `.tdsl` file and of what it imports, each checked; `tdsl.load` for users.
+
+    Raises `TdslError` at the first mistake in it.
+    """
+    from tdsl.lang.imports import load_files
+
+    library = Library()
+    known = {path.resolve(): prefix for prefix, path in standard_files()}
+    for file in load_files([Path(path)]):
+        place = Path(file.span.source.name)
+        library.add_file(file, known.get(place.resolve(), place.stem))
+    return library

@@ -1,0 +1,512 @@
+"""Patterns compiled to Python: one straight function a pattern, cheapest test first.
+
+The generated function takes a candidate for the pattern's first root and calls `accept(nodes, env)` on
+every way to match it, until one call returns something other than `None`; so conditions backtrack into
+the choices of the match (operand orders, users, lengths of chains). `nodes` are the matched graph
+nodes, `env` the bound values by name.
+
+The text of a matcher can be read with `tdsl show --matcher RULE`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from torch import fx
+
+from tdsl.engine.pattern import (
+    ELLIPSIS,
+    Anything,
+    Apply,
+    Arg,
+    Attribute,
+    Bind,
+    Chain,
+    Items,
+    Literal,
+    Nary,
+    Pattern,
+    Splat,
+    Term,
+    Type,
+    children,
+)
+from tdsl.engine.sizes import dtype_named, same, same_value, sizes_of
+
+Accept = Callable[[tuple[fx.Node, ...], dict[str, Any]], Any]
+Matcher = Callable[[fx.Node, Accept], Any]
+
+MAX_LEAVES = 64
+"""Most operands of an associative tree that are tried; larger trees do not match."""
+
+
+def compile_pattern(pattern: Pattern, name: str = "match") -> Matcher:
+    """The matcher of `pattern`; its source text is kept in the attribute `source`."""
+    emitter = _Emitter(pattern)
+    source = emitter.function()
+    namespace: dict[str, Any] = dict(emitter.constants)
+    exec(compile(source, f"<matcher of {name}>", "exec"), namespace)
+    matcher: Any = namespace["match"]
+    matcher.source = source
+    return matcher  # type: ignore[no-any-return]
+
+
+def operands_of_tree(root: fx.Node, target: Any) -> tuple[list[Any], list[fx.Node]]:
+    """Leaves and inner nodes of the tree of `target` nodes under `root`, left to right.
+
+    An inner node belongs to the tree if nothing else uses it. Without leaves when the tree is too large.
+    """
+    leaves: list[Any] = []
+    inner: list[fx.Node] = []
+    stack: list[Any] = [root]
+    while stack:
+        value = stack.pop()
+        if (
+            isinstance(value, fx.Node)
+            and value.target is target
+            and not value.kwargs
+            and (value is root or len(value.users) == 1)
+        ):
+            inner.append(value)
+            stack.extend((value.args[1], value.args[0]))
+        else:
+            leaves.append(value)
+        if len(leaves) > MAX_LEAVES:
+            return [], []
+    return leaves, inner
+
+
+def operands_of_each(values: Any, each: Apply) -> tuple[list[Any], list[fx.Node]]:
+    """Operands and nodes when every one of `values` is `each` applied to one operand, else nothing.
+
+    The attributes must be the same throughout, and no node may be used elsewhere.
+    """
+    operands: list[Any] = []
+    nodes: list[fx.Node] = []
+    for value in values:
+        if not (
+            isinstance(value, fx.Node)
+            and value.target in each.targets
+            and len(value.users) == 1
+            and value not in nodes
+            and (not nodes or (value.target is nodes[0].target and value.args[1:] == nodes[0].args[1:]))
+            and (not nodes or value.kwargs == nodes[0].kwargs)
+        ):
+            return [], []
+        operands.append(value.args[0])
+        nodes.append(value)
+    return operands, nodes
+
+
+class _Emitter:
+    """Writes one matcher. Failed tests `continue` the innermost loop, so everything stands in a loop."""
+
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern
+        self.lines: list[str] = []
+        self.indent = 2
+        self.constants: dict[str, Any] = {}
+        self.counter = itertools.count()
+        self.nodes: list[str] = []
+        self.matched: dict[int, str] = {}
+        self.bound: dict[str, str] = {}
+        self.late: list[tuple[str, Type, bool]] = []
+        self.free = {id(t) for t in (*pattern.outputs, *(term for _, term in pattern.kept))}
+        self.uses = _count_uses(pattern)
+
+    # ------------------------------------------------------------ writing
+
+    def put(self, line: str) -> None:
+        self.lines.append("    " * self.indent + line)
+
+    def reject_if(self, test: str) -> None:
+        self.put(f"if {test}: continue")
+
+    def loop(self, header: str) -> None:
+        self.put(f"{header}:")
+        self.indent += 1
+
+    def fresh(self, stem: str) -> str:
+        return f"{stem}{next(self.counter)}"
+
+    def constant(self, value: Any, stem: str = "K") -> str:
+        for name, known in self.constants.items():
+            if known is value:
+                return name
+        name = self.fresh(stem)
+        self.constants[name] = value
+        return name
+
+    # ------------------------------------------------------------ the function
+
+    def function(self) -> str:
+        self.constants["Node"] = fx.Node
+        first, *others = self.pattern.roots
+        self.put("for _ in (0,):")
+        self.indent += 1
+        self.term(first, "root", known=True)
+        for other in others:
+            self.term(other, self.candidates(other))
+        for variable, type_, optional in sorted(self.late, key=lambda check: check[2]):
+            self.check_type(variable, type_, optional)
+        named = {**self.bound, **{name: self.matched[id(term)] for name, term in self.pattern.kept}}
+        named.update({f"@{i}": self.matched[id(term)] for i, term in enumerate(self.pattern.watched)})
+        env = ", ".join(f"{name!r}: {local}" for name, local in named.items())
+        self.put(f"result = accept(({', '.join(self.nodes)},), {{{env}}})")
+        self.put("if result is not None: return result")
+        head = "def match(root, accept" + "".join(f", {name}={name}" for name in self.constants) + "):"
+        return "\n".join([head, *(line[4:] for line in self.lines), "    return None", ""])
+
+    def candidates(self, root: Term) -> str:
+        """Loop over the nodes that can be `root`: users, level by level, of a value already bound."""
+        path = self.path_to_bound(root)
+        if path is None:
+            raise ValueError("the outputs of a pattern must share a value")
+        start, levels = path
+        current = start
+        for level in reversed(levels):
+            user = self.fresh("u")
+            self.loop(f"for {user} in tuple({current}.users) if {current}.__class__ is Node else ()")
+            self.reject_if(f"not ({self.target_test(user, level)})")
+            current = user
+        return current
+
+    def path_to_bound(self, term: Arg) -> tuple[str, list[Term]] | None:
+        """A bound value below `term` and the terms on the way up from it, the shortest such way."""
+        frontier: list[tuple[Arg, list[Term]]] = [(term, [])]
+        while frontier:
+            following: list[tuple[Arg, list[Term]]] = []
+            for arg, above in frontier:
+                if id(arg) in self.matched:
+                    return self.matched[id(arg)], above
+                if isinstance(arg, Bind) and arg.name in self.bound:
+                    return self.bound[arg.name], above
+                if isinstance(arg, Chain | Nary):
+                    continue
+                here = [*above, arg] if isinstance(arg, Apply) else above
+                following.extend((child, here) for child in children(arg))
+            frontier = following
+        return None
+
+    # ------------------------------------------------------------ terms
+
+    def target_test(self, value: str, term: Term) -> str:
+        targets = (term.target,) if isinstance(term, Nary) else term.targets
+        test = f"{value}.__class__ is Node and "
+        if len(targets) == 1:
+            only = targets[0]
+            if isinstance(only, str):
+                return test + f"{value}.op == {term.op!r} and {value}.target == {only!r}"  # type: ignore[union-attr]
+            return test + f"{value}.target is {self.constant(only, 'T')}"
+        return test + f"{value}.target in {self.constant(frozenset(targets), 'TS')}"
+
+    def term(self, term: Term, value: str, *, known: bool = False) -> None:
+        if id(term) in self.matched:
+            self.reject_if(f"{value} is not {self.matched[id(term)]}")
+            return
+        may_be_empty = isinstance(term, Chain) and term.least == 0
+        if not known and not may_be_empty:
+            self.reject_if(f"not ({self.target_test(value, term)})")
+        if isinstance(term, Chain):
+            self.chain(term, value)
+            return
+        self.matched[id(term)] = value
+        self.distinct(value)
+        if id(term) not in self.free:
+            self.reject_if(f"len({value}.users) != {self.uses[id(term)]}")
+        if isinstance(term, Nary):
+            self.nary(term, value)
+        else:
+            self.nodes.append(value)
+            self.apply(term, value)
+
+    def distinct(self, value: str) -> None:
+        """Two pattern nodes are never one graph node."""
+        for other in self.nodes:
+            if not other.startswith("*"):
+                self.reject_if(f"{value} is {other}")
+
+    def apply(self, term: Apply, value: str) -> None:
+        arguments = self.fresh("a")
+        self.put(f"{arguments} = {value}.args")
+        self.reject_if(f"len({arguments}) != {len(term.args)}")
+        if term.variable is not None:
+            self.operator_variable(term.variable, value)
+        slots = [f"{arguments}[{i}]" for i in range(len(term.args))]
+        order = list(range(len(term.args)))
+        for i in order:
+            if isinstance(term.args[i], Literal | Attribute | Anything):
+                self.argument(term.args[i], slots[i], arguments)
+        for name, pattern, default in term.kwargs:
+            local = self.fresh("k")
+            if default is _REQUIRED:
+                self.reject_if(f"{name!r} not in {value}.kwargs")
+                self.put(f"{local} = {value}.kwargs[{name!r}]")
+            else:
+                self.put(f"{local} = {value}.kwargs.get({name!r}, {self.constant(default, 'D')})")
+            self.argument(pattern, local, arguments)
+        if term.commutative:
+            left, right = self.fresh("v"), self.fresh("v")
+            both = f"({slots[0]}, {slots[1]}), ({slots[1]}, {slots[0]})"
+            self.loop(f"for {left}, {right} in ({both})")
+            slots[0], slots[1] = left, right
+        remaining = [i for i in order if not isinstance(term.args[i], Literal | Attribute | Anything)]
+        remaining.sort(key=lambda i: self.cost(term.args[i]))
+        pairs: list[tuple[Arg, str]] = []
+        for i in remaining:
+            local = slots[i]
+            if not (term.commutative and i < 2):
+                local = self.fresh("v")
+                self.put(f"{local} = {slots[i]}")
+            if isinstance(term.args[i], Apply) and id(term.args[i]) not in self.matched:
+                self.reject_if(f"not ({self.target_test(local, term.args[i])})")  # type: ignore[arg-type]
+            pairs.append((term.args[i], local))
+        for pattern, local in pairs:
+            checked = isinstance(pattern, Apply) and not isinstance(pattern.targets[0], str)
+            self.argument(pattern, local, arguments, target_known=checked)
+
+    def cost(self, arg: Arg) -> int:
+        """Cheaper tests first: bound values, then terms, then what always matches."""
+        if isinstance(arg, Bind):
+            return 0 if arg.name in self.bound else 3
+        return 1 if isinstance(arg, Apply) else 2
+
+    def argument(self, arg: Arg, value: str, arguments: str, *, target_known: bool = False) -> None:
+        if isinstance(arg, Anything):
+            return
+        if isinstance(arg, Literal):
+            self.literal(arg, value, arguments)
+        elif isinstance(arg, Attribute):
+            self.attribute(arg.name, value)
+        elif isinstance(arg, Bind):
+            self.bind(arg, value)
+        elif isinstance(arg, Items):
+            self.items(arg, value, arguments)
+        elif isinstance(arg, Splat):
+            raise ValueError("a splat stands in a list")
+        else:
+            self.term(arg, value, known=target_known)
+
+    # ------------------------------------------------------------ leaves
+
+    def literal(self, literal: Literal, value: str, arguments: str) -> None:
+        constant = repr(literal.value) if _is_plain(literal.value) else self.constant(literal.value)
+        if literal.param is not None and _counts_from_front(literal.value):
+            shape = self.constant(sizes_of, "sizes_of")
+            param = self.constant(literal.param, "P")
+            rank = self.fresh("r")
+            self.put(f"{rank} = {shape}({arguments}[0])")
+            self.reject_if(f"{rank} is None or {value} != {param}.canonical({constant}, len({rank}))")
+        elif literal.value is None or isinstance(literal.value, bool):
+            self.reject_if(f"{value} is not {constant}")
+        elif isinstance(literal.value, list | tuple):
+            test = self.constant(same_value, "same_value")
+            self.reject_if(f"not {test}({value}, {constant})")
+        else:
+            # `True == 1` in Python, but a flag is not a number; a node never equals a literal.
+            self.reject_if(f"{value}.__class__ in (bool, Node) or {value} != {constant}")
+            self.constants.setdefault("bool", bool)
+
+    def attribute(self, name: str, value: str) -> None:
+        if name in self.bound:
+            test = self.constant(same_value, "same_value")
+            self.reject_if(f"not {test}({value}, {self.bound[name]})")
+        else:
+            self.bound[name] = self.rename(value, name)
+
+    def bind(self, bind: Bind, value: str) -> None:
+        if bind.name in self.bound:
+            known = self.bound[bind.name]
+            test = self.constant(same_value, "same_value")
+            self.reject_if(f"{value} is not {known} and not {test}({value}, {known})")
+        else:
+            if not bind.optional:
+                self.reject_if(f"{value} is None")
+            self.bound[bind.name] = self.rename(value, bind.name)
+        if bind.type is not None:
+            if bind.type.const:
+                test = f"{value}.__class__ is not Node or {value}.op != 'get_attr'"
+                self.reject_if(f"{value} is not None and ({test})" if bind.optional else test)
+            self.late.append((self.bound[bind.name], bind.type, bind.optional))
+
+    def rename(self, value: str, name: str) -> str:
+        local = self.fresh(f"b_{name}_" if name.isidentifier() and name.isascii() else "b")
+        self.put(f"{local} = {value}")
+        return local
+
+    def operator_variable(self, variable: str, value: str) -> None:
+        """The same operator variable twice means the same operator with the same attributes."""
+        if variable in self.bound:
+            known = self.bound[variable]
+            self.reject_if(f"{value}.target is not {known}.target or {value}.kwargs != {known}.kwargs")
+            test = self.constant(_same_attributes, "same_attributes")
+            self.reject_if(f"not {test}({value}, {known})")
+        else:
+            self.bound[variable] = value
+
+    def items(self, arg: Items, value: str, arguments: str) -> None:
+        self.constants.setdefault("tuple", tuple)
+        self.reject_if(f"not isinstance({value}, {self.constant((list, tuple), 'SEQ')})")
+        splat = next((i for i, item in enumerate(arg.items) if isinstance(item, Splat)), None)
+        if splat is None:
+            self.reject_if(f"len({value}) != {len(arg.items)}")
+        else:
+            self.reject_if(f"len({value}) < {len(arg.items) - 1}")
+        for i, item in enumerate(arg.items):
+            if i == splat:
+                after = len(arg.items) - 1 - i
+                rest = self.fresh("s")
+                self.put(f"{rest} = tuple({value}[{i}:{f'-{after}' if after else ''}])")
+                self.splat(item, rest)
+            else:
+                index = i if splat is None or i < splat else i - len(arg.items)
+                local = self.fresh("v")
+                self.put(f"{local} = {value}[{index}]")
+                self.argument(item, local, arguments)
+
+    def splat(self, splat: Splat, rest: str) -> None:
+        if splat.each is None:
+            self.attribute(splat.name, rest)
+            return
+        operands, nodes = self.fresh("s"), self.fresh("e")
+        split = self.constant(operands_of_each, "operands_of_each")
+        self.put(f"{operands}, {nodes} = {split}({rest}, {self.constant(splat.each, 'EACH')})")
+        self.reject_if(f"not {nodes}")
+        if splat.each.variable is not None:
+            first = self.fresh("v")
+            self.put(f"{first} = {nodes}[0]")
+            self.operator_variable(splat.each.variable, first)
+        self.nodes.append(f"*{nodes}")
+        self.attribute(splat.name, f"tuple({operands})")
+
+    # ------------------------------------------------------------ chains and trees
+
+    def chain(self, chain: Chain, value: str) -> None:
+        links, current = self.fresh("c"), self.fresh("v")
+        most = chain.most if chain.most is not None else 10_000
+        at_root = id(chain) in self.free
+        self.put(f"{links} = []; {current} = {value}")
+        single = f"len({current}.users) == 1"
+        if at_root:
+            single = f"({current} is {value} or {single})"
+        self.put(
+            f"while len({links}) < {most} and {self.target_test(current, chain)} and {single}: "
+            f"{links}.append({current}); {current} = {current}.args[0]"
+        )
+        count, taken, below = self.fresh("n"), self.fresh("c"), self.fresh("v")
+        self.loop(f"for {count} in range(len({links}), {chain.least - 1}, -1)")
+        self.put(f"{taken} = tuple({links}[:{count}])")
+        self.put(f"{below} = {links}[{count}] if {count} < len({links}) else {current}")
+        self.nodes.append(f"*{taken}")
+        self.matched[id(chain)] = value
+        self.bound[chain.variable] = taken
+        self.argument(chain.inner, below, "()")
+
+    def nary(self, tree: Nary, value: str) -> None:
+        leaves, inner = self.fresh("l"), self.fresh("i")
+        split = self.constant(operands_of_tree, "operands_of_tree")
+        self.put(f"{leaves}, {inner} = {split}({value}, {self.constant(tree.target, 'T')})")
+        self.nodes.append(f"*{inner}")
+        if not tree.commutative:
+            self.items(Items(tree.items), leaves, "()")
+            return
+        fixed = [item for item in tree.items if not isinstance(item, Splat)]
+        rest = next((item for item in tree.items if isinstance(item, Splat)), None)
+        self.reject_if(f"len({leaves}) {'!=' if rest is None else '<'} {len(fixed)}")
+        fixed.sort(key=self.cost)
+        taken: list[str] = []
+        for item in fixed:
+            index, leaf = self.fresh("j"), self.fresh("v")
+            self.loop(f"for {index}, {leaf} in enumerate({leaves})")
+            self.constants.setdefault("enumerate", enumerate)
+            if taken:
+                self.reject_if(f"{index} in ({', '.join(taken)},)")
+            taken.append(index)
+            self.argument(item, leaf, "()")
+        if rest is not None:
+            others, at = self.fresh("s"), self.fresh("j")
+            used = f"({', '.join(taken)},)" if taken else "()"
+            self.put(f"{others} = tuple(x for {at}, x in enumerate({leaves}) if {at} not in {used})")
+            self.splat(rest, others)
+
+    # ------------------------------------------------------------ types
+
+    def check_type(self, value: str, type_: Type, optional: bool) -> None:
+        if type_.dims is None and type_.dtype is None:
+            return
+        if optional:
+            # An absent operand has no sizes to compare: the tests stand inside an `if`.
+            self.put(f"ok = {value} is None")
+            self.loop("for _ in (0,) if not ok else ()")
+        if type_.dtype is not None:
+            test = self.constant(dtype_named, "dtype_named")
+            self.reject_if(f"not {test}({value}, {type_.dtype!r})")
+        if type_.dims is not None:
+            sizes = self.fresh("z")
+            self.put(f"{sizes} = {self.constant(sizes_of, 'sizes_of')}({value})")
+            self.reject_if(f"{sizes} is None")
+            self.check_dims(type_.dims, sizes, optional)
+        if optional:
+            self.put("ok = True")
+            self.indent -= 1
+            self.reject_if("not ok")
+
+    def check_dims(self, dims: tuple[Any, ...], sizes: str, optional: bool) -> None:
+        dots = dims.index(ELLIPSIS) if ELLIPSIS in dims else None
+        count = len(dims) - (dots is not None)
+        self.reject_if(f"len({sizes}) {'!=' if dots is None else '<'} {count}")
+        test = self.constant(same, "same")
+        for i, dim in enumerate(dims):
+            if i == dots:
+                continue
+            size = f"{sizes}[{i if dots is None or i < dots else i - len(dims)}]"
+            if isinstance(dim, int):
+                self.reject_if(f"not {test}({size}, {dim})")
+            elif dim in self.bound:
+                self.reject_if(f"not {test}({size}, {self.bound[dim]})")
+            elif optional:
+                raise ValueError(f"size {dim} is bound only by an optional operand")
+            else:
+                self.bound[dim] = self.rename(size, dim)
+
+
+_REQUIRED: Any = object()
+REQUIRED_KEYWORD = _REQUIRED
+"""Default of a keyword argument that must be written in the graph."""
+
+
+def _same_attributes(a: fx.Node, b: fx.Node) -> bool:
+    """Whether two nodes of one operator have the same attributes (the arguments that are no nodes)."""
+    return len(a.args) == len(b.args) and all(
+        isinstance(x, fx.Node) == isinstance(y, fx.Node) and (isinstance(x, fx.Node) or same_value(x, y))
+        for x, y in zip(a.args, b.args, strict=True)
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(v) for v in value)
+    return value is None or type(value) in (int, str, bool) or (type(value) is float and value == value)
+
+
+def _counts_from_front(value: Any) -> bool:
+    axes = value if isinstance(value, list | tuple) else [value]
+    return any(type(a) is int and a >= 0 for a in axes)
+
+
+def _count_uses(pattern: Pattern) -> dict[int, int]:
+    """For each term, how many other terms of the pattern use it."""
+    users: dict[int, set[int]] = {}
+
+    def visit(arg: Arg, user: int) -> None:
+        for child in children(arg):
+            if isinstance(child, Term):
+                users.setdefault(id(child), set()).add(user)
+            elif not isinstance(child, Splat):
+                visit(child, user)
+
+    for term in pattern.terms():
+        visit(term, id(term))
+    return {key: len(value) for key, value in users.items()}

@@ -1,0 +1,75 @@
+"""Rules and hand-written passes under one interface: PyTorch's `PassBase`, in any `PassManager`."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TypeVar
+
+from torch import fx
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
+
+from tdsl.engine.driver import Scope, Settings, rewrite
+from tdsl.engine.journal import Journal
+from tdsl.engine.rule import Rule
+
+
+class GraphPass(PassBase):  # type: ignore[misc]
+    """A transformation of a graph module in normal form, applied in place."""
+
+    name: str = ""
+    doc: str = ""
+
+    @abstractmethod
+    def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
+        """Transform the graph where `scope` allows, record each change; returns how many there were.
+
+        The caller recompiles the module.
+        """
+
+    def call(self, graph_module: fx.GraphModule) -> PassResult:
+        """Run as a PyTorch pass."""
+        modified = self.rewrite(graph_module, Journal()) > 0
+        if modified:
+            graph_module.recompile()
+        return PassResult(graph_module, modified)
+
+
+class RulePass(GraphPass):
+    """A set of rules, applied together to a fixed point."""
+
+    def __init__(self, rules: Sequence[Rule], settings: Settings | None = None, name: str = "rules") -> None:
+        super().__init__()
+        self.rules = tuple(rules)
+        self.settings = settings or Settings()
+        self.name = name
+
+    def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
+        """Apply the rules; raises `TdslError` when they have no fixed point."""
+        settings = self.settings
+        if scope is not None:
+            settings = Settings(settings.order, settings.repeat, settings.limit, scope)
+        return rewrite(module, self.rules, settings, journal)
+
+
+_PASSES: dict[str, type[GraphPass]] = {}
+_Pass = TypeVar("_Pass", bound=type[GraphPass])
+
+
+def graph_pass(cls: _Pass) -> _Pass:
+    """Declare a hand-written pass; its `name` is how pipelines refer to it."""
+    cls.doc = (cls.__doc__ or "").strip().partition("\n")[0]
+    _PASSES[cls.name] = cls
+    return cls
+
+
+@cache
+def standard_passes() -> Mapping[str, type[GraphPass]]:
+    """The hand-written passes that come with tdsl, by name."""
+    package = importlib.import_module("tdsl.passes")
+    for found in pkgutil.walk_packages(package.__path__, "tdsl.passes."):
+        importlib.import_module(found.name)
+    return dict(sorted(_PASSES.items()))

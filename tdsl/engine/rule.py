@@ -1,0 +1,204 @@
+"""A compiled rule: what it matches, what must hold, and what it puts in place.
+
+`Rule.match(node, work)` is the whole protocol that the driver needs; a rule written in Python or traced
+from two functions offers the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import fx
+
+from tdsl.engine.frame import Approximation, CannotStage, Frame
+from tdsl.engine.matcher import Matcher, compile_pattern
+from tdsl.engine.order import disconnected
+from tdsl.engine.pattern import Nary, Pattern, Term, Type
+from tdsl.engine.sizes import compare, describe, same
+from tdsl.engine.staged import Workspace
+from tdsl.errors import Span, TdslError
+from tdsl.lang import tree
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A compiled condition and the text it came from."""
+
+    evaluate: Callable[[Frame], Any]
+    source: Any
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionCode:
+    """A compiled definition: names, their types, and the value."""
+
+    names: tuple[str, ...]
+    types: tuple[Type | None, ...]
+    value: Callable[[Frame], Any]
+    span: Span
+
+    def evaluate(self, frame: Frame) -> None:
+        """Compute the definition and bind its names, and the sizes its types mention."""
+        result = self.value(frame)
+        parts = list(result) if len(self.names) > 1 else [result]
+        if len(parts) != len(self.names):
+            raise TdslError(f"{len(self.names)} names for {len(parts)} results", self.span)
+        for name, type_, part in zip(self.names, self.types, parts, strict=True):
+            frame.env[name] = part
+            if type_ is None or type_.dims is None:
+                continue
+            sizes = tuple(frame.work.evaluate(part).shape)
+            if len(sizes) != len(type_.dims):
+                raise TdslError(
+                    f"{name} has {len(sizes)} axes where {len(type_.dims)} are written", self.span
+                )
+            for dim, size in zip(type_.dims, sizes, strict=True):
+                known = dim if isinstance(dim, int) else frame.env.setdefault(dim, size)
+                if not same(known, size):
+                    raise TdslError(f"{name} has size {size} where {dim} = {known} is written", self.span)
+
+
+@dataclass(slots=True)
+class Variant:
+    """One choice of alternatives of a rule."""
+
+    pattern: Pattern
+    tests: tuple[Test, ...]
+    definitions: Mapping[str, DefinitionCode]
+    build: Callable[[Frame], tuple[Any, ...]]
+    optional: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    """Optional operands: the parameter, and the name under which a match binds the operator's node."""
+    _matcher: Matcher | None = None
+
+    def matcher(self, name: str) -> Matcher:
+        """The generated matcher, compiled on first use."""
+        if self._matcher is None:
+            self._matcher = compile_pattern(self.pattern, name)
+        return self._matcher
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """A match that may be applied: old nodes and the staged values that take their places."""
+
+    rule: Rule
+    outputs: tuple[fx.Node, ...]
+    values: tuple[Any, ...]
+    matched: tuple[fx.Node, ...]
+    approximations: tuple[Approximation, ...] = ()
+    env: Mapping[str, Any] = field(default_factory=dict)
+
+
+Refusal = Callable[[str, Any, Frame], None]
+"""Hears why a complete structural match was not applied: the reason, the condition, the frame."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule with its parameters set, ready to run."""
+
+    name: str
+    variants: tuple[Variant, ...]
+    source: tree.Rule | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    approximate: bool = False
+    doc: str = ""
+
+    @cached_property
+    def roots(self) -> tuple[tuple[Any, ...], ...]:
+        """Root targets of each variant."""
+        return tuple(_targets(variant.pattern.roots[0]) for variant in self.variants)
+
+    @cached_property
+    def depth(self) -> int:
+        """Longest path of the pattern: how far above a new node another match may begin."""
+        return max(variant.pattern.depth() for variant in self.variants)
+
+    def attempt(
+        self, variant: Variant, work: Workspace, refused: Refusal | None = None
+    ) -> Callable[[fx.Node], Replacement | None]:
+        """A function from a candidate for the root to the first match there for which every condition holds."""
+        matcher = variant.matcher(self.name)
+
+        def accept(nodes: tuple[fx.Node, ...], env: dict[str, Any]) -> Replacement | None:
+            return self._accept(variant, nodes, env, work, refused)
+
+        def attempt(node: fx.Node) -> Replacement | None:
+            found: Replacement | None = matcher(node, accept)
+            return found
+
+        return attempt
+
+    @cached_property
+    def shrinks(self) -> bool:
+        """Whether every application leaves fewer nodes: then the rule alone cannot go on for ever."""
+        return self.source is not None and all(
+            sum(1 for _ in v.pattern.terms()) - len(v.pattern.kept) > _operators(self.source.rhs)
+            for v in self.variants
+        )
+
+    def _accept(
+        self,
+        variant: Variant,
+        nodes: tuple[fx.Node, ...],
+        env: dict[str, Any],
+        work: Workspace,
+        refused: Refusal | None,
+    ) -> Replacement | None:
+        frame = Frame(work, variant, nodes, env, self.parameters)
+        outputs = variant.pattern.output_nodes(nodes, env)
+        if len(outputs) > 1 and not disconnected(outputs, env):
+            if refused:
+                refused("one output is computed from another", None, frame)
+            return None
+        try:
+            for test in variant.tests:
+                if not test.evaluate(frame):
+                    if refused:
+                        refused("the condition does not hold", test, frame)
+                    return None
+            values = frame.rhs
+            for old, new in zip(outputs, values, strict=True):
+                _require_same_type(old, new, work)
+        except CannotStage as reason:
+            if refused:
+                refused(str(reason), None, frame)
+            return None
+        return Replacement(self, outputs, values, nodes, tuple(frame.approximations), frame.env)
+
+
+def _require_same_type(old: fx.Node, new: Any, work: Workspace) -> None:
+    """An equation holds between tensors of one type, for every value of the symbols in their sizes.
+
+    Raises `CannotStage` where the replacement has another shape or element type.
+    """
+    before, after = old.meta.get("val"), work.val(new)
+    if not isinstance(before, torch.Tensor) or not isinstance(after, torch.Tensor):
+        return
+    if before.dtype != after.dtype or not compare("==", list(before.shape), list(after.shape)):
+        raise CannotStage(f"the types differ: {describe(before)} would become {describe(after)}")
+
+
+def _operators(value: Any) -> int:
+    """How many graph nodes a right side makes at most."""
+    if isinstance(value, tuple):
+        return sum(_operators(item) for item in value)
+    if not isinstance(value, tree.Node):
+        return 0
+    own = isinstance(value, tree.Call | tree.Unary | tree.Binary)
+    if isinstance(value, tree.Call) and value.repeat is not None or isinstance(value, tree.Splat):
+        own_count = 1_000_000
+    else:
+        own_count = int(own)
+    return own_count + sum(_operators(getattr(value, f.name)) for f in fields(value) if f.name != "span")
+
+
+def _targets(term: Term) -> tuple[Any, ...]:
+    return (term.target,) if isinstance(term, Nary) else term.targets
+
+
+__all__ = ["DefinitionCode", "Replacement", "Rule", "Test", "Variant"]

@@ -1,0 +1,110 @@
+"""Sizes and element types of graph values, and comparisons that never add a guard on a symbolic size."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.experimental.symbolic_shapes import statically_known_true
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+_COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+DTYPES: dict[str, torch.dtype] = {
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "f32": torch.float32,
+    "f64": torch.float64,
+    "i8": torch.int8,
+    "u8": torch.uint8,
+    "i16": torch.int16,
+    "i32": torch.int32,
+    "i64": torch.int64,
+    "bool": torch.bool,
+}
+"""Element types by the names they have in the language."""
+
+
+def value_of(node: Any) -> Any:
+    """The fake tensor (or symbolic size) that describes what `node` computes; `None` if unknown."""
+    return node.meta.get("val") if isinstance(node, fx.Node) else node
+
+
+def sizes_of(value: Any) -> tuple[Any, ...] | None:
+    """Sizes of a graph value, symbolic ones included; numbers have none (`()`); `None` if unknown."""
+    if isinstance(value, fx.Node):
+        value = value.meta.get("val")
+        if value is None:
+            return None
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape)
+    return () if isinstance(value, int | float | bool | complex) else None
+
+
+def dtype_of(value: Any) -> torch.dtype | None:
+    """Element type of a graph value; `None` if unknown."""
+    value = value_of(value)
+    return value.dtype if isinstance(value, torch.Tensor) else None
+
+
+def dtype_named(value: Any, name: str) -> bool:
+    """Whether a graph value has the element type that the language calls `name`."""
+    return dtype_of(value) == DTYPES[name]
+
+
+def compare(relation: str, left: Any, right: Any) -> bool:
+    """`left relation right`, true only where it holds for every value of a symbolic size.
+
+    Lists compare element by element (`p == 0` asks it of each); `!=` asks that they differ.
+    """
+    if isinstance(left, list | tuple) or isinstance(right, list | tuple):
+        if relation == "!=":
+            return not compare("==", left, right)
+        if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+            return len(left) == len(right) and all(
+                compare(relation, a, b) for a, b in zip(left, right, strict=True)
+            )
+        many, one = (left, right) if isinstance(left, list | tuple) else (right, left)
+        return all(compare(relation, *((m, one) if many is left else (one, m))) for m in many)
+    result = _COMPARE[relation](left, right)
+    if isinstance(result, bool):
+        return result
+    return bool(statically_known_true(result)) if isinstance(result, _SYMBOLIC) else bool(result)
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two sizes are equal for every value of the symbols in them."""
+    return a is b or compare("==", a, b)
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """Whether two arguments are the same: one node, equal numbers or lists of such."""
+    if a is b:
+        return True
+    if isinstance(a, fx.Node) or isinstance(b, fx.Node):
+        return False
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(same_value(x, y) for x, y in zip(a, b, strict=True))
+    if type(a) is not type(b) and (isinstance(a, bool) or isinstance(b, bool)):
+        return False
+    return bool(a == b) if not isinstance(a, torch.Tensor) else False
+
+
+def describe(value: Any) -> str:
+    """A value's element type and sizes for people: `f32[8, n]`; numbers as they are."""
+    described = value_of(value)
+    if isinstance(described, torch.Tensor):
+        name = next((k for k, v in DTYPES.items() if v == described.dtype), str(described.dtype))
+        return f"{name}[{', '.join(str(s) for s in described.shape)}]"
+    return repr(described) if not isinstance(value, fx.Node) else "unknown"

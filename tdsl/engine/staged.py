@@ -1,0 +1,291 @@
+"""Replacements before they are part of a graph: staged terms, compile-time constants, shape inference.
+
+The right side of a rule is built as `Staged` terms over graph nodes and constants. A term whose tensors
+are all known at compile time is itself a constant: it is evaluated in float64 and becomes one new
+parameter. Nothing touches the graph until every condition of the rule holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from tdsl.errors import TdslError
+from tdsl.ops import Operator
+from tdsl.ops.spec import REQUIRED
+from tdsl.ops.targets import operator_of, overload
+
+
+class CannotStage(Exception):
+    """The replacement has no meaning at this site; the text says why. The site is left alone."""
+
+
+@dataclass(eq=False, slots=True)
+class Constant:
+    """A tensor computed at compile time: float64 (or integer) values, and the element type to deploy."""
+
+    values: torch.Tensor
+    dtype: torch.dtype
+    label: str = ""
+    """What to call the new parameter: the name of the definition it comes from."""
+    origin: fx.Node | None = None
+    """The weight that it was computed from, for naming."""
+
+
+@dataclass(eq=False, slots=True)
+class Filled:
+    """A tensor of one value throughout: what an absent operand stands for (a bias of zeros)."""
+
+    fill: float
+    sizes: tuple[Any, ...] | None
+    dtype: torch.dtype
+
+
+@dataclass(eq=False, slots=True)
+class Staged:
+    """An operator applied to graph nodes, constants and other staged terms, not yet in the graph."""
+
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    label: str = ""
+    _val: Any = field(default=REQUIRED, repr=False)
+    _const: bool | None = field(default=None, repr=False)
+    node: fx.Node | None = None
+    """The graph node, once committed."""
+
+
+Value = fx.Node | Constant | Filled | Staged
+
+
+def tensors_in(value: Any) -> list[Any]:
+    """The tensor-like values in an argument, nested lists included, in order."""
+    if isinstance(value, list | tuple):
+        return [t for item in value for t in tensors_in(item)]
+    return [value] if isinstance(value, Value) else []
+
+
+def map_values(value: Any, change: Any) -> Any:
+    """`value` with every tensor-like part replaced by `change(part)`."""
+    if isinstance(value, Value):
+        return change(value)
+    if isinstance(value, list):
+        return [map_values(item, change) for item in value]
+    if isinstance(value, tuple):
+        return tuple(map_values(item, change) for item in value)
+    return value
+
+
+class Workspace:
+    """What staging needs to know of one graph module: constants, shapes, and what was computed before."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        self.module = module
+        self._mode = next(
+            (
+                node.meta["val"].fake_mode
+                for node in module.graph.nodes
+                if isinstance(node.meta.get("val"), FakeTensor)
+            ),
+            None,
+        )
+        self._inferred: dict[Any, Any] = {}
+
+    @property
+    def typed(self) -> bool:
+        """Whether the graph carries shapes; without them nothing can be inferred or compared."""
+        return self._mode is not None
+
+    # ------------------------------------------------------------ constants
+
+    def tensor(self, node: fx.Node) -> torch.Tensor:
+        """The tensor behind a `get_attr` node."""
+        value: Any = self.module
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        return value.detach()  # type: ignore[no-any-return]
+
+    def is_const(self, value: Any) -> bool:
+        """Whether a value is known at compile time."""
+        if isinstance(value, fx.Node):
+            return value.op == "get_attr"
+        if isinstance(value, Staged):
+            if value._const is None:
+                parts = [*tensors_in(value.args), *tensors_in(list(value.kwargs.values()))]
+                op = operator_of(value.target)
+                pure = op is None or not op.random
+                value._const = bool(parts) and pure and all(self.is_const(part) for part in parts)
+            return value._const
+        return isinstance(value, Constant | Filled)
+
+    def evaluate(self, value: Any) -> torch.Tensor:
+        """The values of a constant, in float64 when it is floating point."""
+        if isinstance(value, fx.Node):
+            return _widen(self.tensor(value))
+        if isinstance(value, Constant):
+            return value.values
+        if isinstance(value, Filled):
+            sizes = self._plain_sizes(value)
+            return torch.full(sizes, value.fill, dtype=_wide(value.dtype))
+        args = map_values(value.args, self.evaluate)
+        kwargs = {k: map_values(v, self.evaluate) for k, v in value.kwargs.items()}
+        if isinstance(kwargs.get("dtype"), torch.dtype):
+            kwargs["dtype"] = _wide(kwargs["dtype"])
+        result: torch.Tensor = value.target(*args, **kwargs)
+        return result
+
+    def _plain_sizes(self, value: Filled) -> tuple[int, ...]:
+        if value.sizes is None or not all(isinstance(s, int) for s in value.sizes):
+            raise CannotStage("an absent operand would need a size that is not known at compile time")
+        return value.sizes
+
+    # ------------------------------------------------------------ shapes
+
+    def val(self, value: Any) -> Any:
+        """The fake tensor that describes a value; `None` where the graph is untyped."""
+        if isinstance(value, fx.Node):
+            return value.meta.get("val")
+        if self._mode is None:
+            return None
+        if isinstance(value, Staged):
+            if value._val is REQUIRED:
+                value._val = self.infer(value.target, value.args, value.kwargs)
+            return value._val
+        if isinstance(value, Constant):
+            return self._empty(tuple(value.values.shape), value.dtype)
+        if isinstance(value, Filled):
+            return None if value.sizes is None else self._empty(value.sizes, value.dtype)
+        return value
+
+    def _empty(self, sizes: tuple[Any, ...], dtype: torch.dtype) -> Any:
+        assert self._mode is not None
+        with self._mode:
+            return torch.empty(sizes, dtype=dtype)
+
+    def infer(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Result of `target` on fake tensors; `None` where an operand is untyped.
+
+        Raises `CannotStage` when the operator refuses these operands.
+        """
+        parts = [*tensors_in(args), *tensors_in(list(kwargs.values()))]
+        vals = [self.val(part) for part in parts]
+        if self._mode is None or any(val is None for val in vals):
+            return None
+        by_part = {id(part): val for part, val in zip(parts, vals, strict=True)}
+        fake_args = map_values(args, lambda part: by_part[id(part)])
+        fake_kwargs = {k: map_values(v, lambda part: by_part[id(part)]) for k, v in kwargs.items()}
+        key = (target, _key(fake_args), _key(tuple(sorted(fake_kwargs.items()))))
+        if key not in self._inferred:
+            try:
+                with self._mode:
+                    self._inferred[key] = target(*fake_args, **fake_kwargs)
+            except (RuntimeError, ValueError, TypeError, IndexError) as reason:
+                name = op.name if (op := operator_of(target)) else str(target)
+                raise CannotStage(f"{name} refuses these operands: {str(reason).splitlines()[0]}") from None
+        return self._inferred[key]
+
+    def mode(self) -> FakeTensorMode | None:
+        """The fake mode of the graph, if it is typed."""
+        return self._mode
+
+
+def stage(work: Workspace, op: Operator, arguments: dict[str, Any], label: str = "") -> Any:
+    """`op` on `arguments` (by parameter name, defaults elsewhere), in normal form.
+
+    Returns a `Staged` term, or something simpler when an operand is uniform: zeros vanish in a sum,
+    ones in a product, and an absent bias stays absent.
+    """
+    values = {p.name: arguments.get(p.name, p.default) for p in op.params}
+    missing = [p.name for p in op.params if values[p.name] is REQUIRED]
+    if missing:
+        raise TdslError(f"operator {op.name} needs {', '.join(missing)}")
+    for p in op.params:
+        if p.optional and p.name not in arguments:
+            values[p.name] = None
+    simpler = _simplify(work, op, values)
+    if simpler is not None:
+        return simpler
+    for p in op.params:
+        value = values[p.name]
+        if isinstance(value, Filled) and p.optional and value.fill == p.default:
+            values[p.name] = None
+    first = next((values[p.name] for p in op.operands), None)
+    first = first[0] if isinstance(first, list | tuple) and first else first
+    described = work.val(first) if isinstance(first, Value) else None
+    rank = described.dim() if isinstance(described, torch.Tensor) else None
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    for p in op.params:
+        value = values[p.name]
+        if p.kind == "tensors":
+            value = list(value)
+        elif not p.is_operand:
+            value = p.canonical(value, rank)
+        if not p.keyword_only:
+            args.append(value)
+        elif value != p.default or isinstance(value, Value):
+            kwargs[p.name] = value
+    return Staged(overload(op), tuple(args), kwargs, label)
+
+
+def _simplify(work: Workspace, op: Operator, values: dict[str, Any]) -> Any:
+    """The result when uniform operands decide it; `None` when they do not."""
+    operands = [p for p in op.operands if values[p.name] is not None]
+    filled = [p for p in operands if isinstance(values[p.name], Filled)]
+    lists = [p for p in operands if p.kind == "tensors"]
+    if lists and all(isinstance(v, Filled) for p in lists for v in values[p.name]):
+        parts = [v for p in lists for v in values[p.name]]
+        if op.moves and len({part.fill for part in parts}) == 1:
+            return _filled_like(work, op, values, parts[0].fill, parts[0].dtype)
+    if not filled:
+        return None
+    if op.name in ("add", "sub", "mul", "div") and len(operands) == 2:
+        left, right = (values[p.name] for p in operands)
+        neutral = 0.0 if op.name in ("add", "sub") else 1.0
+        if isinstance(right, Filled) and right.fill == neutral and not isinstance(left, Filled):
+            return left
+        if op.commutative and isinstance(left, Filled) and left.fill == neutral and not isinstance(right, Filled):
+            return right
+    tensors = [values[p.name] for p in operands if p.kind != "tensors"]
+    if any(values[p.name].fill == 0.0 and p.name in op.linear_in for p in filled) and not any(
+        p.optional and not isinstance(values[p.name], Filled) for p in operands
+    ):
+        zero = next(values[p.name] for p in filled if p.name in op.linear_in)
+        return _filled_like(work, op, values, 0.0, zero.dtype)
+    uniform = all(isinstance(t, Filled | int | float) for t in tensors) and not lists
+    if uniform and (op.pointwise or op.elementwise or op.moves):
+        wide = [
+            torch.tensor(t.fill, dtype=torch.float64) if isinstance(t, Filled) else t for t in tensors
+        ]
+        first = values[filled[0].name]
+        fill = first.fill if op.moves else float(overload(op)(*wide))
+        return _filled_like(work, op, values, fill, first.dtype)
+    return None
+
+
+def _filled_like(work: Workspace, op: Operator, values: dict[str, Any], fill: float, dtype: torch.dtype) -> Any:
+    args = tuple(values[p.name] for p in op.params if not p.keyword_only)
+    described = work.infer(overload(op), args, {})
+    return Filled(fill, None if described is None else tuple(described.shape), dtype)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype.is_floating_point else dtype
+
+
+def _widen(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _key(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return ("tensor", _key(tuple(value.shape)), value.dtype)
+    if isinstance(value, list | tuple):
+        return tuple(_key(item) for item in value)
+    if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):
+        return ("symbol", value.node.expr)
+    return (type(value), value)

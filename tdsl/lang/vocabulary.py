@@ -1,0 +1,142 @@
+"""The names a rule may use: operators, classes of operators, compile-time functions, types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from tdsl.ops import OPERATORS, Operator
+
+DTYPES = ("f16", "bf16", "f32", "f64", "i8", "u8", "i16", "i32", "i64", "bool")
+"""Element types, in types (`x: f32 [n]`) and where an attribute is one (`cast(x, f32)`)."""
+
+PARAMETER_KINDS = ("Rank", "Real", "Ratio", "Int", "Bool", "Text")
+"""What a rule's or pipeline's parameter may be, besides an operator."""
+
+SIDES = ("lhs", "rhs")
+"""The arguments of `macs`, `params`, `bytes` and `nodes`; no variable may be called so."""
+
+INFIX: Mapping[str, str] = MappingProxyType(
+    {
+        "+": "add",
+        "-": "sub",
+        "*": "mul",
+        "/": "div",
+        "//": "floor_divide",
+        "%": "remainder",
+        "**": "pow",
+        "@": "matmul",
+    }
+)
+"""The operator that an infix sign means between tensors."""
+
+
+@dataclass(frozen=True)
+class Function:
+    """A compile-time function: on numbers, lists, constants or whole sides, never in the graph."""
+
+    name: str
+    kind: str
+    """`number`, `predicate`, `tensor`, `decomposition` or `rank`."""
+    params: tuple[str, ...]
+    """Names of the parameters; a trailing `?` marks an optional one, a trailing `...` a list."""
+    results: int = 1
+    doc: str = ""
+
+    @property
+    def least(self) -> int:
+        """How many arguments it needs."""
+        return sum(not p.endswith(("?", "...")) for p in self.params)
+
+    @property
+    def most(self) -> int | None:
+        """How many it takes; `None` for any number."""
+        return None if any(p.endswith("...") for p in self.params) else len(self.params)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters' names, without their marks."""
+        return tuple(p.removesuffix("...").removesuffix("?") for p in self.params)
+
+
+def _functions(kind: str, **declared: tuple[str, str]) -> tuple[Function, ...]:
+    return tuple(
+        Function(name, kind, tuple(params.split()), 1, doc) for name, (params, doc) in declared.items()
+    )
+
+
+BUILT_IN: tuple[Function, ...] = (
+    *_functions(
+        "number",
+        macs=("side", "Multiply–accumulates of a side, as matched or as built."),
+        params=("side", "Elements of the constants that a side needs."),
+        bytes=("side", "Bytes of the constants that a side needs."),
+        nodes=("side", "Operators on a side."),
+        prod=("values", "Product of a list of numbers."),
+        min=("values...", "Least of its arguments, or of one list."),
+        max=("values...", "Greatest of its arguments, or of one list."),
+        abs=("value", "Absolute value."),
+        sqrt=("value", "Square root."),
+        log2=("value", "Logarithm to base 2."),
+        len=("values", "Length of a list."),
+        rank_of=("tensor", "Number of axes of a tensor, or of the first output of a side."),
+        shape=("tensor", "Sizes of a tensor or of the first output of a side, as a list."),
+        dtype=("tensor", "Element type of a tensor, or of the first output of a side."),
+        inverse=("p", "The inverse of a permutation of axes."),
+        compose=("p q", "The permutation that permutes by `p` first, then by `q`."),
+    ),
+    *_functions(
+        "predicate",
+        square=("v", "The entries of a list, or the last two sizes of a tensor, are equal."),
+        holds=("wide narrow", "Every value of the second element type is a value of the first."),
+        used_once=("x", "Nothing outside the match uses this value."),
+        same=("x y", "Both are the same value of the graph."),
+        broadcasts_to=("x shape", "Broadcasting `x` to that shape changes no size of the shape."),
+        is_identity=("p", "The permutation moves nothing."),
+        all_equal=("values value", "Every entry of the list is that value."),
+    ),
+)
+"""Functions the engine itself provides."""
+
+NOT_YET: tuple[Function, ...] = (
+    Function("project", "decomposition", ("W", "space"), 0, "Coefficients of the projection onto a space."),
+    Function("commutant", "tensor", ("group",), 1, "The matrices that commute with a group."),
+    Function("defect", "number", ("W", "space"), 1, "Relative distance from a space."),
+)
+"""Functions whose names are fixed and whose meaning comes later."""
+
+CLASSES: Mapping[str, Callable[[Operator], bool]] = MappingProxyType(
+    {
+        "pointwise": lambda op: op.pointwise,
+        "elementwise": lambda op: op.elementwise,
+        "moves": lambda op: op.moves,
+        "reduces": lambda op: op.reduces,
+    }
+)
+"""Classes of operators by the fact that makes an operator a member."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Every name that means something before a rule is read."""
+
+    operators: Mapping[str, Operator]
+    functions: Mapping[str, Function]
+    classes: Mapping[str, Callable[[Operator], bool]]
+
+    @classmethod
+    def standard(
+        cls, functions: Iterable[Function] = (), operators: Mapping[str, Operator] = OPERATORS
+    ) -> Vocabulary:
+        """The operator table, the built-in functions and the `functions` handed in."""
+        known = {f.name: f for f in (*BUILT_IN, *NOT_YET, *functions)}
+        return cls(operators, MappingProxyType(known), CLASSES)
+
+    def members(self, kind: str) -> tuple[Operator, ...]:
+        """The operators that an operator's name or a class stands for; empty for any other name."""
+        if kind in self.operators:
+            return (self.operators[kind],)
+        if kind in self.classes:
+            return tuple(op for op in self.operators.values() if self.classes[kind](op))
+        return ()
