@@ -59,11 +59,12 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
             failed = _failed_node(error, program)
             if failed is None:
                 raise
-            if failed.target in tried or not _can_decompose(failed.target):
+            decomposition = _decomposition(failed.target)
+            if failed.target in tried or decomposition is None:
                 raise _unsupported(failed, error, nodes) from None
             tried.add(failed.target)
             with quiet():
-                program = program.run_decompositions({failed.target: _decomposition(failed.target)})
+                program = program.run_decompositions({failed.target: decomposition})
 
 
 def optimise(model: ir.Model) -> None:
@@ -109,28 +110,30 @@ def _messages(error: BaseException) -> Iterator[str]:
         current = current.__cause__ or current.__context__
 
 
+_TARGET = re.compile(r"torch\.ops\.(?P<target>\w+\.\w+\.\w+)")
+
+
 def _failed_node(error: BaseException, program: ExportedProgram) -> fx.Node | None:
     """The node of `program` at which translation stopped."""
-    calls = [node for node in program.graph.nodes if node.op == "call_function"]
-    by_mark = {str(node.meta.get("stack_trace")): node for node in calls}
-    by_target = {str(node.target): node for node in calls}
-    for text in _messages(error):
-        for found in re.finditer(rf"{NODE_ID}(\w+)", text):
-            if found.group(0) in by_mark:
-                return by_mark[found.group(0)]
-    for text in _messages(error):
-        for target, node in by_target.items():
-            if re.search(rf"(?<![\w.]){re.escape(target)}(?![\w.])", text):
-                return node
-    return None
+    text = "\n".join(_messages(error))
+    targets = {found["target"] for found in _TARGET.finditer(text)}
+    calls: list[fx.Node] = [node for node in program.graph.nodes if node.op == "call_function"]
+    for node in calls:
+        if str(node.target) in targets:
+            return node
+    # An operator that only appears once others are decomposed: its mark leads back to the one we know.
+    with quiet():
+        inner = program.run_decompositions().graph.nodes
+    marks = {node.meta.get("stack_trace") for node in inner if str(node.target) in targets}
+    return next((node for node in calls if node.meta.get("stack_trace") in marks), None)
 
 
-def _can_decompose(target: Any) -> bool:
-    return target in _DECOMPOSED or (isinstance(target, torch._ops.OpOverload) and target._can_decompose())
-
-
-def _decomposition(target: Any) -> Callable[..., Any]:
-    return _DECOMPOSED.get(target) or target.decompose
+def _decomposition(target: Any) -> Callable[..., Any] | None:
+    """How torch computes `target` by other operators; `None` when it has no such rule."""
+    if target in _DECOMPOSED:
+        return _DECOMPOSED[target]
+    table = torch.export.default_decompositions()
+    return table.get(target, None)
 
 
 def _unsupported(failed: fx.Node, error: BaseException, nodes: Mapping[str, fx.Node]) -> TdslError:
@@ -139,9 +142,10 @@ def _unsupported(failed: fx.Node, error: BaseException, nodes: Mapping[str, fx.N
     trace = original.meta.get("stack_trace", "") if original is not None else ""
     frame = user_frame(frames_of(trace))
     place = f" in module `{module_path(original)}`" if original is not None and module_path(original) else ""
-    causes = [text for text in _messages(error) if text]
+    innermost = [text for text in _messages(error) if text][-1].splitlines()[0]
+    reason = re.sub(r"<OpOverload\(op='(.*?)', overload='(.*?)'\)>", r"\1.\2", innermost.partition(". ")[0])
     return TdslError(
-        f"the operator {failed.target}{place} has no ONNX form: {causes[-1].splitlines()[0]}",
+        f"the operator {failed.target if original is None else original.target}{place} has no ONNX form: {reason}",
         line_span(*frame) if frame else None,
         hint="write this step with other operators, try another opset, or rewrite the operator with a rule",
     )

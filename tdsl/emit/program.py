@@ -31,6 +31,8 @@ from tdsl.capture.captured import Captured
 from tdsl.capture.normal import attribute, normalise
 from tdsl.ops.targets import operator_of
 
+_ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
+
 NODE_ID = "tdsl_node_"
 """What the copy of a node says in place of its stack trace, with the node's name after it.
 
@@ -39,7 +41,7 @@ The exporter hands a stack trace through every decomposition to the ONNX nodes t
 
 
 def exported_program(captured: Captured, module: fx.GraphModule) -> ExportedProgram:
-    """`module` as a program of `captured`'s tensor inputs and outputs, in their order; `module` is unchanged."""
+    """A copy of `module` as a program of `captured`'s tensor inputs and outputs, in their order."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     result = graph.graph_copy(module.graph, copies)
@@ -48,9 +50,39 @@ def exported_program(captured: Captured, module: fx.GraphModule) -> ExportedProg
             node.meta["stack_trace"] = f"{NODE_ID}{original.name}"
     graph.output(_distinct(graph, pytree.tree_leaves(result)))
     flat = normalise(fx.GraphModule(module, graph))
+    for node in flat.graph.find_nodes(op="call_function", target=_ATTENTION):
+        _attend_in_rank_four(node)
     for node in flat.graph.nodes:
         _count_axes_from_the_first(node)
     return _lifted(captured, flat)
+
+
+def _attend_in_rank_four(node: fx.Node) -> None:
+    """Give attention over tensors without axes for batch and heads those axes: ONNX's lowering wants four."""
+    query = node.args[0]
+    missing = 4 - query.meta["val"].dim() if isinstance(query, fx.Node) else 0
+    if missing <= 0:
+        return
+    graph, stack = node.graph, node.meta.get("stack_trace", "")
+
+    def call(target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        made = graph.call_function(target, args, kwargs)
+        fakes, named = fx.node.map_arg((args, kwargs), lambda n: n.meta["val"])
+        made.meta = {"val": target(*fakes, **named), "stack_trace": stack}
+        return made
+
+    def each(value: Any) -> Any:
+        """Leading axes of size 1; a mask broadcasts as it is."""
+        for _ in range(missing):
+            value = call(torch.ops.aten.unsqueeze.default, value, 0)
+        return value
+
+    with graph.inserting_before(node):
+        attended = call(_ATTENTION, *map(each, node.args[:3]), *node.args[3:], **node.kwargs)
+        for _ in range(missing):
+            attended = call(torch.ops.aten.squeeze.dim, attended, 0)
+    node.replace_all_uses_with(attended)
+    graph.erase_node(node)
 
 
 def _count_axes_from_the_first(node: fx.Node) -> None:
