@@ -95,15 +95,10 @@ def test_an_example_of_one_value_still_gives_draws_that_vary():
 
 
 def test_the_same_seed_draws_the_same_and_another_seed_another():
-    first, again, other = (draw_samples([Input("x", torch.rand(9))], seed=seed)[1] for seed in (3, 3, 4))
-    example = first.inputs[0]
-    assert first.seed == 3
-    del again, other
     x = Input("x", torch.linspace(0, 1, 9))
     a, b, c = (draw_samples([x], seed=seed)[1].inputs[0] for seed in (3, 3, 4))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
-    assert example.shape == (9,)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64, torch.bool])
