@@ -1,3 +1,4 @@
+# ruff: noqa: D102 (one method a production of the grammar, which says what each is)
 """From lark's parse tree to the syntax tree: one method a production, spans attached.
 
 Also refuses what the grammar alone cannot: an arrow that does not fit `rule` or `law`, a left side of
@@ -113,6 +114,7 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def named_equation(self, meta: Any, items: list[Any]) -> tree.Equation:
         left, term = items
         names = left.items if isinstance(left, tree.TupleOf) else (left,)
+        found: list[str] = []
         for name in names:
             if not isinstance(name, tree.Name):
                 raise TdslError(
@@ -120,7 +122,8 @@ class Builder(Transformer_NonRecursive[Token, Any]):
                     name.span,
                     expected="`p = term` or `(p, q) = term`",
                 )
-        return tree.Equation(names=tuple(n.id for n in names), term=term, span=self._span(meta))
+            found.append(name.id)
+        return tree.Equation(names=tuple(found), term=term, span=self._span(meta))
 
     def where(self, meta: Any, items: list[Any]) -> _Where:
         return _Where(i for i in items if not isinstance(i, Token))

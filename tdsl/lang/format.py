@@ -53,8 +53,8 @@ def _item(item: tree.Item) -> list[Line]:
             return [*_doc(item), *_rule(item)]
         case tree.Group():
             lines = wrapped(item.value, WIDTH - len(f"group {item.name} = "))
-            head = Line(f"group {item.name} = {lines[0].text}", item.span.line, lines[0].end)
-            return [*_doc(item), head, *lines[1:]]
+            first = Line(f"group {item.name} = {lines[0].text}", item.span.line, lines[0].end)
+            return [*_doc(item), first, *lines[1:]]
         case tree.Action():
             head = f"action {item.name} of {item.group} on {tensor_type(item.type)}"
             body = [line for g in item.generators for line in _prefixed("generator: ", g.value)]

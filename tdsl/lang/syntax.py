@@ -8,7 +8,7 @@ import re
 from importlib import resources
 from pathlib import Path
 
-from lark import Lark, Token
+from lark import Lark
 from lark.exceptions import UnexpectedInput, VisitError
 
 from tdsl.errors import Source, TdslError
@@ -36,13 +36,12 @@ def parse(text: str, name: str = "<string>") -> tree.File:
     source = Source(name, text.removeprefix("\ufeff").replace("\r\n", "\n"))
     run = _parser().parse_interactive(source.text)
     try:
-        last: Token | None = None
-        for last in run.iter_parse():
-            pass
-        parsed = run.feed_eof(last)
+        tokens = list(run.iter_parse())
+        parsed = run.feed_eof(tokens[-1] if tokens else None)  # type: ignore[no-untyped-call]
     except UnexpectedInput as error:
         words = _terminal_words()
-        raise syntax_error(source, error, [words[t] for t in run.accepts()]) from None
+        accepted = [words[t] for t in run.accepts()]  # type: ignore[no-untyped-call]
+        raise syntax_error(source, error, accepted) from None
     builder = Builder(source)
     try:
         file: tree.File = builder.transform(parsed)

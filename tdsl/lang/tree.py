@@ -100,7 +100,7 @@ class Binary(Node):
 
 @dataclass(frozen=True, slots=True)
 class Declared(Node):
-    """A variable with what is known of it: `x: [..., n]`, `W: const f32 [m, n]`, `b?`, `xs...` is a `Splat`."""
+    """A variable and what is known of it: `x: [..., n]`, `W: const f32 [m, n]`, `b?` (`xs...` is a `Splat`)."""
 
     name: str
     type: TensorType | None = None
@@ -128,7 +128,7 @@ Expr = Name | Constant | ListOf | TupleOf | Splat | Call | Unary | Binary | Decl
 
 
 @dataclass(frozen=True, slots=True)
-class Ellipsis_(Node):
+class Ellipsis_(Node):  # noqa: N801
     """`...` in a shape: any number of leading dimensions."""
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import fields
 
@@ -13,14 +12,19 @@ DEEPEST = 64
 """Levels of nesting a file may have, so that everything that walks its tree may recurse."""
 
 
-@functools.cache
-def _parts(kind: type[tree.Node]) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind) if f.name != "span")
+_PARTS: dict[str, tuple[str, ...]] = {}
+
+
+def _parts(node: tree.Node) -> tuple[str, ...]:
+    kind = type(node).__name__
+    if kind not in _PARTS:
+        _PARTS[kind] = tuple(f.name for f in fields(node) if f.name != "span")
+    return _PARTS[kind]
 
 
 def children(node: tree.Node) -> Iterator[tree.Node]:
     """The nodes directly below `node`, in the order they were written."""
-    for name in _parts(type(node)):
+    for name in _parts(node):
         value = getattr(node, name)
         if isinstance(value, tree.Node):
             yield value

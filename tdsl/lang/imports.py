@@ -1,0 +1,99 @@
+"""Imports between `.tdsl` files: found beside the importing file or in the standard library, read once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from tdsl.errors import Span, TdslError
+from tdsl.lang import tree
+from tdsl.lang.expected import did_you_mean
+from tdsl.lang.syntax import parse_file
+
+SUFFIX = ".tdsl"
+
+
+def library_path() -> Path:
+    """The folder of the standard library, `tdsl.passes`."""
+    return Path(str(resources.files("tdsl.passes")))
+
+
+def load_files(
+    paths: Sequence[str | os.PathLike[str]], search_path: Sequence[str | os.PathLike[str]] = ()
+) -> tuple[tree.File, ...]:
+    """The files at `paths` and all they import, each once, what is imported before what imports it.
+
+    `import "blocks.tdsl"` is looked up beside the importing file, then in `search_path`; it may not leave
+    the folder it is found in. `import cleanup.identity` is `cleanup/identity.tdsl` in `search_path`, then
+    in the standard library. Raises `TdslError`; a cycle is reported with its chain.
+    """
+    loader = _Loader([Path(p) for p in search_path])
+    for path in paths:
+        loader.load(Path(path), None)
+    return tuple(loader.files.values())
+
+
+class _Loader:
+    def __init__(self, search_path: list[Path]) -> None:
+        self.search_path = search_path
+        self.files: dict[Path, tree.File] = {}
+        self.chain: list[Path] = []
+
+    def load(self, path: Path, span: Span | None) -> None:
+        real = path.resolve()
+        if real in self.files:
+            return
+        if real in self.chain:
+            circle = [*self.chain[self.chain.index(real) :], real]
+            raise TdslError(
+                f"these files import each other in a circle: {' → '.join(p.name for p in circle)}", span
+            )
+        file = parse_file(path)
+        self.chain.append(real)
+        for item in file.items:
+            if isinstance(item, tree.Import):
+                self.load(self._find(item, path.parent), item.span)
+        self.chain.pop()
+        self.files[real] = file
+
+    def _find(self, item: tree.Import, beside: Path) -> Path:
+        if item.library:
+            roots = [*self.search_path, library_path()]
+            relative = Path(*item.path.split(".")).with_suffix(SUFFIX)
+        else:
+            roots = [beside, *self.search_path]
+            relative = Path(item.path)
+            if "\0" in item.path or not item.path.endswith(SUFFIX):
+                raise TdslError(
+                    "only `.tdsl` files are imported", item.span, expected=f'`import "name{SUFFIX}"`'
+                )
+            if relative.is_absolute() or ".." in relative.parts or "\\" in item.path:
+                raise TdslError(
+                    "an import does not leave its folder",
+                    item.span,
+                    expected="a path below the importing file's folder, without `..`",
+                )
+        for root in roots:
+            found = root / relative
+            if found.is_file():
+                if not found.resolve().is_relative_to(root.resolve()):
+                    raise TdslError(f"{found} is a link out of {root}", item.span)
+                return found
+        raise TdslError(
+            f"nothing to import: there is no {relative.as_posix()}",
+            item.span,
+            expected=f"a file in {' or '.join(str(r) or '.' for r in roots)}",
+            hint=did_you_mean(item.path, _available(item.library, roots)),
+        )
+
+
+def _available(library: bool, roots: Sequence[Path]) -> list[str]:
+    """What could have been imported, for a suggestion."""
+    names: list[str] = []
+    for root in roots:
+        for path in sorted(root.rglob(f"*{SUFFIX}") if library else root.glob(f"*{SUFFIX}")):
+            relative = path.relative_to(root)
+            names.append(".".join(relative.with_suffix("").parts) if library else relative.as_posix())
+    return names

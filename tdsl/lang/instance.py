@@ -1,0 +1,386 @@
+"""Random instances of a left side: sizes for its dimensions, shapes and attributes for its variables.
+
+Sizes are small. The first attempts give every dimension a size of its own, so that two dimensions that
+merely look alike are told apart; later ones let sizes coincide, where a left side can only then be typed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from typing import Any
+
+from tdsl.lang import tree
+from tdsl.lang.bind import bind
+from tdsl.lang.resolve import Resolved, Role
+from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError, as_argument
+from tdsl.lang.vocabulary import DTYPES, INFIX
+from tdsl.lang.walk import children
+from tdsl.ops import Operator, Param
+from tdsl.ops.shapes import ShapeMismatch
+from tdsl.ops.spec import REQUIRED
+
+DISTINCT_ATTEMPTS = 60
+
+
+class Instance:
+    """One attempt at an instance. Its methods raise `ShapeMismatch` when this attempt does not type."""
+
+    def __init__(self, resolved: Resolved, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.resolved = resolved
+        self.shapes = Shapes(resolved.vocabulary)
+        self.env = self.shapes.env
+        self.order: list[str] = []
+        names = [n for n, role in resolved.roles.items() if role is Role.DIMENSION]
+        if seed < DISTINCT_ATTEMPTS:
+            sizes = self.random.sample(range(2, 3 + len(names)), len(names))
+        else:
+            sizes = [self.random.randint(1, 4) for _ in names]
+        for name, size in zip(names, sizes, strict=True):
+            self.set(name, size)
+        self.pool = sorted({*sizes, 2, 3, 4})
+        self.leading = tuple(self.random.choices(self.pool, k=self.random.randint(0, 2)))
+        self.types: dict[str, tree.TensorType] = {}
+        for parameter in resolved.rule.parameters:
+            if parameter.kinds == ("Int",):
+                self.set(parameter.name, self.random.randint(1, 3))
+
+    def set(self, name: str, value: Any) -> None:
+        """Give a name its value."""
+        if name not in self.env:
+            self.order.append(name)
+        self.env[name] = value
+
+    def describe(self) -> str:
+        """`n = 5, x: [4, 3]`: what this instance chose, in the order it was chosen."""
+        shown = []
+        for name in self.order:
+            value = self.env[name]
+            if isinstance(value, Shaped):
+                shown.append(f"{name}: {list(value.shape)}")
+            elif isinstance(value, Absent):
+                shown.append(f"no {name}")
+            elif isinstance(value, list) and value and isinstance(value[0], Shaped):
+                shown.append(f"{name}: {', '.join(str(list(v.shape)) for v in value)}")
+            else:
+                shown.append(f"{name} = {value}")
+        shown += [f"{name} = {operator.name}" for name, (operator, _) in self.shapes.chosen.items()]
+        return ", ".join(shown)
+
+    # ------------------------------------------------------------ left sides
+
+    def left(self, side: tuple[tree.Equation, ...]) -> dict[tuple[str, ...], Any]:
+        """The values of the equations of a left side, by their names."""
+        self._collect_types(side)
+        values: dict[tuple[str, ...], Any] = {}
+        for equation in side:
+            value = self.operand(equation.term)
+            values[equation.names] = value
+            if len(equation.names) == 1:
+                self.env[equation.names[0]] = value
+            elif equation.names:
+                if not isinstance(value, tuple) or len(value) != len(equation.names):
+                    raise ShapeMismatch("another number of results")
+                self.env.update(zip(equation.names, value, strict=True))
+        return values
+
+    def _collect_types(self, node: Any) -> None:
+        if isinstance(node, tuple):
+            for part in node:
+                self._collect_types(part)
+        elif isinstance(node, tree.Node):
+            if isinstance(node, tree.Declared) and node.type is not None and node.type.dims is not None:
+                self.types.setdefault(node.name, node.type)
+            for child in children(node):
+                self._collect_types(child)
+
+    def typed(self, written: tree.TensorType) -> Shaped:
+        """A tensor of the shape that a type says."""
+        shape: list[int] = []
+        for dim in written.dims or ():
+            if isinstance(dim, tree.Ellipsis_):
+                shape.extend(self.leading)
+            else:
+                size = self.shapes.value(dim)
+                if not isinstance(size, int) or size < 1:
+                    raise ShapeMismatch(f"{size} is no size")
+                shape.append(size)
+        return Shaped(tuple(shape))
+
+    def operand(self, expr: tree.Expr) -> Any:
+        """The value of a pattern all of whose variables are known or typed."""
+        match expr:
+            case tree.Call():
+                return self._call(expr)
+            case tree.Constant(value=value):
+                return value
+            case tree.Binary(operator=sign, left=left, right=right):
+                arguments = tuple(tree.Argument(e, span=e.span) for e in (left, right))
+                return self._call(tree.Call(INFIX[sign], arguments, span=expr.span))
+            case tree.Unary(operand=operand):
+                arguments = (tree.Argument(operand, span=expr.span),)
+                return self._call(tree.Call("neg", arguments, span=expr.span))
+            case tree.Alternatives(options=options):
+                option = self.random.choice(options)
+                value = self.operand(option.term)
+                for clause in option.where:
+                    if not self.holds(clause):
+                        raise ShapeMismatch("a condition of the branch does not hold")
+                return value
+            case tree.Name(id=name) | tree.Declared(name=name) if name in self.env or name in self.types:
+                return self._variable(name)
+            case _:
+                raise UnknownValueError("a variable of unknown shape stands alone")
+
+    def _variable(self, name: str) -> Any:
+        if name not in self.env:
+            self.set(name, self.typed(self.types[name]))
+        return self.env[name]
+
+    def holds(self, clause: tree.Clause) -> bool:
+        """Whether a condition holds, true when shapes do not decide it; a definition is carried out."""
+        if isinstance(clause, tree.Definition):
+            self.define(clause)
+            return True
+        try:
+            return bool(self.shapes.value(clause.test))
+        except (UnknownValueError, ZeroDivisionError, ShapeMismatch):
+            return True
+
+    def define(self, clause: tree.Definition) -> None:
+        """Give the targets of a definition their values: those of their types, where they have them."""
+        targets = clause.targets
+        try:
+            value = self.shapes.value(clause.value)
+            values = list(value) if len(targets) > 1 else [value]
+        except UnknownValueError:
+            values = [None] * len(targets)
+        for target, found in zip(targets, values, strict=True):
+            if target.type is not None and target.type.dims is not None:
+                declared = self.typed(target.type)
+                if isinstance(found, Shaped) and found != declared:
+                    raise ShapeMismatch(
+                        f"`{target.name}` has the shape {list(found.shape)}, not {list(declared.shape)}"
+                    )
+                self.env[target.name] = declared
+            elif found is not None:
+                self.env[target.name] = found
+
+    # ------------------------------------------------------------ calls
+
+    def _call(self, call: tree.Call) -> Any:
+        operator, attributes = self._operator(call)
+        bound = bind(call, operator)
+        operands: dict[str, Any] = {}
+        waiting: list[tuple[Param, Any]] = []
+        for param in operator.operands:
+            written = bound.get(param.name)
+            if isinstance(written, tuple):
+                if any(self._is_free(w.value if isinstance(w, tree.Splat) else w) for w in written):
+                    waiting.append((param, written))
+                else:
+                    operands[param.name] = self._several(written, None)
+            elif written is not None and self._is_free(written):
+                waiting.append((param, written))
+            elif written is not None:
+                operands[param.name] = self.operand(written)
+        for param, written in waiting:
+            self._guess(operator, param, written, operands)
+        arguments = {n: as_argument(v, operator.param(n)) for n, v in operands.items()}
+        rank = self._first_shape(operator, arguments)
+        for param in operator.params:
+            if param.is_operand:
+                continue
+            written = bound.get(param.name)
+            if written is not None and not isinstance(written, tuple):
+                arguments[param.name] = self._attribute(written, param, rank)
+            elif call.callee in self.shapes.chosen and param.default is REQUIRED:
+                arguments[param.name] = attributes.setdefault(param.name, self._sample(param, rank))
+        result = self.shapes.apply(operator, arguments)
+        if call.repeat is not None:
+            most = call.repeat.least + 2 if call.repeat.most is None else call.repeat.most
+            result = self._chain(operator, arguments, self.random.randint(call.repeat.least, most))
+        return result
+
+    def _chain(self, operator: Operator, arguments: Mapping[str, Any], count: int) -> Any:
+        first = operator.operands[0].name
+        value: Any = Shaped(arguments[first])
+        for _ in range(count):
+            value = self.shapes.apply(operator, {**arguments, first: value.shape})
+        return value
+
+    def _operator(self, call: tree.Call) -> tuple[Operator, dict[str, Any]]:
+        if call.callee not in self.resolved.operators:
+            return self.resolved.vocabulary.operators[call.callee], {}
+        if call.callee not in self.shapes.chosen:
+            candidates = [
+                op
+                for op in self.resolved.operators[call.callee]
+                if all(p.name in bind(call, op) or p.optional for p in op.operands)
+            ]
+            if not candidates:
+                raise UnknownValueError(f"no operator fits `{call.callee}`")
+            self.shapes.chosen[call.callee] = (self.random.choice(candidates), {})
+        return self.shapes.chosen[call.callee]
+
+    def _is_free(self, expr: tree.Expr) -> bool:
+        """Whether this is a variable whose shape has to be guessed, or that may be absent."""
+        if isinstance(expr, tree.Declared) and expr.optional and expr.name not in self.env:
+            return True
+        if isinstance(expr, tree.Name | tree.Declared):
+            name = expr.id if isinstance(expr, tree.Name) else expr.name
+            return name not in self.env and name not in self.types
+        return False
+
+    def _several(self, written: tuple[tree.Expr, ...], guess: tuple[int, ...] | None) -> list[Any]:
+        values: list[Any] = []
+        for expr in written:
+            if isinstance(expr, tree.Splat):
+                values.extend(self._variadic(expr.value, guess))
+            elif self._is_free(expr) and isinstance(expr, tree.Name | tree.Declared):
+                name = expr.id if isinstance(expr, tree.Name) else expr.name
+                self.set(name, Shaped(guess or self._random_shape()))
+                values.append(self.env[name])
+            else:
+                values.append(self.operand(expr))
+        return values
+
+    def _variadic(self, expr: tree.Expr, guess: tuple[int, ...] | None) -> list[Any]:
+        inner = expr.arguments[0].value if isinstance(expr, tree.Call) else expr
+        assert isinstance(inner, tree.Name | tree.Declared)
+        name = inner.id if isinstance(inner, tree.Name) else inner.name
+        if name not in self.env:
+            shape = self.typed(self.types[name]).shape if name in self.types else guess
+            each = Shaped(shape or self._random_shape())
+            self.set(name, [each] * self.random.randint(1, 3))
+        if not isinstance(expr, tree.Call):
+            return list(self.env[name])
+        return self.shapes._items(tree.Splat(expr, span=expr.span), in_graph=True)
+
+    def _first_shape(self, operator: Operator, arguments: Mapping[str, Any]) -> tuple[int, ...]:
+        for param in operator.operands:
+            value = arguments.get(param.name)
+            if isinstance(value, list) and value and isinstance(value[0], tuple):
+                return value[0]
+            if isinstance(value, tuple) and all(isinstance(v, int) for v in value):
+                return value
+        return ()
+
+    # ------------------------------------------------------------ guesses
+
+    def _guess(self, operator: Operator, param: Param, written: Any, operands: dict[str, Any]) -> None:
+        """Choose the shape of a variable that nothing says the shape of."""
+        shape = self._fitting(operator, param, operands)
+        if isinstance(written, tuple):
+            operands[param.name] = self._several(written, shape)
+            return
+        name = written.id if isinstance(written, tree.Name) else written.name
+        if name not in self.env:
+            if name in self.types:
+                shape = self.typed(self.types[name]).shape
+            optional = isinstance(written, tree.Declared) and written.optional
+            absent = optional and self.random.random() < 0.5
+            self.set(name, Absent(shape) if absent else Shaped(shape))
+        operands[param.name] = self.env[name]
+
+    def _fitting(self, operator: Operator, param: Param, operands: Mapping[str, Any]) -> tuple[int, ...]:
+        known = {n: v.shape for n, v in operands.items() if isinstance(v, Shaped | Absent)}
+        if param.dims is not None:
+            sizes: dict[str, Any] = {"...": self.leading}
+            for other in operator.operands:
+                if other.dims is not None and other.name in known:
+                    _unify(other.dims, known[other.name], sizes)
+            shape: list[int] = []
+            for dim in param.dims:
+                if dim == "...":
+                    shape.extend(sizes["..."])
+                else:
+                    fallback = int(dim) if dim.isdigit() else self.random.choice(self.pool)
+                    shape.append(sizes.setdefault(dim, fallback))
+            return tuple(shape)
+        if known and self.random.random() < 0.6:
+            first = next(iter(known.values()))
+            if self.random.random() < 0.5 or not first:
+                return first
+            return first[self.random.randrange(len(first)) :]
+        return self._random_shape()
+
+    def _random_shape(self) -> tuple[int, ...]:
+        return tuple(self.random.choices(self.pool, k=self.random.choice((1, 2, 2, 3, 4, 4))))
+
+    def _attribute(self, expr: tree.Expr, param: Param, shape: tuple[int, ...]) -> Any:
+        match expr:
+            case tree.Name(id=name):
+                if param.kind == "dtype" and name in DTYPES and name not in self.env:
+                    return name
+                if self.resolved.roles.get(name) is Role.PARAMETER and name not in self.env:
+                    raise UnknownValueError(f"`{name}` has no known value")
+                if name not in self.env:
+                    self.set(name, self._sample(param, shape))
+                return self.env[name]
+            case tree.ListOf(items=items):
+                return [self._attribute(item, Param(param.name, "int"), shape) for item in items]
+            case _:
+                return self.shapes.value(expr)
+
+    def _sample(self, param: Param, shape: tuple[int, ...]) -> Any:
+        """A plausible value for an attribute of an operator whose first operand has `shape`."""
+        pick, rank = self.random, len(shape)
+        match param.kind:
+            case "int":
+                return pick.choice((1, 1, 2, 3, *self.pool))
+            case "float":
+                return 0.5
+            case "scalar":
+                return pick.randint(1, 3)
+            case "bool":
+                return pick.random() < 0.5
+            case "dtype":
+                return "f32"
+            case "dim":
+                return -pick.randint(1, max(rank, 1))
+            case "newdim":
+                return -pick.randint(1, rank + 1)
+            case "dims" | "axes":
+                axes = sorted(pick.sample(range(-rank, 0), pick.randint(min(1, rank), rank)))
+                return None if param.kind == "dims" and pick.random() < 0.3 else axes
+            case "perm":
+                return pick.sample(range(rank), rank)
+            case "shape":
+                return self._regrouped(shape)
+            case "ints":
+                return [pick.randint(1, 2) for _ in shape]
+            case "ints1" | "ints2" | "ints3":
+                return [pick.choice((1, 1, 2))] * int(param.kind[-1])
+            case "any":
+                return None
+            case _:
+                if isinstance(param.default, str):
+                    return param.default
+                raise UnknownValueError(f"no value to try for `{param.name}`")
+
+    def _regrouped(self, shape: tuple[int, ...]) -> list[int]:
+        """The same number of elements in another shape, or the same shape with an axis before it."""
+        way = self.random.randrange(4)
+        if way == 0:
+            return [self.random.choice(self.pool), *shape]
+        if way == 1:
+            return [math.prod(shape)]
+        if way == 2 and len(shape) > 1:
+            cut = self.random.randrange(1, len(shape))
+            return [math.prod(shape[:cut]), *shape[cut:]]
+        return list(shape)
+
+
+def _unify(dims: tuple[str, ...], shape: tuple[int, ...], sizes: dict[str, Any]) -> None:
+    """Bind the declared dimensions of an operand to the sizes it has; a misfit binds what it can."""
+    if "..." in dims:
+        at = dims.index("...")
+        behind = len(dims) - at - 1
+        sizes["..."] = shape[at : len(shape) - behind]
+        dims = (*dims[:at], *dims[at + 1 :])
+        shape = (*shape[:at], *shape[len(shape) - behind :])
+    for name, size in zip(dims, shape, strict=False):
+        sizes.setdefault(name, size)

@@ -1,0 +1,275 @@
+"""Evaluating terms on shapes: what a tensor expression and the numbers around it come to."""
+
+from __future__ import annotations
+
+import math
+import operator as python
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tdsl.lang import tree
+from tdsl.lang.bind import bind
+from tdsl.lang.vocabulary import DTYPES, INFIX, Vocabulary
+from tdsl.lang.walk import walk
+from tdsl.ops import Operator, Param
+from tdsl.ops.shapes import NoShapeLaw, ShapeMismatch, broadcast_shapes, result_shape
+
+
+class UnknownValueError(Exception):
+    """The value depends on more than shapes: weights, costs, an operator without a shape law."""
+
+
+@dataclass(frozen=True)
+class Shaped:
+    """A tensor of which only the shape is known."""
+
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """An optional operand that is not there; where a tensor is needed, its fill has this shape."""
+
+    shape: tuple[int, ...]
+
+
+_ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": python.add,
+    "-": python.sub,
+    "*": python.mul,
+    "/": python.truediv,
+    "//": python.floordiv,
+    "%": python.mod,
+    "**": python.pow,
+}
+_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+    "==": python.eq,
+    "!=": python.ne,
+    "<": python.lt,
+    "<=": python.le,
+    ">": python.gt,
+    ">=": python.ge,
+}
+
+
+def _one_list(*values: Any) -> list[Any]:
+    return list(values[0]) if len(values) == 1 and isinstance(values[0], list) else list(values)
+
+
+def _shape(x: Any) -> list[int]:
+    if isinstance(x, Shaped | Absent):
+        return list(x.shape)
+    raise UnknownValueError("the shape of something that is no tensor")
+
+
+def _inverse(p: list[int]) -> list[int]:
+    return [p.index(i) for i in range(len(p))]
+
+
+def _broadcasts_to(x: Any, shape: list[int]) -> bool:
+    try:
+        return broadcast_shapes(tuple(_shape(x)), tuple(shape)) == tuple(shape)
+    except ShapeMismatch:
+        return False
+
+
+def _square(v: Any) -> bool:
+    if isinstance(v, list):
+        return len(set(v)) < 2
+    shape = _shape(v)
+    return len(shape) > 1 and shape[-1] == shape[-2]
+
+
+_FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "prod": lambda values: math.prod(values),
+    "min": lambda *v: min(_one_list(*v)),
+    "max": lambda *v: max(_one_list(*v)),
+    "abs": abs,
+    "sqrt": math.sqrt,
+    "log2": math.log2,
+    "len": len,
+    "rank_of": lambda x: len(_shape(x)),
+    "shape": _shape,
+    "inverse": _inverse,
+    "compose": lambda p, q: [p[i] for i in q],
+    "square": _square,
+    "broadcasts_to": _broadcasts_to,
+    "is_identity": lambda p: list(p) == list(range(len(p))),
+    "all_equal": lambda values, value: all(v == value for v in values),
+}
+
+
+@dataclass
+class Shapes:
+    """Values of the names of one instance of a rule, and the evaluation of expressions under them.
+
+    `chosen` holds, for each operator variable, the operator it is, and attributes left to that operator.
+    Evaluation raises `ShapeMismatch` where an operator refuses its operands, `UnknownValueError` where
+    shapes alone do not decide.
+    """
+
+    vocabulary: Vocabulary
+    env: dict[str, Any] = field(default_factory=dict)
+    chosen: dict[str, tuple[Operator, dict[str, Any]]] = field(default_factory=dict)
+
+    def term(self, expr: tree.Expr) -> Any:
+        """A right side: names of operators come before those of functions."""
+        return self._evaluate(expr, in_graph=True)
+
+    def value(self, expr: tree.Expr) -> Any:
+        """A value in `where` or of an attribute: names of functions come first."""
+        return self._evaluate(expr, in_graph=False)
+
+    def _evaluate(self, expr: tree.Expr, in_graph: bool) -> Any:
+        match expr:
+            case tree.Name(id=name) | tree.Declared(name=name):
+                if name in self.env:
+                    return self.env[name]
+                if name in DTYPES:
+                    return name
+                raise UnknownValueError(f"`{name}` has no known value")
+            case tree.Constant(value=value):
+                return value
+            case tree.ListOf(items=items):
+                return [v for item in items for v in self._items(item, in_graph)]
+            case tree.TupleOf(items=items):
+                return tuple(v for item in items for v in self._items(item, in_graph))
+            case tree.Unary(operator=sign, operand=operand):
+                return self._unary(sign, self._evaluate(operand, in_graph))
+            case tree.Binary(operator="and" | "or" as sign, left=left, right=right):
+                return self._logic(sign, left, right)
+            case tree.Binary(operator=sign, left=left, right=right):
+                return self.infix(sign, self._evaluate(left, in_graph), self._evaluate(right, in_graph))
+            case tree.Call():
+                return self._call(expr, in_graph)
+            case _:
+                raise UnknownValueError("this form has no value")
+
+    def _items(self, expr: tree.Expr, in_graph: bool) -> list[Any]:
+        """`xs...` gives its elements, `f(xs)...` the values of `f` on each, anything else itself."""
+        if not isinstance(expr, tree.Splat):
+            return [self._evaluate(expr, in_graph)]
+        names = [n.id for n in walk(expr.value) if isinstance(n, tree.Name)]
+        lists = {n: self.env[n] for n in names if isinstance(self.env.get(n), list)}
+        if not lists:
+            raise UnknownValueError("nothing known to repeat")
+        results = []
+        for row in zip(*lists.values(), strict=True):
+            inner = Shapes(self.vocabulary, {**self.env, **dict(zip(lists, row, strict=True))}, self.chosen)
+            results.append(inner._evaluate(expr.value, in_graph))
+        return results
+
+    def _logic(self, sign: str, left: tree.Expr, right: tree.Expr) -> bool:
+        """Three-valued: one side may decide although the other is unknown."""
+        known: list[bool] = []
+        unknown: UnknownValueError | None = None
+        for side in (left, right):
+            try:
+                known.append(bool(self.value(side)))
+            except UnknownValueError as error:
+                unknown = error
+        decisive = sign == "or"
+        if decisive in known or unknown is None:
+            return decisive if decisive in known else not decisive
+        raise unknown
+
+    def _unary(self, sign: str, value: Any) -> Any:
+        if sign == "not":
+            return not value
+        if isinstance(value, list | tuple):
+            raise UnknownValueError("arithmetic on a list")
+        if not isinstance(value, Shaped | Absent):
+            return -value
+        if sign == "-":
+            return Shaped(value.shape)
+        if len(value.shape) < 2:
+            raise ShapeMismatch(f".T needs two axes, and this has the shape {list(value.shape)}")
+        return Shaped((*value.shape[:-2], value.shape[-1], value.shape[-2]))
+
+    def infix(self, sign: str, left: Any, right: Any) -> Any:
+        """`left sign right`, between numbers, lists or tensors."""
+        if isinstance(left, Shaped | Absent) or isinstance(right, Shaped | Absent):
+            if sign not in INFIX:
+                raise UnknownValueError("a comparison of tensors")
+            shapes = [v.shape if isinstance(v, Shaped | Absent) else () for v in (left, right)]
+            if sign == "@":
+                return self.apply(self.vocabulary.operators["matmul"], {"x": shapes[0], "y": shapes[1]})
+            return Shaped(tuple(broadcast_shapes(*shapes)))
+        if sign in _COMPARISONS:
+            return _compare(sign, left, right)
+        if isinstance(left, list | tuple) or isinstance(right, list | tuple):
+            raise UnknownValueError("arithmetic on a list")
+        return _ARITHMETIC[sign](left, right)
+
+    def _call(self, call: tree.Call, in_graph: bool) -> Any:
+        if call.callee in self.chosen:
+            operator, attributes = self.chosen[call.callee]
+            return self.apply(operator, {**attributes, **self.arguments(call, operator, in_graph)})
+        is_operator = call.callee in self.vocabulary.operators
+        is_function = call.callee in self.vocabulary.functions
+        if is_operator and (in_graph or not is_function):
+            found = self.vocabulary.operators[call.callee]
+            return self.apply(found, self.arguments(call, found, in_graph))
+        if call.callee not in _FUNCTIONS:
+            raise UnknownValueError(f"`{call.callee}` depends on more than shapes")
+        return _FUNCTIONS[call.callee](*(self.value(a.value) for a in call.arguments))
+
+    def arguments(self, call: tree.Call, operator: Operator, in_graph: bool) -> dict[str, Any]:
+        """The call's arguments as a shape law takes them."""
+        given: dict[str, Any] = {}
+        for name, written in bind(call, operator).items():
+            param = operator.param(name)
+            assert param is not None
+            if isinstance(written, tuple):
+                given[name] = [v for item in written for v in self._items(item, in_graph)]
+            else:
+                given[name] = self._evaluate(written, in_graph and param.is_operand)
+        return {n: as_argument(v, operator.param(n)) for n, v in given.items()}
+
+    def apply(self, operator: Operator, arguments: Mapping[str, Any]) -> Any:
+        """The result of an operator: `Shaped`, or a tuple of them."""
+        operands = [p.name for p in operator.operands]
+        first = arguments.get(operands[0]) if operands else None
+        if operator.associative and isinstance(first, list):  # the n-ary form
+            result: Any = Shaped(first[0])
+            for shape in first[1:]:
+                result = self.apply(operator, {operands[0]: result.shape, operands[1]: shape})
+            return result
+        try:
+            shape: Any = result_shape(operator, arguments)
+        except NoShapeLaw:
+            raise UnknownValueError(f"`{operator.name}` has no shape law") from None
+        except TypeError as error:
+            raise UnknownValueError(str(error)) from None
+        if operator.results == 1:
+            return Shaped(tuple(shape))
+        return tuple(Shaped(tuple(part)) for part in shape)
+
+
+def as_argument(value: Any, param: Param | None) -> Any:
+    """`value` as a shape law takes it for `param`."""
+    if isinstance(value, Shaped):
+        return value.shape
+    if isinstance(value, Absent):
+        return None if param is not None and param.optional else value.shape
+    if isinstance(value, list):
+        return [as_argument(v, None) for v in value]
+    if isinstance(value, tuple):
+        return tuple(as_argument(v, None) for v in value)
+    return value
+
+
+def _compare(sign: str, left: Any, right: Any) -> bool:
+    """Lists compare entry by entry, a list with a number too."""
+    if isinstance(left, list) and isinstance(right, list):
+        if sign == "!=":
+            return left != right
+        return len(left) == len(right) and all(map(_COMPARISONS[sign], left, right))
+    if isinstance(left, list):
+        return all(_COMPARISONS[sign](v, right) for v in left)
+    if isinstance(right, list):
+        return all(_COMPARISONS[sign](left, v) for v in right)
+    if (left is None or right is None) and sign not in ("==", "!="):
+        raise UnknownValueError("a comparison with nothing")
+    return _COMPARISONS[sign](left, right)

@@ -1,0 +1,114 @@
+"""Shape checking of a rule by instances: both sides must have the same shapes on every one tried.
+
+Sizes are drawn at random (fixed seeds), rejecting what the left side or the numeric conditions refuse;
+conditions on weights and costs are skipped. A rule that fails is refused with the instance as its
+counterexample. Polynomial identities in sizes that hold on several random instances hold in general but
+for accidents (Schwartz 1980, Zippel 1979).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tdsl.errors import TdslError
+from tdsl.lang import tree
+from tdsl.lang.instance import Instance
+from tdsl.lang.resolve import Resolved
+from tdsl.lang.shapes import Absent, Shaped, UnknownValueError
+from tdsl.ops.shapes import ShapeMismatch
+
+INSTANCES = 8
+ATTEMPTS = 800
+
+
+def check_types(resolved: Resolved) -> str:
+    """Check that both sides have equal shapes; why that could not be checked, or an empty text.
+
+    Raises `TdslError` with an instance on which the shapes differ, or on which the left side has a shape
+    and the right side has none.
+    """
+    found, reason = 0, "the left side has no shape on any instance tried"
+    for seed in range(ATTEMPTS):
+        if found == INSTANCES:
+            break
+        try:
+            instance = Instance(resolved, seed)
+            left = instance.left(resolved.rule.lhs)
+            if not _conditions_hold(instance, resolved.rule):
+                continue
+        except ShapeMismatch as mismatch:
+            reason = f"the left side has no shape on any instance tried ({mismatch})"
+            continue
+        except UnknownValueError as unknown:
+            return f"unchecked: {unknown}"
+        try:
+            _compare(instance, left, resolved.rule)
+        except UnknownValueError as unknown:
+            return f"unchecked: {unknown}"
+        found += 1
+    return "" if found else f"unchecked: {reason}"
+
+
+def _conditions_hold(instance: Instance, rule: tree.Rule) -> bool:
+    for clause in rule.where:
+        if isinstance(clause, tree.Condition):
+            if not instance.holds(clause):
+                return False
+            continue
+        try:
+            instance.define(clause)
+        except ShapeMismatch as mismatch:
+            raise TdslError(
+                f"this cannot be computed: {mismatch}",
+                clause.span,
+                hint=_counterexample(instance),
+            ) from None
+    return True
+
+
+def _compare(instance: Instance, left: dict[tuple[str, ...], Any], rule: tree.Rule) -> None:
+    for equation in rule.rhs:
+        try:
+            right = instance.shapes.term(equation.term)
+        except ShapeMismatch as mismatch:
+            raise TdslError(
+                f"the right side cannot be computed: {mismatch}",
+                equation.term.span,
+                expected="operands that fit wherever the left side matches",
+                hint=_counterexample(instance),
+            ) from None
+        if len(equation.names) > 1 and isinstance(right, list):
+            right = tuple(right)
+        before = left[equation.names] if equation.names in left else _named(instance, equation)
+        if _shapes(before) != _shapes(right):
+            name = f" of {', '.join(equation.names)}" if equation.names else ""
+            raise TdslError(
+                f"the two sides{name} have different shapes",
+                equation.term.span,
+                expected=f"{_shown(before)}, as on the left",
+                hint=f"{_counterexample(instance)}: left is {_shown(before)}, right is {_shown(right)}",
+            )
+
+
+def _named(instance: Instance, equation: tree.Equation) -> Any:
+    values = tuple(instance.env[name] for name in equation.names)
+    return values if len(values) > 1 else values[0]
+
+
+def _counterexample(instance: Instance) -> str:
+    chosen = instance.describe()
+    return f"for {chosen}" if chosen else "for every instance"
+
+
+def _shapes(value: Any) -> Any:
+    if isinstance(value, Shaped | Absent):
+        return value.shape
+    if isinstance(value, tuple):
+        return [_shapes(v) for v in value]
+    return ()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " and ".join(map(_shown, value))
+    return str(list(_shapes(value)))

@@ -1,0 +1,38 @@
+"""What parses and has no meaning yet: refused at its own line, never silently ignored."""
+
+from __future__ import annotations
+
+from tdsl.errors import NotSupportedYet
+from tdsl.lang import tree
+from tdsl.lang.vocabulary import NOT_YET
+from tdsl.lang.walk import walk
+
+_FUNCTIONS = frozenset(f.name for f in NOT_YET)
+
+
+def refuse_unsupported(file: tree.File) -> None:
+    """Raise `NotSupportedYet` at the first construct of `file` that this version does not implement."""
+    for node in walk(file):
+        what = _unsupported(node)
+        if what:
+            raise NotSupportedYet(what, node.span)
+
+
+def _unsupported(node: tree.Node) -> str:
+    match node:
+        case tree.Group():
+            return "groups (`group`)"
+        case tree.Action():
+            return "group actions (`action`)"
+        case tree.Symmetry():
+            return "symmetry contracts (`symmetry`)"
+        case tree.Choose():
+            return "plans under budgets (`choose`)"
+        case tree.Heal():
+            return "recovery after rewrites (`heal`)"
+        case tree.Quantize():
+            return "quantization (`quantize`)"
+        case tree.Call(callee=callee) if callee in _FUNCTIONS:
+            return f"the function `{callee}`"
+        case _:
+            return ""
