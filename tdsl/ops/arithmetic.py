@@ -17,10 +17,6 @@ def _reversed(x: Any, y: Any, alpha: Any = 1) -> Converted:
     return y, x, {"alpha": alpha}
 
 
-def _quotient(x: Any, y: Any, *, rounding_mode: str | None) -> Converted:
-    return (x, y) if rounding_mode is None else None
-
-
 def _binary(
     name: str,
     doc: str,
@@ -103,8 +99,6 @@ ARITHMETIC = (
                     "aten.true_divide.Scalar",
                 )
             ),
-            "aten.div.Tensor_mode": _quotient,
-            "aten.div.Scalar_mode": _quotient,
         },
         torch="torch.div operator.truediv Tensor.div",
         elementwise=True,
@@ -116,7 +110,7 @@ ARITHMETIC = (
         aten="aten.div.Tensor_mode",
         variants="aten.div.Scalar_mode",
         elementwise=True,
-        doc='x / y, rounded to an integer: "floor" or "trunc" (towards zero).',
+        doc='x / y, rounded to an integer ("floor", or "trunc": towards zero), or not (none).',
     ),
     operator(
         "pow(x: value, exponent: value) -> broadcast",

@@ -17,11 +17,11 @@ def _macs(query: Shape, key: Shape, value: Shape, **_: Any) -> int:
 ATTENTION = (
     operator(
         "attention(query, key, value, mask? = 0, dropout: float = 0.0, causal: bool = False, *, "
-        "scale: float = None, grouped: bool = False) -> attention",
+        "scale: float = None, enable_gqa: bool = False) -> attention",
         aten="aten.scaled_dot_product_attention.default",
         torch="F.scaled_dot_product_attention",
         linear_in=("value",),
         macs=_macs,
-        doc="softmax(query · keyᵀ · scale + mask) · value; scale is 1 / sqrt(width) when not given.",
+        doc="softmax(query · keyᵀ · scale + mask) · value; the scale is 1 / sqrt(width) when none.",
     ),
 )

@@ -108,7 +108,7 @@ def attention(op: Operator, query: Shape, key: Shape, value: Shape, mask: Shape 
     require(min(len(query), len(key), len(value)) >= 2, "attention takes tensors of two axes or more")
     require(query[-1] == key[-1], f"query {query} and key {key} differ in width")
     require(key[-2] == value[-2], f"key {key} and value {value} differ in length")
-    if rest["grouped"]:
+    if rest["enable_gqa"]:
         heads, groups = query[-3], (key[-3], value[-3])
         require(
             all(g and heads % g == 0 for g in groups), f"{heads} heads are no multiple of {groups} groups"

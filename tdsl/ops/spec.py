@@ -112,6 +112,8 @@ class Param:
 Converted = tuple[Any, ...] | None
 """Positional arguments of the canonical overload, the last of them a `dict` when some are keyword-only.
 
+Keyword-only parameters have the names that ATen gives them; others may have better ones in the language.
+
 Trailing parameters that are left out have their defaults. `None`: this use has no equivalent.
 """
 

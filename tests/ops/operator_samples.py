@@ -434,7 +434,7 @@ def _attention(d: Draw) -> Sample:
             "query": T((*q, queries, e)),
             "key": T((*k, keys, e)),
             "value": T((*k, keys, v)),
-            "grouped": True,
+            "enable_gqa": True,
         }
     found: Sample = {
         "query": T((*batch, queries, e)),

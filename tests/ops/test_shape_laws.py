@@ -34,9 +34,9 @@ STRICTER = {
     "index_copy",
     "index_fill",
 }
-"""Where some kernel takes what the operator does not mean: a bias without axes or with two, key and value of different
-lengths (which reads out of bounds), a stride of 0 on an empty batch, an image without channels, many slices
-of a number."""
+"""Where a kernel takes what the operator does not mean: a bias without axes or with two,
+key and value of different lengths (which reads out of bounds), a stride of 0 on an empty batch, an image without
+channels, many slices of a number."""
 
 
 def shapes(found: Sample) -> dict[str, Any]:
