@@ -101,10 +101,11 @@ def declared_sizes(op: Operator, param: Param, node: fx.Node) -> tuple[Any, ...]
         sizes = sizes_of(arg) if other.is_operand and other.dims and isinstance(arg, fx.Node) else None
         if sizes is None or other.dims is None:
             continue
-        for dim, size in zip(reversed(other.dims), reversed(sizes), strict=False):
-            if dim == "...":
-                break
-            known.setdefault(dim, size)
+        for dims, axes in ((other.dims, sizes), (other.dims[::-1], sizes[::-1])):
+            for dim, size in zip(dims, axes, strict=False):
+                if dim == "...":
+                    break
+                known.setdefault(dim, size)
     if not all(dim in known or dim.isdigit() for dim in param.dims):
         return None
     return tuple(known[dim] if dim in known else int(dim) for dim in param.dims)

@@ -211,8 +211,11 @@ def stage(work: Workspace, op: Operator, arguments: dict[str, Any], label: str =
         return simpler
     for p in op.params:
         value = values[p.name]
-        if isinstance(value, Filled) and p.optional and value.fill == p.default:
-            values[p.name] = None
+        if isinstance(value, Filled):
+            if p.optional and value.fill == p.default:
+                values[p.name] = None
+            elif value.sizes is None:
+                raise CannotStage(f"an absent operand meets {op.name}, and its size is not known")
     first = next((values[p.name] for p in op.operands), None)
     first = first[0] if isinstance(first, list | tuple) and first else first
     described = work.val(first) if isinstance(first, Value) else None

@@ -34,6 +34,7 @@ def check_types(resolved: Resolved) -> str:
         try:
             instance = Instance(resolved, seed)
             left = instance.left(resolved.rule.lhs)
+            instance.env["lhs"] = next(iter(left.values()))
             if not _conditions_hold(instance, resolved.rule):
                 continue
         except ShapeMismatch as mismatch:
