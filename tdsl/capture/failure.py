@@ -24,6 +24,10 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 _ADVICE = (
     (
+        ("tree_name", "Detected mismatch", "When `dynamic_shapes` is specified"),
+        "give dynamic_shapes the structure of the inputs: one entry for each parameter of `forward`",
+    ),
+    (
         ("data-dependent", "GuardOnDataDependent", "aten._local_scalar_dense", "aten.nonzero"),
         "the graph may not depend on values inside a tensor: use torch.where or torch.cond for a branch, "
         "masks instead of boolean indexing, and no .item() or float(tensor)",

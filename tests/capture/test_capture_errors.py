@@ -1,0 +1,169 @@
+"""Mistakes in models and files become one short diagnostic at the user's line."""
+
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+from tdsl.capture import capture, capture_spec, require_finite
+from tdsl.errors import TdslError
+
+GOOD = """
+    import torch
+    from torch import nn
+
+    def build():
+        return nn.Linear(4, 2), torch.randn(3, 4), {"input": {0: "batch"}}
+
+    def keywords():
+        return nn.Linear(4, 2), {"input": torch.randn(3, 4)}
+
+    def three():
+        return 3
+
+    def no_model():
+        return "linear", torch.randn(3, 4)
+
+    def no_inputs():
+        return nn.Linear(4, 2), 7
+
+    def fails():
+        return nn.Linear(4, 2).to("cpu"), torch.randn(3, 4) @ torch.randn(3, 4)
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "model.py"
+    path.write_text(textwrap.dedent(GOOD))
+    return path
+
+
+def diagnostic(action) -> str:
+    with pytest.raises(TdslError) as caught:
+        action()
+    text = str(caught.value)
+    assert len(text.splitlines()) <= 8, text
+    return text
+
+
+class Branches(nn.Module):
+    def forward(self, x):
+        if x.sum() > 0:  # a branch on a value
+            return x
+        return -x
+
+
+class Counter(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("count", torch.zeros(()))
+
+    def forward(self, x):
+        self.count += 1
+        return x * self.count
+
+
+def test_a_branch_on_a_value_is_shown_at_its_line():
+    text = diagnostic(lambda: capture(Branches(), torch.randn(3)))
+    assert "if x.sum() > 0:" in text and "^" in text and "data-dependent" in text
+    assert "torch.where" in text
+
+
+def test_a_shape_that_does_not_fit_is_shown_at_the_users_line():
+    class Wrong(nn.Module):
+        def forward(self, x):
+            return x @ torch.ones(5, 2)
+
+    text = diagnostic(lambda: capture(Wrong(), torch.randn(3, 4)))
+    assert "return x @ torch.ones(5, 2)" in text and "test_capture_errors.py" in text
+
+
+def test_a_missing_argument_is_explained():
+    assert "example inputs" in diagnostic(lambda: capture(nn.Linear(2, 2)))
+
+
+def test_a_violated_range_quotes_the_dimension():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.reshape(3, 4)
+
+    text = diagnostic(lambda: capture(Fixed(), torch.randn(3, 4), dynamic_shapes={"x": {0: Dim("batch")}}))
+    assert "batch" in text
+
+
+def test_a_model_that_writes_its_buffer_is_refused_by_name():
+    assert "`count`" in diagnostic(lambda: capture(Counter(), torch.randn(3)))
+
+
+@pytest.mark.parametrize("value, word", [(float("nan"), "NaN"), (float("inf"), "infinite")])
+def test_a_parameter_that_is_not_finite_is_named(value, word):
+    model = nn.Sequential(nn.Linear(4, 2))
+    with torch.no_grad():
+        model[0].bias[1] = value
+    text = diagnostic(lambda: capture(model.eval(), torch.randn(3, 4)))
+    assert "`0.bias` has 1" in text and word in text
+
+
+def test_an_infinite_buffer_is_a_mask_and_a_nan_one_is_not():
+    module = nn.Module()
+    module.register_buffer("mask", torch.tensor([0.0, float("-inf")]))
+    require_finite(module)
+    module.mask[0] = float("nan")
+    assert "buffer `mask`" in diagnostic(lambda: require_finite(module))
+
+
+def test_files_and_things_that_are_no_model_are_refused(tmp_path):
+    assert "no file" in diagnostic(lambda: capture(tmp_path / "missing.pt2"))
+    (tmp_path / "noise.pt2").write_bytes(b"noise")
+    assert "not a saved torch.export program" in diagnostic(lambda: capture(tmp_path / "noise.pt2"))
+    assert "cannot capture a int" in diagnostic(lambda: capture(3))
+
+
+def test_names_must_fit():
+    model, x = nn.Linear(4, 2), torch.randn(3, 4)
+    assert "1 tensor inputs" in diagnostic(lambda: capture(model, x, input_names=["a", "b"]))
+
+    class Two(nn.Module):
+        def forward(self, x):
+            return x, -x
+
+    assert "given twice" in diagnostic(lambda: capture(Two(), x, output_names=["y", "y"]))
+
+
+# ---------------------------------------------------------------- path.py:function
+
+
+def test_a_function_in_a_file_is_captured(file):
+    captured = capture_spec(f"{file}:build")
+    assert captured.input_names == ("input",) and captured.dynamic_axes[0][0].name == "batch"
+    assert capture_spec(f"{file}:keywords").kwargs.keys() == {"input"}
+
+
+@pytest.mark.parametrize(
+    "function, words",
+    [
+        ("biuld", ["no function `biuld`", "did you mean `build`"]),
+        ("three", ["returned a int", "(model, example_inputs)"]),
+        ("no_model", ["is a str", "torch.nn.Module"]),
+        ("no_inputs", ["are a int"]),
+        ("fails", ["raised RuntimeError", "torch.randn(3, 4) @ torch.randn(3, 4)", "model.py:"]),
+    ],
+)
+def test_a_function_that_is_wrong_is_explained(file, function, words):
+    text = diagnostic(lambda: capture_spec(f"{file}:{function}"))
+    assert all(word in text for word in words), text
+
+
+def test_a_file_that_is_missing_broken_or_names_nothing_is_explained(file, tmp_path):
+    assert "no file" in diagnostic(lambda: capture_spec(f"{tmp_path}/none.py:build"))
+    assert "names no function" in diagnostic(lambda: capture_spec(str(file)))
+    broken = tmp_path / "broken.py"
+    broken.write_text("def build(:\n    pass\n")
+    text = diagnostic(lambda: capture_spec(f"{broken}:build"))
+    assert "not valid Python" in text and "def build(:" in text
+    broken.write_text("import a_package_nobody_has\n")
+    text = diagnostic(lambda: capture_spec(f"{broken}:build"))
+    assert "ModuleNotFoundError" in text and "import a_package_nobody_has" in text
