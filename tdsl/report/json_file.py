@@ -1,0 +1,69 @@
+"""A report as JSON: valid everywhere, the same bytes for the same report, written whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tdsl.errors import TdslError
+from tdsl.report.model import FORMAT, Report
+
+
+def to_json(report: Report) -> str:
+    """`report` as JSON text; keys stand in the order of the dataclasses, mappings sorted.
+
+    JSON knows no infinity: numbers that are not finite become the texts "inf", "-inf" and "nan".
+    """
+    value = {"format": FORMAT, **plain(report)}
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def plain(value: Any) -> Any:
+    """`value` in dictionaries, lists, texts and finite numbers only."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(value[key]) for key in sorted(value)}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write `report` to `path`, replacing a file that is there; on failure that file is as it was.
+
+    Raises `TdslError` where the folder is missing, full or not writable.
+    """
+    text = to_json(report)
+    unfinished = ""
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            unfinished = file.name
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(unfinished, 0o666 & ~_umask())  # a temporary file is private, a report is not
+        os.replace(unfinished, path)
+    except OSError as error:
+        if unfinished:
+            Path(unfinished).unlink(missing_ok=True)
+        raise TdslError(
+            f"cannot write {path}: {error.strerror or error}",
+            hint="the folder must exist, be writable and have room",
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
