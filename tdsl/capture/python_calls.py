@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import fx
 
 from tdsl.ops.spec import Operator
@@ -46,7 +47,7 @@ _BACKEND_FLAGS: Mapping[str, Any] = {"cudnn_enabled": True, "cudnn_enable": True
 
 def to_aten(node: fx.Node) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
     """The ATen overload and arguments that a Python call means; `None` when the table has none."""
-    op = operators_by_python_spelling().get(node.target)
+    op = _operator(node.target)
     if op is None:
         return None
     args = list(node.args)
@@ -59,6 +60,21 @@ def to_aten(node: fx.Node) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None
             if bound is not None:
                 return target, bound[0], bound[1]
     return None
+
+
+def _operator(target: Any) -> Operator | None:
+    """The operator of a Python function or method; its namesake in `torch` or on tensors means the same."""
+    table = operators_by_python_spelling()
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    namesakes = (target, getattr(torch, name, None), name, getattr(F, name, None))
+    if not isinstance(target, str) and not _is_torchs(target):
+        namesakes = (target,)
+    return next((table[n] for n in namesakes if n is not None and n in table), None)
+
+
+def _is_torchs(function: Any) -> bool:
+    name = getattr(function, "__name__", "")
+    return function in (getattr(torch, name, None), getattr(F, name, None))
 
 
 def _is_number(value: Any) -> bool:
