@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from tdsl.engine.driver import Scope
+from tdsl.engine.edit import prune_weights
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.ops.targets import operator_of
@@ -81,7 +82,7 @@ class DeadCode(GraphPass):
                 )
                 count += 1
             module.graph.erase_node(node)
-        module.delete_all_unused_submodules()
+        prune_weights(module)
         return count
 
 

@@ -54,14 +54,15 @@ class Editor:
                     place = node
         for old, new in zip(outputs, results, strict=True):
             old.replace_all_uses_with(new)
+        weights = [w for node in replacement.matched for w in node.all_input_nodes if w.op == "get_attr"]
         self.remove(replacement.matched)
-        return created
+        self.remove(weights)
+        return [node for node in created if not node._erased]
 
     def remove(self, nodes: Iterable[fx.Node]) -> None:
         """Erase those of `nodes` that nothing uses any more, users before their operands."""
-        remaining = sorted(set(nodes), reverse=True)
-        for node in remaining:
-            if not node.users:
+        for node in sorted(set(nodes), reverse=True):
+            if not node.users and not node._erased:
                 self.graph.erase_node(node)
 
     def add_parameter(self, values: torch.Tensor, dtype: torch.dtype, like: fx.Node | None, label: str) -> fx.Node:
@@ -82,6 +83,17 @@ class Editor:
         if mode is not None:
             node.meta["val"] = mode.from_tensor(getattr(owner, name), static_shapes=True)
         return node
+
+
+def prune_weights(module: fx.GraphModule) -> None:
+    """Drop the parameters, buffers and submodules of `module` that its graph does not read."""
+    used = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
+    for path, owner in list(module.named_modules()):
+        prefix = f"{path}." if path else ""
+        for table in (owner._parameters, owner._buffers):
+            for name in [n for n in table if prefix + n not in used]:
+                del table[name]
+    module.delete_all_unused_submodules()
 
 
 class _Builder:

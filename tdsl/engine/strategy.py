@@ -10,6 +10,7 @@ from typing import Any
 from torch import fx
 
 from tdsl.engine.driver import Order, Scope, Settings, rewrite
+from tdsl.engine.edit import prune_weights
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library, constant_value
 from tdsl.engine.passes import GraphPass
@@ -63,8 +64,11 @@ class Runner:
         return sorted(found)
 
     def run(self, module: fx.GraphModule, journal: Journal) -> int:
-        """Rewrite `module` in place; returns the number of rewrites."""
-        return self._steps(self.pipeline.steps, module, journal, Context())
+        """Rewrite `module` in place, drop the weights it no longer reads; returns the number of rewrites."""
+        count = self._steps(self.pipeline.steps, module, journal, Context())
+        prune_weights(module)
+        module.recompile()
+        return count
 
     # ------------------------------------------------------------ steps
 
