@@ -66,9 +66,9 @@ def _operator(target: Any) -> Operator | None:
     """The operator of a Python function or method; its namesake in `torch` or on tensors means the same."""
     table = operators_by_python_spelling()
     name = target if isinstance(target, str) else getattr(target, "__name__", "")
-    namesakes = (target, getattr(torch, name, None), name, getattr(F, name, None))
-    if not isinstance(target, str) and not _is_torchs(target):
-        namesakes = (target,)
+    namesakes: list[Any] = [target]
+    if isinstance(target, str) or _is_torchs(target):
+        namesakes += [getattr(torch, name, None), name, getattr(F, name, None)]
     return next((table[n] for n in namesakes if n is not None and n in table), None)
 
 

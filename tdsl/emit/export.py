@@ -142,10 +142,11 @@ def _unsupported(failed: fx.Node, error: BaseException, nodes: Mapping[str, fx.N
     trace = original.meta.get("stack_trace", "") if original is not None else ""
     frame = user_frame(frames_of(trace))
     place = f" in module `{module_path(original)}`" if original is not None and module_path(original) else ""
+    target = failed.target if original is None else original.target
     innermost = [text for text in _messages(error) if text][-1].splitlines()[0]
     reason = re.sub(r"<OpOverload\(op='(.*?)', overload='(.*?)'\)>", r"\1.\2", innermost.partition(". ")[0])
     return TdslError(
-        f"the operator {failed.target if original is None else original.target}{place} has no ONNX form: {reason}",
+        f"the operator {target}{place} has no ONNX form: {reason}",
         line_span(*frame) if frame else None,
         hint="write this step with other operators, try another opset, or rewrite the operator with a rule",
     )

@@ -16,6 +16,7 @@ def tidy(model: ir.Model, captured: Captured) -> None:
     passes.DeduplicateInitializersPass(size_limit=2**62)(model)
     passes.IdentityEliminationPass()(model)
     passes.RemoveUnusedNodesPass()(model)
+    passes.OutputFixPass()(model)  # an output of its own for a value returned twice or passed through
     passes.RemoveUnusedOpsetsPass()(model)
     rename(model.graph.inputs, captured.input_names, model)
     rename(model.graph.outputs, captured.output_names, model)
