@@ -61,8 +61,8 @@ def _family(axes: int, aten_transposed: str) -> tuple[Operator, Operator]:
     ones, zeros, kind = [1] * axes, [0] * axes, f"ints{axes}"
     return (
         operator(
-            f"conv{axes}d(x, weight: [o, ...], bias?: [o] = 0, stride: {kind} = {ones}, padding: {kind} = {zeros}, "
-            f"dilation: {kind} = {ones}, groups: int = 1) -> conv",
+            f"conv{axes}d(x, weight: [o, ...], bias?: [o] = 0, stride: {kind} = {ones}, "
+            f"padding: {kind} = {zeros}, dilation: {kind} = {ones}, groups: int = 1) -> conv",
             aten=f"aten.conv{axes}d.default",
             spellings={
                 f"aten.conv{axes}d.padding": _named_padding,

@@ -35,8 +35,8 @@ STRICTER = {
     "index_fill",
 }
 """Where a kernel takes what the operator does not mean: a bias without axes or with two,
-key and value of different lengths (which reads out of bounds), a stride of 0 on an empty batch, an image without
-channels, many slices of a number."""
+key and value of different lengths (which reads out of bounds), a stride of 0 on an empty batch, an image
+without channels, many slices of a number."""
 
 
 def shapes(found: Sample) -> dict[str, Any]:
