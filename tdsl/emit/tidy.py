@@ -67,9 +67,9 @@ def name_axes(model: ir.Model, names: Mapping[str, str]) -> None:
 
 
 def forget_inner_shapes(model: ir.Model) -> None:
-    """Forget the shapes between nodes: every runtime infers them, and they fill small files."""
-    for node in model.graph:
-        for output in node.outputs:
-            if not output.is_graph_output():
-                output.shape = None
-                output.type = None
+    """Forget the shapes inside: every runtime infers them, and they fill small files."""
+    graph = model.graph
+    for value in (*graph.initializers.values(), *(output for node in graph for output in node.outputs)):
+        if not value.is_graph_output():
+            value.shape = None
+            value.type = None
