@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from tdsl.ops.einsum import read_einsum
 from tdsl.ops.laws import Shapes, axes, axis, broadcast_shapes, law, operand_shapes, replaced, require
 from tdsl.ops.spec import Operator, Shape
 
@@ -77,29 +78,9 @@ def addmm(op: Operator, bias: Shape, x: Shape, weight: Shape, **_: Any) -> Shape
 @law
 def einsum(op: Operator, equation: str, tensors: list[Shape], **_: Any) -> Shape:
     """The letters after the arrow; without an arrow those that occur once, in alphabetical order."""
-    left, arrow, right = equation.replace(" ", "").partition("->")
-    terms = left.split(",")
-    require(len(terms) == len(tensors), f"{len(terms)} terms and {len(tensors)} operands")
-    sizes: dict[str, int] = {}
-    batches: list[Shape] = []
-    for term, shape in zip(terms, tensors, strict=True):
-        head, dots, tail = term.partition("...")
-        batch = len(shape) - len(head) - len(tail)
-        require(batch >= 0 if dots else batch == 0, f"{term} does not describe {shape}")
-        batches.append(shape[len(head) : len(head) + batch])
-        own: dict[str, int] = {}
-        for letter, size in zip(head + tail, (*shape[: len(head)], *shape[len(head) + batch :]), strict=True):
-            require(own.setdefault(letter, size) == size, f"{letter} is {own[letter]} and {size} in {term}")
-            known = sizes.get(letter, 1)
-            require(known == size or 1 in (known, size), f"{letter} is {known} and {size} in {equation}")
-            sizes[letter] = size if known == 1 else known
-    if not arrow:
-        letters = left.replace("...", "").replace(",", "")
-        right = "..." * ("..." in left) + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
-    head, dots, tail = right.partition("...")
-    require(set(head + tail) <= set(sizes), f"{right} has letters that {left} has not")
-    middle = broadcast_shapes(*batches) if dots else ()
-    return (*(sizes[c] for c in head), *middle, *(sizes[c] for c in tail))
+    read = read_einsum(equation, tensors)
+    head, dots, tail = read.result.partition("...")
+    return (*(read.sizes[c] for c in head), *(read.batch if dots else ()), *(read.sizes[c] for c in tail))
 
 
 @law

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
+from tdsl.ops.einsum import read_einsum
 from tdsl.ops.spec import Shape, operator
 
 
@@ -12,35 +13,13 @@ def _matmul_macs(x: Shape, y: Shape, result: Shape, **_: Any) -> int:
     return int(prod(result) * x[-1])
 
 
-def einsum_sizes(equation: str, shapes: list[Shape]) -> dict[str, int]:
-    """The size of every letter of an einsum without `...`, from the shapes of its operands."""
-    terms = equation.replace(" ", "").partition("->")[0].split(",")
-    return {
-        letter: size
-        for term, shape in zip(terms, shapes, strict=True)
-        for letter, size in zip(term, shape, strict=True)
-    }
-
-
-def _einsum_macs(equation: str, tensors: list[Shape], result: Shape, **_: Any) -> int:
+def _einsum_macs(equation: str, tensors: list[Shape], **_: Any) -> int:
     """One multiplication for every assignment of the indices and each operand after the first.
 
     That is exact for two operands; for more it is the cost without a clever order of contraction.
     """
-    if "." in equation:
-        spread = [t.replace(" ", "") for t in equation.partition("->")[0].split(",")]
-        batch = max(
-            (
-                s[: len(s) - len(t.replace("...", ""))]
-                for s, t in zip(tensors, spread, strict=True)
-                if "..." in t
-            ),
-            key=prod,
-        )
-        explicit = equation.replace("...", "")
-        own = [s[len(s) - len(t.replace("...", "")) :] for s, t in zip(tensors, spread, strict=True)]
-        return int(prod(batch)) * _einsum_macs(explicit, own, result)
-    return int(prod(einsum_sizes(equation, tensors).values())) * (len(tensors) - 1)
+    read = read_einsum(equation, tensors)
+    return prod((*read.sizes.values(), *read.batch)) * (len(tensors) - 1)
 
 
 LINEAR = (
