@@ -6,6 +6,7 @@ if not verdict.passed: ...
 """
 
 from tdsl.verify.bisect import guilty
+from tdsl.verify.captured import double_of, inputs_of, original_runner
 from tdsl.verify.compare import Difference, Metrics, compare
 from tdsl.verify.contract import METRICS, Bound, Contract, Violation, describe
 from tdsl.verify.latency import Latency, in_turn, session_latency
@@ -33,12 +34,15 @@ __all__ = [
     "Violation",
     "compare",
     "describe",
+    "double_of",
     "double_runs",
     "draw_samples",
     "guilty",
     "in_double",
     "in_turn",
+    "inputs_of",
     "module_runner",
+    "original_runner",
     "session_latency",
     "session_runner",
     "stored_precision",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tdsl.verify.runner import Session, Tensors, session_feed
@@ -34,14 +34,17 @@ class Latency:
     pairs: int
 
 
-def session_latency(original: Session, result: Session, inputs: Tensors, budget: float = 4.0) -> Latency:
+def session_latency(
+    original: Session,
+    result: Session,
+    inputs: Tensors,
+    input_names: Sequence[str] = (),
+    *,
+    budget: float = 4.0,
+) -> Latency:
     """Latency of two onnxruntime sessions on the same inputs; open both with one thread."""
-    first, second = session_feed(original, inputs), session_feed(result, inputs)
-    return in_turn(
-        lambda: original.run(None, first),
-        lambda: result.run(None, second),
-        budget=budget,
-    )
+    first, second = (session_feed(side, inputs, input_names) for side in (original, result))
+    return in_turn(lambda: original.run(None, first), lambda: result.run(None, second), budget=budget)
 
 
 def in_turn(

@@ -67,25 +67,33 @@ def module_runner(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
     return run
 
 
-def session_feed(session: Session, inputs: Tensors) -> dict[str, np.ndarray[Any, Any]]:
-    """`inputs`, in order, as what `session.run` takes.
+def session_feed(
+    session: Session, inputs: Tensors, input_names: Sequence[str] = ()
+) -> dict[str, np.ndarray[Any, Any]]:
+    """`inputs` as what `session.run` takes: by `input_names`, or in the file's order without these.
 
-    Raises `TdslError` when the file has another number of inputs.
+    With names, inputs that the file does not have (because the model does not read them) are left out.
+    Raises `TdslError` when the file needs an input that is not there.
     """
-    names = [edge.name for edge in session.get_inputs()]
-    if len(names) != len(inputs):
+    needed = [edge.name for edge in session.get_inputs()]
+    names = list(input_names) or needed
+    if len(names) != len(inputs) or not set(needed) <= set(names):
         raise TdslError(
-            f"the file has {len(names)} inputs ({', '.join(names)}), {len(inputs)} tensors were given",
+            f"the file has {len(needed)} inputs ({', '.join(needed)}), {len(inputs)} tensors were given"
+            + (f" ({', '.join(input_names)})" if input_names else ""),
             hint="both models must take the same inputs in the same order",
         )
-    return {name: value.detach().cpu().numpy() for name, value in zip(names, inputs, strict=True)}
+    given = dict(zip(names, inputs, strict=True))
+    return {name: given[name].detach().cpu().numpy() for name in needed}
 
 
-def session_runner(session: Session) -> Runner:
-    """An onnxruntime session as a `Runner`; inputs go to the file's inputs in order."""
+def session_runner(
+    session: Session, input_names: Sequence[str] = (), output_names: Sequence[str] = ()
+) -> Runner:
+    """An onnxruntime session as a `Runner`, inputs and outputs by name, or in the file's order without."""
 
     def run(inputs: Tensors) -> Tensors:
-        outputs = session.run(None, session_feed(session, inputs))
+        outputs = session.run(list(output_names) or None, session_feed(session, inputs, input_names))
         return tuple(torch.from_numpy(np.array(value)) for value in outputs)
 
     return run
