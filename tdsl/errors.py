@@ -18,7 +18,7 @@ class Source:
 
     def line(self, number: int) -> str:
         """The 1-based line `number`, without its newline; empty past the end."""
-        lines = self.text.splitlines()
+        lines = self.text.split("\n")
         return lines[number - 1] if 0 < number <= len(lines) else ""
 
 
@@ -71,7 +71,8 @@ class TdslError(Exception):
             text = self.span.source.line(self.span.line)
             stop = self.span.end_column if self.span.end_line == self.span.line else len(text) + 1
             lines.append(f"    {text}")
-            lines.append("    " + " " * (self.span.column - 1) + "^" * max(1, stop - self.span.column))
+            margin = "".join("\t" if c == "\t" else " " for c in text[: self.span.column - 1])
+            lines.append("    " + margin + "^" * max(1, stop - self.span.column))
         if self.expected:
             lines.append(f"  expected: {self.expected}")
         if self.hint:

@@ -91,8 +91,7 @@ def _headed(keyword: str, item: tree.Rule | tree.Pipeline, body: Sequence[Line])
         return _braced(head, body, item)
     opening = Line(f"{keyword} {item.name}(", item.span.line, item.span.line)
     listed = [
-        Line(text + ("," if i + 1 < len(parts) else ""), p.span.line, p.span.end_line)
-        for i, (text, p) in enumerate(zip(parts, item.parameters, strict=True))
+        Line(f"{text},", p.span.line, p.span.end_line) for text, p in zip(parts, item.parameters, strict=True)
     ]
     return [opening, *_indented(listed), Line(") {"), *body, Line("}", *[item.span.end_line] * 2)]
 
@@ -225,21 +224,23 @@ def _listed(head: str, parts: Sequence[tuple[str, tree.Node]], tail: str) -> lis
 def _with_comments(lines: list[Line], file: tree.File) -> list[Line]:
     """`lines` with the comments of `file` woven in."""
     source = file.span.source.text.split("\n")
-    before: dict[int, list[str]] = {}
+    before: dict[int, dict[int, list[str]]] = {}
     behind: dict[int, tuple[int, str]] = {}
     for at, text in file.comments:
         code = source[at - 1].partition(text)[0] if text in source[at - 1] else ""
         if code.strip():
             place = _last_started(lines, at)
             if place in behind:
-                before.setdefault(place, []).append(behind[place][1])
+                earlier, displaced = behind[place]
+                before.setdefault(place, {})[earlier] = [displaced]
             behind[place] = (at, text)
         else:
             place = next((i for i, line in enumerate(lines) if line.end >= at), len(lines))
             gap = [""] if at < len(source) and not source[at].strip() else []
             outside = place == len(lines) or not re.match(r"[\s)}]", lines[place].text)
-            before.setdefault(place, []).extend([text, *gap] if outside else [text])
-    return list(_woven(lines, before, behind))
+            before.setdefault(place, {})[at] = [text, *gap] if outside else [text]
+    in_order = {place: [t for at in sorted(texts) for t in texts[at]] for place, texts in before.items()}
+    return list(_woven(lines, in_order, behind))
 
 
 def _last_started(lines: Sequence[Line], at: int) -> int:

@@ -328,6 +328,8 @@ class Instance:
     def _sample(self, param: Param, shape: tuple[int, ...]) -> Any:
         """A plausible value for an attribute of an operator whose first operand has `shape`."""
         pick, rank = self.random, len(shape)
+        if param.default is None and pick.random() < 0.3:
+            return None
         match param.kind:
             case "int":
                 return pick.choice((1, 1, 2, 3, *self.pool))
@@ -345,7 +347,7 @@ class Instance:
                 return -pick.randint(1, rank + 1)
             case "dims" | "axes":
                 axes = sorted(pick.sample(range(-rank, 0), pick.randint(min(1, rank), rank)))
-                return None if param.kind == "dims" and pick.random() < 0.3 else axes
+                return None if param.kind == "dims" and not axes else axes
             case "perm":
                 return pick.sample(range(rank), rank)
             case "shape":
@@ -362,8 +364,8 @@ class Instance:
                 raise UnknownValueError(f"no value to try for `{param.name}`")
 
     def _regrouped(self, shape: tuple[int, ...]) -> list[int]:
-        """The same number of elements in another shape, or the same shape with an axis before it."""
-        way = self.random.randrange(4)
+        """The same number of elements in another shape, or the same shape with an axis more."""
+        way = self.random.randrange(5)
         if way == 0:
             return [self.random.choice(self.pool), *shape]
         if way == 1:
@@ -371,7 +373,7 @@ class Instance:
         if way == 2 and len(shape) > 1:
             cut = self.random.randrange(1, len(shape))
             return [math.prod(shape[:cut]), *shape[cut:]]
-        return list(shape)
+        return list(shape) if way == 3 else self.random.sample(shape, len(shape))
 
 
 def _unify(dims: tuple[str, ...], shape: tuple[int, ...], sizes: dict[str, Any]) -> None:

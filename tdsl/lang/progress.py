@@ -18,17 +18,12 @@ def require_progress(rule: tree.Rule, vocabulary: Vocabulary) -> None:
     before = {equation.names: _normal(equation.term, vocabulary) for equation in rule.lhs}
     after = {equation.names: _normal(equation.term, vocabulary) for equation in rule.rhs}
     if all(names in before and before[names] == term for names, term in after.items()):
-        commuted = any(a.term != b.term for a in rule.rhs for b in rule.lhs if a.names == b.names)
-        why = (
-            "operands of commutative operators match in either order, so this is the left side again"
-            if commuted
-            else "this is the left side again"
-        )
         raise TdslError(
             "the rule would fire for ever",
             rule.rhs[0].term.span,
             expected="a right side that the left side does not match",
-            hint=f"{why}; if it is a fact and not a step, write it as a `law` with `==`",
+            hint="up to the order of commutative operands and spelled-out defaults this is the left side again;"
+            " a fact that is no step is a `law`, with `==`",
         )
 
 

@@ -86,12 +86,12 @@ def _parameters(rule: tree.Rule, scope: Scope) -> dict[str, tuple[Operator, ...]
 def _members(kind: str, parameter: tree.Parameter, vocabulary: Vocabulary) -> tuple[Operator, ...]:
     members = vocabulary.members(kind)
     if not members:
-        names = [*PARAMETER_KINDS, *vocabulary.classes, *vocabulary.operators]
+        kinds = [*PARAMETER_KINDS, *vocabulary.classes]
         raise TdslError(
             f"`{kind}` is no kind of parameter, no class of operators and no operator",
             parameter.span,
             expected=f"{', '.join(PARAMETER_KINDS)}, {', '.join(vocabulary.classes)}, or operators",
-            hint=did_you_mean(kind, names),
+            hint=did_you_mean(kind, kinds) or did_you_mean(kind, vocabulary.operators),
         )
     return members
 

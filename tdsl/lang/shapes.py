@@ -100,6 +100,18 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
 }
 
 
+_ON_NUMBERS = frozenset({"prod", "min", "max", "abs", "sqrt", "log2"})
+"""Functions of numbers that, given a tensor, are the operator of that name."""
+
+
+def _known(function: Callable[..., Any], *values: Any) -> Any:
+    """`function(*values)`, unknown where it has no value."""
+    try:
+        return function(*values)
+    except (TypeError, ValueError, ArithmeticError, IndexError) as error:
+        raise UnknownValueError(str(error)) from None
+
+
 @dataclass
 class Shapes:
     """Values of the names of one instance of a rule, and the evaluation of expressions under them.
@@ -180,7 +192,7 @@ class Shapes:
         if isinstance(value, list | tuple):
             raise UnknownValueError("arithmetic on a list")
         if not isinstance(value, Shaped | Absent):
-            return -value
+            return _known(python.neg, value)
         if sign == "-":
             return Shaped(value.shape)
         if len(value.shape) < 2:
@@ -200,7 +212,9 @@ class Shapes:
             return _compare(sign, left, right)
         if isinstance(left, list | tuple) or isinstance(right, list | tuple):
             raise UnknownValueError("arithmetic on a list")
-        return _ARITHMETIC[sign](left, right)
+        if sign == "**" and isinstance(right, int) and abs(right) > 64:
+            raise UnknownValueError("a power too large to compute")
+        return _known(_ARITHMETIC[sign], left, right)
 
     def _call(self, call: tree.Call, in_graph: bool) -> Any:
         if call.callee in self.chosen:
@@ -213,7 +227,11 @@ class Shapes:
             return self.apply(found, self.arguments(call, found, in_graph))
         if call.callee not in _FUNCTIONS:
             raise UnknownValueError(f"`{call.callee}` depends on more than shapes")
-        return _FUNCTIONS[call.callee](*(self.value(a.value) for a in call.arguments))
+        values = [self.value(a.value) for a in call.arguments]
+        if is_operator and call.callee in _ON_NUMBERS and any(isinstance(v, Shaped | Absent) for v in values):
+            found = self.vocabulary.operators[call.callee]
+            return self.apply(found, self.arguments(call, found, in_graph))
+        return _known(_FUNCTIONS[call.callee], *values)
 
     def arguments(self, call: tree.Call, operator: Operator, in_graph: bool) -> dict[str, Any]:
         """The call's arguments as a shape law takes them."""
@@ -237,14 +255,14 @@ class Shapes:
                 result = self.apply(operator, {operands[0]: result.shape, operands[1]: shape})
             return result
         try:
-            shape: Any = result_shape(operator, arguments)
+            made: Any = result_shape(operator, arguments)
         except NoShapeLaw:
             raise UnknownValueError(f"`{operator.name}` has no shape law") from None
-        except TypeError as error:
-            raise UnknownValueError(str(error)) from None
+        except (TypeError, IndexError, ArithmeticError) as error:  # attributes no model would have
+            raise UnknownValueError(f"{operator.name}: {error}") from None
         if operator.results == 1:
-            return Shaped(tuple(shape))
-        return tuple(Shaped(tuple(part)) for part in shape)
+            return Shaped(tuple(made))
+        return tuple(Shaped(tuple(part)) for part in made)
 
 
 def as_argument(value: Any, param: Param | None) -> Any:
@@ -272,4 +290,4 @@ def _compare(sign: str, left: Any, right: Any) -> bool:
         return all(_COMPARISONS[sign](left, v) for v in right)
     if (left is None or right is None) and sign not in ("==", "!="):
         raise UnknownValueError("a comparison with nothing")
-    return _COMPARISONS[sign](left, right)
+    return bool(_known(_COMPARISONS[sign], left, right))

@@ -237,9 +237,8 @@ def wrapped(node: tree.Expr, room: int, place: int = OR) -> list[Line]:
 def _each(
     parts: Sequence[_Part], render: Callable[[_Part, int], list[Line]], room: int
 ) -> Iterator[list[Line]]:
-    for i, part in enumerate(parts):
-        comma = "," if i + 1 < len(parts) else ""
-        yield _around(render(part, room - len(INDENT) - 1), after=comma)
+    for part in parts:
+        yield _around(render(part, room - len(INDENT) - 1), after=",")
 
 
 def _argument(node: tree.Argument, room: int) -> list[Line]:

@@ -100,7 +100,7 @@ class Binary(Node):
 
 @dataclass(frozen=True, slots=True)
 class Declared(Node):
-    """A variable and what is known of it: `x: [..., n]`, `W: const f32 [m, n]`, `b?` (`xs...` is a `Splat`)."""
+    """A variable and what is known: `x: [..., n]`, `W: const f32 [m, n]`, `b?` (`xs...`: see `Splat`)."""
 
     name: str
     type: TensorType | None = None

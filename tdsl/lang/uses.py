@@ -23,6 +23,8 @@ class Uses:
         self.scope = scope
         self.vocabulary = scope.vocabulary
         self.operators = operators
+        self.each = False
+        """Inside `f(xs)...`, where `xs` stands for each of its tensors in turn."""
 
     # ------------------------------------------------------------ the right side
 
@@ -49,7 +51,9 @@ class Uses:
                     self.term(item)
             case tree.Splat(value=value):
                 self.splat(expr)
+                outer, self.each = self.each, True
                 self.term(value)
+                self.each = outer
             case tree.Name() | tree.Constant():
                 self.value(expr)
             case _:
@@ -95,7 +99,7 @@ class Uses:
                     f"`{value.id}` is {role.value}, and `{param.name}` of `{call.callee}` is a tensor",
                     value.span,
                 )
-            if role is Role.VARIADIC:
+            if role is Role.VARIADIC and not self.each:
                 dots = f"write `{value.id}...`" if several else None
                 raise TdslError(
                     f"`{value.id}` is a list of tensors", value.span, expected="one tensor", hint=dots
