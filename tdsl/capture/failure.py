@@ -5,22 +5,12 @@ torch's tracebacks run to sixty lines; the reader needs his own line, the reason
 
 from __future__ import annotations
 
-import os
 import re
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 
-import onnxscript
-import torch
-
-import tdsl
 from tdsl.errors import Source, Span, TdslError
-
-_NOT_THE_USERS = tuple(
-    str(Path(module.__file__ or "").parent) + os.sep for module in (torch, onnxscript, tdsl)
-)
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+from tdsl.frames import frames_of, shown_path, user_frame
 
 _ADVICE = (
     (
@@ -42,30 +32,6 @@ _ADVICE = (
     ),
 )
 _DEFAULT_ADVICE = "run `torch.export.export(model, args)` alone and change the model until it succeeds"
-
-
-def shown_path(path: str) -> str:
-    """`path` relative to the working directory, or its file name when it lies elsewhere."""
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:  # another drive, on Windows
-        return os.path.basename(path)
-    return os.path.basename(path) if relative.startswith("..") else relative
-
-
-def is_user_file(path: str) -> bool:
-    """Whether `path` is neither torch, the ONNX exporter, generated code, nor tdsl itself."""
-    return not path.startswith(("<", *_NOT_THE_USERS))
-
-
-def user_frame(frames: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
-    """The innermost (file, line) that the user wrote; frames come outermost first."""
-    return next((frame for frame in reversed(list(frames)) if is_user_file(frame[0])), None)
-
-
-def frames_of(stack_trace: str) -> list[tuple[str, int]]:
-    """(file, line) of every frame in the `stack_trace` that torch records on a node, outermost first."""
-    return [(m["file"], int(m["line"])) for m in _FRAME.finditer(stack_trace or "")]
 
 
 def line_span(path: str, line: int) -> Span:

@@ -17,15 +17,16 @@ from onnxscript.rewriter import onnx_fusions
 from torch import fx
 from torch.export import ExportedProgram
 
-from tdsl.capture.failure import frames_of, line_span, user_frame
+from tdsl.capture.failure import line_span
 from tdsl.emit.program import NODE_ID
 from tdsl.errors import TdslError
+from tdsl.frames import frames_of, user_frame
 from tdsl.provenance import module_path
 
 aten = torch.ops.aten
 
-OLDEST_OPSET, NEWEST_OPSET = 18, 23
-"""The operator sets that torch's exporter writes without converting what it cannot convert faithfully."""
+OLDEST_OPSET, NEWEST_OPSET = 18, 25
+"""The operator sets that torch's exporter is known to write faithfully."""
 
 
 def _attention(*args: Any, **kwargs: Any) -> Any:

@@ -11,9 +11,8 @@ from collections.abc import Mapping
 import onnx_ir as ir
 from torch import fx
 
-from tdsl.capture.failure import frames_of, shown_path, user_frame
 from tdsl.emit.program import NODE_ID
-from tdsl.provenance import REWRITE, module_path, origins_of, provenance, rules_of
+from tdsl.provenance import origins_of, provenance, rules_of
 
 RULES, SOURCE = "tdsl.rules", "tdsl.source"
 _STACK = "pkg.torch.onnx.stack_trace"
@@ -45,19 +44,9 @@ def annotate(model: ir.Model, nodes: Mapping[str, fx.Node], *, everything: bool)
 
 def source_of(node: fx.Node) -> str:
     """`encoder.layer.0 model.py:31`, of every captured node that this one stands for; empty if unknown."""
-    if node.meta.get(REWRITE) is None:
-        frame = user_frame(frames_of(node.meta.get("stack_trace", "")))
-        place = f"{shown_path(frame[0])}:{frame[1]}" if frame else ""
-        return " ".join(part for part in (module_path(node), place) if part)
     origins = origins_of(provenance(node))
-    texts = [" ".join(part for part in (o.module, shown_line(o.source)) if part) for o in origins]
+    texts = [" ".join(part for part in (o.module, o.source) if part) for o in origins]
     return "; ".join(dict.fromkeys(text for text in texts if text))
-
-
-def shown_line(source: str) -> str:
-    """`file.py:line` with the path as a reader elsewhere may see it."""
-    path, colon, line = source.rpartition(":")
-    return f"{shown_path(path)}:{line}" if colon else source
 
 
 def _origin(node: ir.Node, nodes: Mapping[str, fx.Node]) -> fx.Node | None:

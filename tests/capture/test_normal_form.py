@@ -117,6 +117,28 @@ def test_an_unknown_operator_stays_as_it_was():
     assert [call[0] for call in calls(gm)] == [aten.linalg_svdvals.default]
 
 
+def test_blocks_without_effect_are_inlined_and_others_stay():
+    def blocks(x):
+        with torch.no_grad():
+            y = x.sin()
+            with torch.autocast("cpu", enabled=False):
+                y = y.cos()
+        return y.tan()
+
+    def lower_precision(x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y = x @ x.mT
+        return y.float()
+
+    assert [call[0] for call in calls(captured(blocks, X))] == [
+        aten.sin.default,
+        aten.cos.default,
+        aten.tan.default,
+    ]
+    kept = [call[0] for call in calls(captured(lower_precision, X))]
+    assert kept[0] is torch.ops.higher_order.wrap_with_autocast
+
+
 # ---------------------------------------------------------------- functional
 
 
