@@ -22,8 +22,8 @@ def require_progress(rule: tree.Rule, vocabulary: Vocabulary) -> None:
             "the rule would fire for ever",
             rule.rhs[0].term.span,
             expected="a right side that the left side does not match",
-            hint="up to the order of commutative operands and spelled-out defaults this is the left side again;"
-            " a fact that is no step is a `law`, with `==`",
+            hint="up to the order of commutative operands and spelled-out defaults this is the left"
+            " side again; a fact that is no step is a `law`, with `==`",
         )
 
 

@@ -62,7 +62,8 @@ rule r {  // opening
 """,
     ),
     "comments inside a term that is joined": (
-        "rule r {\n    linear(\n        x, // input\n        // the weight\n        W // weight\n    )\n  =>\n    x\n}\n",
+        "rule r {\n    linear(\n        x, // input\n        // the weight\n        W // weight\n"
+        "    )\n  =>\n    x\n}\n",
         "rule r {\n    // input\n    // the weight\n    linear(x, W)  // weight\n  =>\n    x\n}\n",
     ),
 }

@@ -90,13 +90,13 @@ def test_links_out_of_the_folder_are_refused_and_links_inside_are_not(project: P
 def test_only_tdsl_files_are_imported(project: Path) -> None:
     (project / "data.json").write_text("{}")
     write(project, top='import "data.json"')
-    with pytest.raises(TdslError, match="only `.tdsl` files"):
+    with pytest.raises(TdslError, match=r"only `\.tdsl` files"):
         load_files([project / "top.tdsl"])
 
 
 def test_a_misspelt_import_is_suggested(project: Path) -> None:
     write(project, top='import "bloks.tdsl"', blocks="rule r { relu(x) => x }")
-    with pytest.raises(TdslError, match="did you mean `blocks.tdsl`"):
+    with pytest.raises(TdslError, match=r"did you mean `blocks\.tdsl`"):
         load_files([project / "top.tdsl"])
 
 

@@ -70,7 +70,9 @@ def extend(inner: st.SearchStrategy) -> st.SearchStrategy:
         made(tree.Unary, operator=st.sampled_from(["-", "not", "T"]), operand=element),
         made(
             tree.Binary,
-            operator=st.sampled_from("+ - * / // % @ ** < <= > >= == != and or".split()),
+            operator=st.sampled_from(
+                ["+", "-", "*", "/", "//", "%", "@", "**", "<", "<=", ">", ">=", "==", "!=", "and", "or"]
+            ),
             left=element,
             right=element,
         ),
@@ -206,7 +208,7 @@ pipeline edge(size: Ratio = 50%) {
 """
 FRAGMENTS = st.sampled_from(
     [
-        *'(){}[]=+-*/%@.,:?|<>~"\\\n\t\r\0#$é',
+        *'(){}[]=+-*/%@.,:?|<>~"\\\n\t\r\x00#$é',
         "//",
         "///",
         "=>",
@@ -217,8 +219,16 @@ FRAGMENTS = st.sampled_from(
         "rule",
         "law",
         "1e999",
+        "const",
+        "x: ",
+        "{*}",
+        "50%",
+        "import",
+        "\u2028",
+        "9" * 50,
+        " and ",
+        ".T",
     ]
-    + ["const", "x: ", "{*}", "50%", "import", "\u2028", "9" * 50, " and ", ".T"]
 )
 EDITS = st.lists(
     st.tuples(st.integers(0, len(SAMPLE)), st.integers(0, 12), FRAGMENTS), min_size=1, max_size=4

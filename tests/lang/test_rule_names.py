@@ -54,8 +54,15 @@ def test_roles_of_a_factorization() -> None:
         }"""
     ) == {
         "rank": "PARAMETER",
-        **{"x": "OPERAND", "n": "DIMENSION", "W": "OPERAND", "m": "DIMENSION", "b": "OPERAND"},
-        **{"U": "DEFINED", "r": "DIMENSION", "V": "DEFINED", "k": "DEFINED"},
+        "x": "OPERAND",
+        "n": "DIMENSION",
+        "W": "OPERAND",
+        "m": "DIMENSION",
+        "b": "OPERAND",
+        "U": "DEFINED",
+        "r": "DIMENSION",
+        "V": "DEFINED",
+        "k": "DEFINED",
     }
 
 
@@ -68,8 +75,13 @@ def test_roles_of_results_lists_and_attributes() -> None:
             q = relu(concat(relu(xs)..., dim=d))
         }"""
     ) == {
-        **{"p": "RESULT", "q": "RESULT", "s": "RESULT", "xs": "VARIADIC"},
-        **{"d": "ATTRIBUTE", "k": "ATTRIBUTE", "m": "ATTRIBUTE"},
+        "p": "RESULT",
+        "q": "RESULT",
+        "s": "RESULT",
+        "xs": "VARIADIC",
+        "d": "ATTRIBUTE",
+        "k": "ATTRIBUTE",
+        "m": "ATTRIBUTE",
     }
 
 
