@@ -152,7 +152,7 @@ def main() -> None:
             held_out=held_out(),
             output=path,
         )
-        print(result.report)
+        print(result)
         before, after = pitch_error(network), pitch_error(loaded(path))
         print(f"{capacity}: median pitch error {before:.2f} cents, compiled {after:.2f} cents\n")
 

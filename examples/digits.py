@@ -184,7 +184,7 @@ def main() -> None:
             held_out=held_out(),
             output=path,
         )
-        print(result.report)
+        print(result)
         before, after = accuracy(network), accuracy(loaded(path))
         print(f"{name}: held-out accuracy {before:.1%}, compiled {after:.1%}\n")
 

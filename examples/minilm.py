@@ -134,7 +134,7 @@ def main() -> None:
         held_out=held_out(),
         output=OUT / "model.onnx",
     )
-    print(result.report)
+    print(result)
 
 
 if __name__ == "__main__":

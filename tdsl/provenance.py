@@ -13,6 +13,8 @@ from typing import Any
 
 from torch import fx
 
+from tdsl.frames import frames_of, shown_path, user_frame
+
 REWRITE = "rewrite"
 """Key of `node.meta` under which a rewrite leaves its record."""
 
@@ -35,9 +37,9 @@ class Origin:
 
     @property
     def source(self) -> str:
-        """`file.py:line` of the innermost recorded frame; empty when none was recorded."""
-        frames = _FRAME.findall(self.trace)
-        return f"{frames[-1][0]}:{frames[-1][1]}" if frames else ""
+        """`file.py:line` of the innermost frame that the user wrote; empty when none was recorded."""
+        frame = user_frame(frames_of(self.trace))
+        return f"{shown_path(frame[0])}:{frame[1]}" if frame else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,6 @@ class Rewrite:
     number: int
     rule: str
     consumed: tuple[Origin | Rewrite, ...]
-
-
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
 def origin(node: fx.Node) -> Origin:

@@ -13,6 +13,7 @@ from tdsl.engine.order import dependents_before
 from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import Constant, Filled, Staged, Workspace, map_values, tensors_in
 from tdsl.engine.symbols import SizeNodes
+from tdsl.ops.targets import operator_of
 from tdsl.provenance import REWRITE, Rewrite, provenance
 
 _INHERITED = ("nn_module_stack", "stack_trace")
@@ -70,7 +71,10 @@ class Editor:
         base = str(like.target) if like is not None else "constant"
         owner_path, _, leaf = base.rpartition(".")
         owner: nn.Module = self.module.get_submodule(owner_path)
-        name = f"{leaf}_{label}" if label and like is not None else label or leaf
+        if like is None:
+            name = label or leaf
+        else:
+            name = leaf if not label or leaf.endswith(f"_{label}") else f"{leaf}_{label}"
         name = next(n for n in _numbered(name) if not hasattr(owner, n))
         tensor = values.to(dtype).contiguous().clone()
         if tensor.is_floating_point():
@@ -144,7 +148,8 @@ class _Builder:
 
     def place(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], val: Any) -> fx.Node:
         """A new node behind the last one."""
-        node = self.editor.graph.create_node("call_function", target, args, kwargs)
+        op = operator_of(target)
+        node = self.editor.graph.create_node("call_function", target, args, kwargs, op.name if op else None)
         self.last.append(node)
         self.last = node
         if val is not None:

@@ -324,16 +324,8 @@ def _elementwise(function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
 
 
 def _tensor_arithmetic(frame: Frame, name: str, a: Any, b: Any) -> Any:
-    op = OPERATORS[name]
-    if not is_tensor(a):
-        # ATen wants the tensor first: c + x = x + c, c - x = (-x) + c, c / x = c · x⁻¹.
-        if name == "sub":
-            return _tensor_arithmetic(frame, "add", apply(frame, "neg", b), a)
-        if name == "div":
-            inverse = apply(frame, "reciprocal", b)
-            return inverse if a == 1 else _tensor_arithmetic(frame, "mul", inverse, a)
-        if op.commutative:
-            a, b = b, a
+    if not is_tensor(a) and OPERATORS[name].commutative:
+        a, b = b, a
     return apply(frame, name, a, b)
 
 

@@ -1,7 +1,8 @@
 """Rules, passes and pipelines by name: the standard library, and what users load beside it.
 
 A declaration is called after its file: `passes/cleanup/identity.tdsl` declares
-`cleanup.identity.double_relu`. Pipelines refer to it by that name, by a glob (`cleanup.*`), or by its last
+`cleanup.identity.double_relu`; one that has the file's own name is called like the file,
+`pipelines.exact`. Pipelines refer to it by that name, by a glob (`cleanup.*`), or by its last
 part where that is unambiguous. Every rule is resolved and type-checked when its file is loaded.
 """
 
@@ -117,11 +118,13 @@ class Library:
         """
         refuse_unsupported(file)
         for item in file.items:
-            name = f"{prefix}.{item.name}" if isinstance(item, tree.Rule | tree.Pipeline) else ""
+            if not isinstance(item, tree.Rule | tree.Pipeline):
+                continue
+            name = prefix if prefix.rpartition(".")[2] == item.name else f"{prefix}.{item.name}"
             if isinstance(item, tree.Rule):
                 resolved = resolve(item, vocabulary())
                 self.rules[name] = Declaration(name, resolved, check_types(resolved))
-            elif isinstance(item, tree.Pipeline):
+            else:
                 self.pipelines[name] = item
 
     def extended(self, other: Library) -> Library:

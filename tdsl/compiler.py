@@ -1,0 +1,299 @@
+"""From a model to a verified ONNX file: capture, rewrite, emit, verify, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from torch import Tensor, fx
+
+from tdsl.capture import Captured, capture
+from tdsl.capture.captured import ModelLike
+from tdsl.emit import emit, save, session
+from tdsl.engine.census import Census, census, copied
+from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.library import Library, load, standard_library
+from tdsl.engine.strategy import Runner as PipelineRunner
+from tdsl.errors import TdslError
+from tdsl.report import Note, Report, RewriteRecord, Size, correctness_of, notes_of, to_text, write_json
+from tdsl.verify import (
+    Bound,
+    Contract,
+    Double,
+    NotInDouble,
+    Sample,
+    Tensors,
+    Verdict,
+    double_of,
+    draw_samples,
+    guilty,
+    inputs_of,
+    original_runner,
+    session_latency,
+    session_runner,
+    verify,
+)
+
+SEED = 0
+HELD_OUT_SHARE = 4
+"""One in this many calibration samples is held out when the user gives no held-out samples."""
+
+Batch = Tensor | Sequence[Tensor]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a compilation gives: the rewritten module (trainable), the ONNX model, the report."""
+
+    module: fx.GraphModule
+    onnx: onnx.ModelProto
+    report: Report
+    captured: Captured
+    path: Path | None = None
+
+    def __str__(self) -> str:
+        """The report as a table."""
+        return to_text(self.report)
+
+
+class BrokenContract(TdslError):  # noqa: N818 - what happened, in the words of the language
+    """The compiled model does not keep its contract; nothing was written. `report` has the measurements."""
+
+    def __init__(self, message: str, report: Report, hint: str | None = None) -> None:
+        super().__init__(message, expected=str_contract(report), hint=hint)
+        self.report = report
+
+
+def compile(
+    model: ModelLike | Captured,
+    args: tuple[Any, ...] | Tensor = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    pipeline: str = "pipelines.exact",
+    parameters: Mapping[str, Any] | None = None,
+    rules: str | Path | Library | None = None,
+    calibration: Iterable[Batch] = (),
+    held_out: Iterable[Batch] = (),
+    output: str | Path | None = None,
+    opset: int | None = None,
+    metadata: bool = False,
+    latency: bool = True,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    progress: Progress = lambda stage: None,
+) -> Result:
+    """Compile a PyTorch model under a pipeline into an ONNX model that was run against the original.
+
+    `pipeline` names one of the standard library's or of `rules` (a `.tdsl` file or a loaded library);
+    `parameters` are its arguments. `calibration` and `held_out` yield inputs as tensors or tuples of them;
+    without `held_out` every fourth calibration sample is held out. With `output` the file is written there
+    and `report.json` beside it, once everything holds; otherwise nothing is written.
+
+    Raises:
+        TdslError: the model does not trace, the pipeline is wrong, an operator has no ONNX form, …
+        BrokenContract: the file differs from the original by more than it may.
+    """
+    progress("capture")
+    if isinstance(model, Captured):
+        captured = model
+    else:
+        captured = capture(
+            model,
+            args,
+            kwargs,
+            dynamic_shapes=dynamic_shapes,
+            input_names=input_names,
+            output_names=output_names,
+        )
+    library = standard_library()
+    if rules is not None:
+        library = library.extended(rules if isinstance(rules, Library) else load(rules))
+    runner = PipelineRunner(library, library.pipeline(pipeline), parameters)
+    samples = _samples(captured, calibration, held_out)
+
+    progress("rewrite")
+    journal = Journal()
+    module = copied(captured.module)
+    runner.run(module, journal)
+
+    progress("emit")
+    proto = emit(captured, module, opset=opset, metadata=metadata)
+
+    progress("verify")
+    contract = Contract(tuple(Bound(b.metric, b.relation, b.value) for b in runner.contract))  # type: ignore[arg-type]
+    approximate = any(entry.error is not None for entry in journal.entries)
+    check = _Check(captured, samples, contract, exact=not approximate)
+    verdict = check.file(module, proto)
+
+    progress("compare with the original's export")
+    baseline = emit(captured, opset=opset, metadata=metadata)
+    measured = None
+    if latency and verdict.passed:
+        feed = next(s for s in samples if s.kind == "example").inputs
+        measured = session_latency(session(baseline), session(proto), feed)
+    blame = None
+    if not verdict.passed and journal.entries:
+        progress("find the guilty rewrite")
+        blame = _guilty(captured, runner, check, len(journal.entries), opset)
+    report = Report(
+        model=_name(captured),
+        pipeline=pipeline,
+        correctness=correctness_of(verdict, blame),
+        original=_size(census(captured.module), baseline),
+        result=_size(census(module), proto),
+        latency=measured,
+        rewrites=tuple(_record(entry) for entry in journal.entries),
+        notes=(*notes_of(verdict), *_refusals(runner, journal)),
+        seeds={"samples": SEED},
+    )
+    if not verdict.passed:
+        raise BrokenContract(
+            "the compiled model does not keep its contract, and nothing was written\n" + str(verdict),
+            report,
+            hint=_blame(blame, journal),
+        )
+    path = None
+    if output is not None:
+        progress("write")
+        path = Path(output)
+        _require_folder(path.parent)
+        save(proto, path)
+        write_json(report, path.parent / "report.json")
+    progress("done")
+    return Result(module, proto, report, captured, path)
+
+
+# ---------------------------------------------------------------- verification
+
+
+class _Check:
+    """Holds rewritten modules and emitted files against the original on fixed samples."""
+
+    def __init__(
+        self, captured: Captured, samples: Sequence[Sample], contract: Contract, *, exact: bool
+    ) -> None:
+        self.captured = captured
+        self.samples = samples
+        self.contract = contract
+        self.exact = exact
+        self.original = original_runner(captured)
+        self.steps = sum(node.op == "call_function" for node in captured.module.graph.nodes)
+
+    def file(self, module: fx.GraphModule, proto: onnx.ModelProto) -> Verdict:
+        """The verdict on an emitted file."""
+        double: Double | None = None
+        reason = ""
+        if self.exact:
+            try:
+                double = double_of(self.captured, module)
+            except NotInDouble as why:
+                reason = str(why)
+        return verify(
+            self.original,
+            session_runner(session(proto)),
+            self.samples,
+            self.contract,
+            exact=self.exact,
+            double=double,
+            not_in_double=reason,
+            output_names=self.captured.output_names,
+            steps=self.steps,
+        )
+
+
+def _guilty(
+    captured: Captured, runner: PipelineRunner, check: _Check, rewrites: int, opset: int | None
+) -> int | None:
+    """The first rewrite after which an emitted file breaks the contract; `None` when the export does."""
+
+    def broken(count: int) -> bool:
+        journal = Journal(limit=count)
+        module = copied(captured.module)
+        runner.run(module, journal)
+        return not check.file(module, emit(captured, module, opset=opset)).passed
+
+    return guilty(rewrites, broken)
+
+
+def _blame(number: int | None, journal: Journal) -> str:
+    if not journal.entries:
+        return "no rule was applied: the exporter or onnxruntime is to blame"
+    if number is None:
+        return "no single rewrite is to blame: the file of the original differs as well"
+    entry = journal.entries[number - 1]
+    place = entry.site or "the top of the model"
+    line = f" ({entry.source})" if entry.source else ""
+    lost = "" if entry.error is None else f", relative error of the weight {entry.error:.3g}"
+    return f"rewrite {number}, {entry.rule} at {place}{line}, is the one that breaks it{lost}"
+
+
+def _samples(
+    captured: Captured, calibration: Iterable[Batch], held_out: Iterable[Batch]
+) -> tuple[Sample, ...]:
+    inputs, ranges = inputs_of(captured)
+    known = [_tensors(batch) for batch in calibration]
+    kept_back = [_tensors(batch) for batch in held_out]
+    if not kept_back and len(known) >= HELD_OUT_SHARE:
+        kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
+        known = [k for i, k in enumerate(known) if (i + 1) % HELD_OUT_SHARE]
+    return draw_samples(inputs, ranges=ranges, calibration=known, held_out=kept_back, seed=SEED)
+
+
+def _tensors(batch: Batch) -> Tensors:
+    return (batch,) if isinstance(batch, Tensor) else tuple(batch)
+
+
+# ---------------------------------------------------------------- report
+
+
+def _size(counted: Census, proto: onnx.ModelProto) -> Size:
+    return Size(
+        bytes=proto.ByteSize(), parameters=counted.parameters, macs=counted.macs, nodes=len(proto.graph.node)
+    )
+
+
+def _record(entry: Applied) -> RewriteRecord:
+    return RewriteRecord(
+        number=entry.number,
+        rule=entry.rule,
+        site=entry.site,
+        source=entry.source,
+        error=entry.error,
+        parameters=entry.saved_parameters or 0,
+        macs=entry.saved_macs,
+        nodes=entry.saved_nodes,
+    )
+
+
+def _refusals(runner: PipelineRunner, journal: Journal) -> tuple[Note, ...]:
+    """Approximate rules of the pipeline that were not applied anywhere."""
+    applied = {entry.rule for entry in journal.entries}
+    return tuple(
+        Note("nothing paid", f"{name} was not applied: no site met its conditions")
+        for name in runner.approximate
+        if name not in applied
+    )
+
+
+def str_contract(report: Report) -> str:
+    """The promises of a report as text."""
+    promises = [promise.bound for promise in report.correctness.contract]
+    return ", ".join(promises) or "outputs equal to rounding"
+
+
+def _name(captured: Captured) -> str:
+    return type(captured.original).__name__
+
+
+def _require_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise TdslError(f"cannot write to {folder}: {reason.strerror}") from None
+
+
