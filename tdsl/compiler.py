@@ -13,6 +13,7 @@ from torch import Tensor, fx
 from tdsl.capture import Captured, capture
 from tdsl.capture.captured import ModelLike
 from tdsl.emit import emit, save, session
+from tdsl.emit.storage import Stored, store_f16
 from tdsl.engine.census import Census, census, copied
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.library import Library, load, standard_library
@@ -122,12 +123,12 @@ def compile(
     runner.run(module, journal)
 
     progress("emit")
-    proto = emit(captured, module, opset=opset, metadata=metadata)
+    proto, stored = _emit(captured, module, runner, opset, metadata)
 
     progress("verify")
     contract = Contract(tuple(Bound(b.metric, b.relation, b.value) for b in runner.contract))  # type: ignore[arg-type]
     approximate = any(entry.error is not None for entry in journal.entries)
-    check = _Check(captured, samples, contract, exact=not approximate)
+    check = _Check(captured, samples, contract, exact=not approximate and stored is None)
     verdict = check.file(module, proto)
 
     progress("compare with the original's export")
@@ -148,7 +149,7 @@ def compile(
         result=_size(census(module), proto),
         latency=measured,
         rewrites=tuple(_record(entry) for entry in journal.entries),
-        notes=(*notes_of(verdict), *_refusals(runner, journal)),
+        notes=(*notes_of(verdict), *_storage_note(stored), *_refusals(runner, journal)),
         seeds={"samples": SEED},
     )
     if not verdict.passed:
@@ -166,6 +167,14 @@ def compile(
         write_json(report, path.parent / "report.json")
     progress("done")
     return Result(module, proto, report, captured, path)
+
+
+def _emit(
+    captured: Captured, module: fx.GraphModule, runner: PipelineRunner, opset: int | None, metadata: bool
+) -> tuple[onnx.ModelProto, Stored | None]:
+    """The ONNX model of `module`, its weights stored as the pipeline says, and what that changed."""
+    proto = emit(captured, module, opset=opset, metadata=metadata)
+    return proto, store_f16(proto) if runner.storage == "f16" else None
 
 
 # ---------------------------------------------------------------- verification
@@ -215,7 +224,7 @@ def _guilty(
         journal = Journal(limit=count)
         module = copied(captured.module)
         runner.run(module, journal)
-        return not check.file(module, emit(captured, module, opset=opset)).passed
+        return not check.file(module, _emit(captured, module, runner, opset, False)[0]).passed
 
     return guilty(rewrites, broken)
 
@@ -278,6 +287,13 @@ def _refusals(runner: PipelineRunner, journal: Journal) -> tuple[Note, ...]:
         for name in runner.approximate
         if name not in applied
     )
+
+
+def _storage_note(stored: Stored | None) -> tuple[Note, ...]:
+    if stored is None:
+        return ()
+    text = f"{stored.weights} weights are stored as f16, relative error at most {stored.error:.2g}"
+    return (Note("storage", text),)
 
 
 def str_contract(report: Report) -> str:

@@ -55,6 +55,8 @@ class Runner:
         for step in _all_steps(pipeline.steps):
             if isinstance(step, tree.Repeated | tree.Once):
                 self._compiled[id(step)] = self._select(step.rules)
+        self.storage = next((s.scheme for s in _all_steps(pipeline.steps) if isinstance(s, tree.Quantize)), None)
+        """How weights are stored in the file; `None` as they are."""
         self._require_contract()
 
     @property
@@ -93,8 +95,8 @@ class Runner:
                 return self._steps(steps, module, journal, replace(context, order=order))
             case tree.At(paths=paths, steps=steps):
                 return self._steps(steps, module, journal, replace(context, scope=_scope(paths, context.scope)))
-            case tree.Check():
-                return 0
+            case tree.Check() | tree.Quantize():
+                return 0  # the contract and the storage concern the file
             case _:
                 raise NotSupportedYet(type(step).__name__.lower(), step.span)
 
@@ -171,14 +173,16 @@ class Runner:
         return bounds
 
     def _require_contract(self) -> None:
-        if self.approximate and not self.contract:
-            raise TdslError(
-                f"pipeline {self.pipeline.name} uses approximate rules ({', '.join(self.approximate[:3])}"
-                f"{', …' if len(self.approximate) > 3 else ''}) and declares no contract",
-                self.pipeline.span,
-                expected="a `check` step, which says how much may be lost",
-                hint="add for example `check cosine >= 0.99`",
-            )
+        if self.contract or not (self.approximate or self.storage):
+            return
+        few = ", ".join(self.approximate[:3]) + (", …" if len(self.approximate) > 3 else "")
+        what = f"uses approximate rules ({few})" if self.approximate else f"rounds weights to {self.storage}"
+        raise TdslError(
+            f"pipeline {self.pipeline.name} {what} and declares no contract",
+            self.pipeline.span,
+            expected="a `check` step, which says how much may be lost",
+            hint="add for example `check cosine >= 0.99`",
+        )
 
 
 def _all_steps(steps: Sequence[tree.Step]) -> list[tree.Step]:

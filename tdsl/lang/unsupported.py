@@ -7,6 +7,9 @@ from tdsl.lang import tree
 from tdsl.lang.vocabulary import NOT_YET
 from tdsl.lang.walk import walk
 
+STORAGE = ("f16",)
+"""What `quantize` can do: store weights as float16, compute in float32."""
+
 _FUNCTIONS = frozenset(f.name for f in NOT_YET)
 
 
@@ -30,8 +33,8 @@ def _unsupported(node: tree.Node) -> str:
             return "plans under budgets (`choose`)"
         case tree.Heal():
             return "recovery after rewrites (`heal`)"
-        case tree.Quantize():
-            return "quantization (`quantize`)"
+        case tree.Quantize(scheme=scheme) if scheme not in STORAGE:
+            return f"quantization to `{scheme}` (weights can be stored as {', '.join(STORAGE)})"
         case tree.Call(callee=callee) if callee in _FUNCTIONS:
             return f"the function `{callee}`"
         case _:

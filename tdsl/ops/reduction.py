@@ -52,7 +52,7 @@ def _linalg_norm(x: Operand, order: Any, dim: Any, keepdim: bool, *, dtype: Any)
 
 REDUCTION = (
     operator(
-        "sum(x, dim: dims, keepdim: bool = False, *, dtype: dtype = None) -> reduce",
+        "sum(x, dim: dims = None, keepdim: bool = False, *, dtype: dtype = None) -> reduce",
         aten="aten.sum.dim_IntList",
         spellings={"aten.sum.default": _whole},
         torch="torch.sum Tensor.sum",
@@ -61,7 +61,7 @@ REDUCTION = (
         doc="The sum over the axes.",
     ),
     operator(
-        "mean(x, dim: dims, keepdim: bool = False, *, dtype: dtype = None) -> reduce",
+        "mean(x, dim: dims = None, keepdim: bool = False, *, dtype: dtype = None) -> reduce",
         aten="aten.mean.dim",
         spellings={"aten.mean.default": _whole},
         torch="torch.mean Tensor.mean",
@@ -210,6 +210,13 @@ REDUCTION = (
         torch="torch.cumsum Tensor.cumsum",
         linear_in=("x",),
         doc="At each place along the axis the sum up to there.",
+    ),
+    operator(
+        "diff(x, order: int = 1, dim: dim = -1, before? = 0, after? = 0) -> diff",
+        aten="aten.diff.default",
+        torch="torch.diff",
+        linear_in=("x",),
+        doc="Each element along the axis minus the one before it, so many times; x may be extended first.",
     ),
     operator(
         "cumprod(x, dim: dim, *, dtype: dtype = None) -> along",
