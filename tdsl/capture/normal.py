@@ -137,7 +137,7 @@ def _wrap(value: Any) -> Any:
     if seen is None:
         return Operand(value, None)
     # A symbolic size is a number to a conversion, not a tensor.
-    return Operand(value, tuple(seen.shape)) if isinstance(seen, torch.Tensor) else value
+    return Operand(value, tuple(seen.shape), seen.dtype) if isinstance(seen, torch.Tensor) else value
 
 
 def _unwrap(value: Any) -> Any:

@@ -186,6 +186,7 @@ ARITHMETIC = (
             f"bitwise_{word}",
             f"x {word} y, bit by bit; for booleans the same as logical_{word}.",
             variants=("Scalar", "Scalar_Tensor"),
+            spellings={f"aten.__{word}__.Tensor": None, f"aten.__{word}__.Scalar": None},
             torch=f"torch.bitwise_{word} operator.{word}{'' if word == 'xor' else '_'}",
             commutative=True,
             associative=True,

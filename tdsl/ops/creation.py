@@ -81,6 +81,7 @@ CREATION = (
         f"zeros_like(x, *, {_PLACE_AND_FORMAT}) -> like",
         "aten.zeros_like.default",
         "0 everywhere, in the shape of x.",
+        {"aten.zero.default": None},
         torch="torch.zeros_like",
     ),
     _creation(

@@ -155,6 +155,23 @@ def topk(op: Operator, x: Shape, k: int, dim: int, **_: Any) -> Shapes:
 
 
 @law
+def diff(op: Operator, x: Shape, order: int, dim: int, before: Shape | None, after: Shape | None) -> Shape:
+    """One less along the axis for each time, what extends x counted in."""
+    require(bool(x) and order >= 0, f"{order} differences of {x}")
+    if order == 0 and before is None and after is None:
+        return x
+    at = axis(dim, len(x))
+    size = 0
+    for part in (before, x, after):
+        if part is not None:
+            require(
+                len(part) == len(x) and replaced(part, at) == replaced(x, at), f"{part} does not extend {x}"
+            )
+            size += part[at]
+    return replaced(x, at, max(size - order, 0)) if order else x
+
+
+@law
 def cosine_similarity(op: Operator, x: Shape, y: Shape, dim: int, **_: Any) -> Shape:
     """Broadcast, then without the axis."""
     shape = broadcast_shapes(x, y)
@@ -196,6 +213,21 @@ def native_layer_norm(
 def native_batch_norm(op: Operator, x: Shape, **_: Any) -> Shapes:
     """The statistics are empty at inference."""
     return x, (0,), (0,)
+
+
+@law
+def native_batch_norm_of_batch(op: Operator, x: Shape, **_: Any) -> Shapes:
+    """The statistics of every channel."""
+    return x, x[1:2], x[1:2]
+
+
+@law
+def weight_norm(op: Operator, direction: Shape, length: Shape, dim: int) -> Shape:
+    """One length for every slice along the axis, the other axes of size 1."""
+    at = axis(dim, len(direction))
+    wanted = tuple(n if i == at else 1 for i, n in enumerate(direction))
+    require(length == wanted, f"length {length} is not {wanted}")
+    return direction
 
 
 @law

@@ -32,6 +32,19 @@ NORMALISATION = (
         doc="batch_norm at inference, as decomposed: the result, and two empty tensors for training.",
     ),
     operator(
+        "native_batch_norm_of_batch(x: [b, c, ...], weight?: [c] = 1, bias?: [c] = 0, training: bool, "
+        "momentum: float, eps: float) -> native_batch_norm_of_batch",
+        aten="aten._native_batch_norm_legit.no_stats",
+        results=3,
+        doc="Mean 0 and variance 1 over the batch for each channel; means and 1 / sqrt(variance + eps).",
+    ),
+    operator(
+        "weight_norm(direction, length, dim: dim = 0) -> weight_norm",
+        aten="aten._weight_norm.default",
+        linear_in=("length",),
+        doc="The direction scaled to the length, for every slice along the axis (Salimans and Kingma, 2016).",
+    ),
+    operator(
         "layer_norm(x, shape: shape, weight? = 1, bias? = 0, eps: float = 1e-05, cudnn: bool = True) "
         "-> layer_norm",
         aten="aten.layer_norm.default",

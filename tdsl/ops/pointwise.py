@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdsl.ops.spec import Conversion, Converted, Operator, operator
+from tdsl.ops.spec import Conversion, Converted, Operand, Operator, operator
 
 
 def _pointwise(
@@ -45,6 +45,10 @@ def _to_layout(x: Any, *, dtype: Any, layout: Any, device: Any, pin_memory: Any,
 
 def _to_device(x: Any, device: Any, dtype: Any, *_: Any) -> Converted:
     return x, dtype
+
+
+def _to_other(x: Any, other: Operand, *_: Any) -> Converted:
+    return None if other.dtype is None else (x, other.dtype)
 
 
 ACTIVATIONS = (
@@ -198,6 +202,8 @@ ELEMENTARY = (
             "aten._to_copy.default": _to_layout,
             "aten.to.dtype_layout": _to_layout,
             "aten.to.device": _to_device,
+            "aten.to.other": _to_other,
+            "aten.type_as.default": _to_other,
         },
         normal=_to_values,
         torch="Tensor.to",

@@ -280,10 +280,11 @@ def operator(
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """What a conversion or a shape law sees of a tensor: the graph's own handle, and its shape if known."""
+    """What a conversion sees of a tensor: the graph's own handle, its shape and its dtype if known."""
 
     handle: Any
     shape: Shape | None
+    dtype: Any = None
 
     @property
     def rank(self) -> int | None:

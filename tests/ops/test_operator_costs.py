@@ -6,7 +6,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from operator_samples import SAMPLES, Draw, Sample, T, called
+from operator_samples import SAMPLES, Draw, Sample, T, called, shapes
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -16,15 +16,6 @@ from tdsl.ops.shapes import result_shape
 COUNTED = ["linear", "matmul", "addmm", "baddbmm", "attention"] + [
     f"conv{transposed}{n}d" for n in (1, 2, 3) for transposed in ("", "_transpose")
 ]
-
-
-def shapes(found: Sample) -> dict[str, Any]:
-    def value(given: Any) -> Any:
-        if isinstance(given, T):
-            return given.shape
-        return [value(item) for item in given] if isinstance(given, list) else given
-
-    return {name: value(given) for name, given in found.items()}
 
 
 def macs(name: str, found: Sample) -> int:

@@ -66,6 +66,10 @@ EXAMPLES: dict[str, list[tuple[Any, ...]]] = {
     "clamp_max.Tensor": [(R(2, 4), R(4))],
     "_to_copy.default": [(R(4), {"dtype": torch.float32})],
     "to.dtype_layout": [(R(4), {"dtype": torch.float16})],
+    "to.other": [(R(4), torch.zeros(2))],
+    "type_as.default": [(R(4), torch.zeros(2, dtype=torch.float16)), (R(4), W)],
+    **{f"__{word}__.Tensor": [(W, W.flip(0)), (B(4), B(4))] for word in ("and", "or", "xor")},
+    **{f"__{word}__.Scalar": [(W, 6)] for word in ("and", "or", "xor")},
     "to.device": [(R(4), torch.device("cpu"), torch.float32)],
     "add.Scalar": [(R(4), 1.5, 2), (W, 2)],
     "sub.Scalar": [(R(4), 1.5, 2)],
@@ -178,6 +182,7 @@ EXAMPLES: dict[str, list[tuple[Any, ...]]] = {
     "native_channel_shuffle.default": [(R(1, 4, 2, 2), 2)],
     "arange.default": [(5, PLACE), (2.5, {**PLACE, "dtype": torch.float32})],
     "arange.start": [(2, 6, PLACE)],
+    "zero.default": [(R(2, 3),)],
     "eye.default": [(3, PLACE)],
     "meshgrid.default": [([R(2), R(3)],)],
 }  # fmt: skip
@@ -186,7 +191,7 @@ EXAMPLES: dict[str, list[tuple[Any, ...]]] = {
 def wrapped(value: Any) -> Any:
     """Tensors as conversions see them."""
     if isinstance(value, torch.Tensor):
-        return Operand(value, tuple(value.shape))
+        return Operand(value, tuple(value.shape), value.dtype)
     return [wrapped(v) for v in value] if isinstance(value, (list, tuple)) else value
 
 
