@@ -19,7 +19,7 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from tdsl.capture.failure import trace_error
-from tdsl.capture.functional import is_mutable, make_functional
+from tdsl.capture.functional import functionalized, is_mutable, make_functional
 from tdsl.capture.inline import inline_contexts
 from tdsl.capture.naming import Axis, Leaf, dynamic_axes, flat_inputs, output_leaf_names, with_given
 from tdsl.capture.normal import normalise
@@ -221,7 +221,7 @@ def _graph_module(program: ExportedProgram) -> fx.GraphModule:
     if any(is_mutable(node) for node in graph_module.graph.nodes) and not make_functional(graph_module):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph_module = program.run_decompositions({}).module(check_guards=False)
+            graph_module = functionalized(program).module(check_guards=False)
         inline_contexts(graph_module)
     for node in graph_module.graph.nodes:
         if is_mutable(node):

@@ -11,12 +11,40 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.export import ExportedProgram
 
 aten = torch.ops.aten
 
-# Composite operators that torch marks as "maybe aliasing", though their result is always new: what they may
-# write are the running statistics, in training only.
-_FRESH_AT_INFERENCE = {aten.batch_norm.default: 5, aten.instance_norm.default: 5}
+# A composite operator's schema does not tell whether its result is new or its operand (`type_as`, `einsum`,
+# `dropout` at inference). Of these it is always new; every other composite operator is taken to alias.
+_FRESH = frozenset(
+    {
+        aten.adaptive_avg_pool1d,
+        aten.adaptive_avg_pool2d,
+        aten.avg_pool1d,
+        aten.conv1d,
+        aten.conv2d,
+        aten.conv3d,
+        aten.conv_transpose1d,
+        aten.conv_transpose2d,
+        aten.conv_transpose3d,
+        aten.group_norm,
+        aten.gru,
+        aten.layer_norm,
+        aten.linear,
+        aten.log_softmax,
+        aten.lstm,
+        aten.matmul,
+        aten.max_pool1d,
+        aten.max_pool2d,
+        aten.max_pool3d,
+        aten.rms_norm,
+        aten.scaled_dot_product_attention,
+        aten.softmax,
+    }
+)
+# The same of these, if the flag at this position says inference: in training they write running statistics.
+_FRESH_AT_INFERENCE = {aten.batch_norm.default: 5}
 
 
 def is_mutable(node: fx.Node) -> bool:
@@ -42,8 +70,10 @@ def _may_alias(node: fx.Node) -> list[fx.Node]:
     flag = _FRESH_AT_INFERENCE.get(target)
     if flag is not None and len(node.args) > flag and node.args[flag] is False:
         return []
+    if target.overloadpacket in _FRESH:
+        return []
     schema = target._schema
-    if torch.Tag.maybe_aliasing_or_mutating in target.tags:
+    if _is_composite(target) or torch.Tag.maybe_aliasing_or_mutating in target.tags:
         return list(node.all_input_nodes)
     if not any(result.alias_info for result in schema.returns):
         return []
@@ -52,6 +82,48 @@ def _may_alias(node: fx.Node) -> list[fx.Node]:
     found: list[fx.Node] = []
     fx.node.map_arg(operands, found.append)
     return found
+
+
+def _is_composite(target: torch._ops.OpOverload) -> bool:
+    name = target._schema.name, target._schema.overload_name
+    qualified = ".".join(part for part in name if part)
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(qualified, "CompositeImplicitAutograd"))
+
+
+def functionalized(program: ExportedProgram) -> ExportedProgram:
+    """The program without in-place operators, by torch's own functionalization.
+
+    Composite operators that may return a view are decomposed: torch keeps those it does not mark so
+    (`einsum`, `type_as`) whole, and then misses what is written through them.
+    """
+    known = torch.export.default_decompositions()
+    table: dict[Any, Any] = {}
+    for node in program.graph.nodes:
+        target: Any = node.target
+        if (
+            isinstance(target, torch._ops.OpOverload)
+            and _is_composite(target)
+            and target.overloadpacket not in _FRESH
+            and torch.Tag.maybe_aliasing_or_mutating not in target.tags  # torch sees to these itself
+            and target in known
+        ):
+            table[target] = known[target]
+    functional: ExportedProgram = _without_idle_dropout(program).run_decompositions(table)
+    return functional
+
+
+def _without_idle_dropout(program: ExportedProgram) -> ExportedProgram:
+    """The program with dropout at inference left out: it returns its operand, where torch assumes a copy."""
+    graph = fx.Graph()
+    result = graph.graph_copy(program.graph, {})
+    graph.output(result)
+    for node in graph.find_nodes(op="call_function", target=aten.dropout.default):
+        if node.args[2] is False and not any(user.op == "output" for user in node.users):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    module = fx.GraphModule(program.graph_module, graph)
+    module.meta.update(program.graph_module.meta)
+    return program._update(module, program.graph_signature)
 
 
 def _same_type(functional: Any, node: fx.Node) -> bool:

@@ -28,9 +28,9 @@ def outputs_in_float64(captured: Captured) -> tuple[list, list]:
     )
 
 
-def assert_same_function(captured: Captured) -> None:
+def assert_same_function(captured: Captured, tolerance: float = 1e-12) -> None:
     for ours, theirs in zip(*outputs_in_float64(captured), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
 class Mlp(nn.Module):
@@ -57,7 +57,8 @@ class Variadic(nn.Module):
 @pytest.mark.parametrize("name", ZOO)
 def test_a_captured_architecture_equals_the_original_in_float64(name):
     model, args, dynamic = ZOO[name]()
-    assert_same_function(capture(model, args, dynamic_shapes=dynamic))
+    # T5 casts to float32 in its own Python code, where nothing can widen it.
+    assert_same_function(capture(model, args, dynamic_shapes=dynamic), 1e-5 if name == "t5" else 1e-12)
 
 
 def test_the_comparison_sees_a_changed_weight():
