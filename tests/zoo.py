@@ -374,6 +374,259 @@ class LSTMClassifier(nn.Module):
         return self.head(output.mean(dim=1))
 
 
+# ---------------------------------------------------------------- GRU
+
+
+class GRUTagger(nn.Module):
+    """Embedding, two-layer GRU, a label for each token."""
+
+    def __init__(self, vocabulary: int = 40, dim: int = 8, hidden: int = 12, labels: int = 5) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, dim)
+        self.dropout = nn.Dropout(0.1)
+        self.gru = nn.GRU(dim, hidden, num_layers=2, batch_first=True)
+        self.head = nn.Linear(hidden, labels)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        output, _ = self.gru(self.dropout(self.embedding(tokens)))
+        return self.head(self.dropout(output))
+
+
+# ---------------------------------------------------------------- DenseNet (Huang et al., 2016)
+
+
+class DenseLayer(nn.Module):
+    """Normalisation before each convolution; a 1×1 bottleneck, then 3×3."""
+
+    def __init__(self, inputs: int, growth: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(inputs), nn.Conv2d(inputs, 2 * growth, 1, bias=False)
+        self.norm2, self.conv2 = (
+            nn.BatchNorm2d(2 * growth),
+            nn.Conv2d(2 * growth, growth, 3, 1, 1, bias=False),
+        )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        x = self.conv1(F.relu(self.norm1(torch.cat(features, 1))))
+        return self.conv2(F.relu(self.norm2(x)))
+
+
+class DenseNet(nn.Module):
+    """A block in which each layer reads all before it, a transition, a classifier."""
+
+    def __init__(self, growth: int = 4, classes: int = 10) -> None:
+        super().__init__()
+        self.conv0 = nn.Conv2d(3, 8, 3, 2, 1, bias=False)
+        self.norm0 = nn.BatchNorm2d(8)
+        self.layers = nn.ModuleList(DenseLayer(8 + i * growth, growth) for i in range(3))
+        self.norm1 = nn.BatchNorm2d(8 + 3 * growth)
+        self.transition = nn.Conv2d(8 + 3 * growth, 10, 1, bias=False)
+        self.pool = nn.AvgPool2d(2, 2)
+        self.norm2 = nn.BatchNorm2d(10)
+        self.classifier = nn.Linear(10, classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        features = [F.relu(self.norm0(self.conv0(image)))]
+        for layer in self.layers:
+            features.append(layer(features))
+        x = self.pool(self.transition(F.relu(self.norm1(torch.cat(features, 1)))))
+        x = F.adaptive_avg_pool2d(F.relu(self.norm2(x)), (1, 1))
+        return self.classifier(torch.flatten(x, 1))
+
+
+# ---------------------------------------------------------------- U-Net (Ronneberger et al., 2015)
+
+
+def _double_conv(inputs: int, outputs: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for source in (inputs, outputs):
+        layers += [nn.Conv2d(source, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+class UNet(nn.Module):
+    """One level down and up again: transposed convolution, skip connection, a mask for each pixel."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.inc, self.down = _double_conv(3, width), _double_conv(width, 2 * width)
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2)
+        self.conv = _double_conv(2 * width, width)
+        self.outc = nn.Conv2d(width, 2, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        skip = self.inc(image)
+        x = self.up(self.down(self.pool(skip)))
+        return self.outc(self.conv(torch.cat([skip, x], dim=1)))
+
+
+# ---------------------------------------------------------------- Swin (Liu et al., 2021)
+
+
+class WindowAttention(nn.Module):
+    """Attention inside windows of `window`² tokens, with a learnt bias for each relative position."""
+
+    def __init__(self, dim: int, window: int, heads: int) -> None:
+        super().__init__()
+        self.heads, self.scale = heads, (dim // heads) ** -0.5
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.bias_table = nn.Parameter(torch.randn((2 * window - 1) ** 2, heads) * 0.2)
+        coords = torch.stack(
+            torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
+        ).flatten(1)
+        relative = coords[:, :, None] - coords[:, None, :] + window - 1
+        self.register_buffer("bias_index", relative[0] * (2 * window - 1) + relative[1], persistent=False)
+
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        windows, tokens, dim = x.shape
+        qkv = self.qkv(x).reshape(windows, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.unbind(0)
+        attention = (q * self.scale) @ k.transpose(-2, -1)
+        bias = (
+            self.bias_table[self.bias_index.view(-1)].view(tokens, tokens, -1).permute(2, 0, 1).contiguous()
+        )
+        attention = attention + bias.unsqueeze(0)
+        if mask is not None:
+            count = mask.shape[0]
+            attention = attention.view(-1, count, self.heads, tokens, tokens)
+            attention = (attention + mask.unsqueeze(1).unsqueeze(0)).view(-1, self.heads, tokens, tokens)
+        x = (attention.softmax(dim=-1) @ v).transpose(1, 2).reshape(windows, tokens, dim)
+        return self.proj(x)
+
+
+class SwinBlock(nn.Module):
+    """Window attention, shifted in every second block, and MLP, on a `size`² grid of tokens."""
+
+    def __init__(self, dim: int, size: int, window: int, shift: int) -> None:
+        super().__init__()
+        self.size, self.window, self.shift = size, window, shift
+        self.norm1, self.attn = nn.LayerNorm(dim), WindowAttention(dim, window, 2)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 2 * dim), nn.GELU(), nn.Linear(2 * dim, dim))
+        mask = None
+        if shift:
+            image = torch.zeros(1, size, size, 1)
+            parts = (slice(0, -window), slice(-window, -shift), slice(-shift, None))
+            for number, (h, w) in enumerate((h, w) for h in parts for w in parts):
+                image[:, h, w, :] = number
+            windows = self._partition(image).squeeze(-1)
+            mask = (windows.unsqueeze(1) - windows.unsqueeze(2)).ne(0).float() * -100.0
+        self.register_buffer("attn_mask", mask, persistent=False)
+
+    def _partition(self, x: Tensor) -> Tensor:
+        count, dim = self.size // self.window, x.shape[-1]
+        x = x.view(-1, count, self.window, count, self.window, dim)
+        return x.permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, self.window**2, dim)
+
+    def _reverse(self, windows: Tensor) -> Tensor:
+        count, dim = self.size // self.window, windows.shape[-1]
+        x = windows.view(-1, count, count, self.window, self.window, dim)
+        return x.permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, self.size, self.size, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut, shift = x, self.shift
+        x = self.norm1(x)
+        if shift:
+            x = torch.roll(x, shifts=(-shift, -shift), dims=(1, 2))
+        x = self._reverse(self.attn(self._partition(x), self.attn_mask))
+        if shift:
+            x = torch.roll(x, shifts=(shift, shift), dims=(1, 2))
+        x = shortcut + x
+        return x + self.mlp(self.norm2(x))
+
+
+class Swin(nn.Module):
+    """Patch embedding, a plain and a shifted block, patch merging, classifier; channels last."""
+
+    def __init__(self, dim: int = 8, classes: int = 10) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, dim, 2, 2)
+        self.patch_norm = nn.LayerNorm(dim)
+        self.blocks = nn.Sequential(SwinBlock(dim, 8, 4, 0), SwinBlock(dim, 8, 4, 2))
+        self.merge_norm = nn.LayerNorm(4 * dim)
+        self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
+        self.norm, self.head = nn.LayerNorm(2 * dim), nn.Linear(2 * dim, classes)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.blocks(self.patch_norm(self.patch_embed(image).permute(0, 2, 3, 1)))
+        corners = [x[:, i::2, j::2, :] for j in (0, 1) for i in (0, 1)]
+        x = self.reduction(self.merge_norm(torch.cat(corners, -1)))
+        return self.head(self.norm(x).mean(dim=(1, 2)))
+
+
+# ---------------------------------------------------------------- T5 encoder (Raffel et al., 2019)
+
+
+class T5LayerNorm(nn.Module):
+    """Root mean square normalisation, written out."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        variance = x.to(torch.float32).pow(2).mean(-1, keepdim=True)
+        return self.weight * (x * torch.rsqrt(variance + 1e-6))
+
+
+class T5Block(nn.Module):
+    """Unscaled attention without biases, and a gated feed-forward."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim, bias=False) for _ in range(4))
+        self.wi_0, self.wi_1 = nn.Linear(dim, 2 * dim, bias=False), nn.Linear(dim, 2 * dim, bias=False)
+        self.wo = nn.Linear(2 * dim, dim, bias=False)
+        self.norm1, self.norm2 = T5LayerNorm(dim), T5LayerNorm(dim)
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(x.shape[0], -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        h = self.norm1(x)
+        q, k, v = self._heads(self.q(h)), self._heads(self.k(h)), self._heads(self.v(h))
+        scores = torch.matmul(q, k.transpose(3, 2)) + bias
+        weights = F.softmax(scores.float(), dim=-1).type_as(scores)
+        out = torch.matmul(weights, v).transpose(1, 2).contiguous()
+        x = x + self.o(out.view(out.shape[0], -1, x.shape[-1]))
+        h = self.norm2(x)
+        return x + self.wo(F.gelu(self.wi_0(h), approximate="tanh") * self.wi_1(h))
+
+
+class T5Encoder(nn.Module):
+    """Embedding, a bias from logarithmic buckets of relative positions shared by all blocks, final norm."""
+
+    def __init__(self, vocabulary: int = 40, dim: int = 16, heads: int = 2, buckets: int = 8) -> None:
+        super().__init__()
+        self.buckets = buckets
+        self.shared = nn.Embedding(vocabulary, dim)
+        self.relative_attention_bias = nn.Embedding(buckets, heads)
+        self.block = nn.ModuleList(T5Block(dim, heads) for _ in range(2))
+        self.final_layer_norm = T5LayerNorm(dim)
+
+    def _bucket(self, relative: Tensor) -> Tensor:
+        half = self.buckets // 2
+        offset = (relative > 0).to(torch.long) * half
+        distance, exact = torch.abs(relative), half // 2
+        large = exact + (torch.log(distance.float() / exact) / math.log(32 / exact) * (half - exact)).to(
+            torch.long
+        )
+        large = torch.min(large, torch.full_like(large, half - 1))
+        return offset + torch.where(distance < exact, distance, large)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        positions = torch.arange(input_ids.shape[1], dtype=torch.long)
+        relative = positions[None, :] - positions[:, None]
+        bias = self.relative_attention_bias(self._bucket(relative)).permute(2, 0, 1).unsqueeze(0)
+        x = self.shared(input_ids)
+        mask = (1.0 - attention_mask[:, None, None, :].to(x.dtype)) * torch.finfo(x.dtype).min
+        for block in self.block:
+            x = block(x, bias + mask)
+        return self.final_layer_norm(x)
+
+
 # ---------------------------------------------------------------- the zoo
 
 
@@ -419,5 +672,10 @@ ZOO: dict[str, Callable[[], Entry]] = {
     "bert": lambda: _entry(Bert, _masked_tokens, _sequences("input_ids", "attention_mask")),
     "gpt2": lambda: _entry(GPT2, lambda: (_tokens(),), _sequences("input_ids")),
     "lstm": lambda: _entry(LSTMClassifier, lambda: (_tokens(),), _batch("tokens")),
+    "gru": lambda: _entry(GRUTagger, lambda: (_tokens(),), _batch("tokens")),
+    "densenet": lambda: _entry(DenseNet, _images, _batch("image")),
+    "unet": lambda: _entry(UNet, _images, _batch("image")),
+    "swin": lambda: _entry(Swin, _images, _batch("image")),
+    "t5": lambda: _entry(T5Encoder, _masked_tokens, _sequences("input_ids", "attention_mask")),
 }
 """Name → builder of (model, example args, dynamic shapes)."""

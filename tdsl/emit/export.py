@@ -15,6 +15,7 @@ import torch
 from onnxscript import optimizer
 from onnxscript.rewriter import onnx_fusions
 from torch import fx
+from torch._guards import detect_fake_mode
 from torch.export import ExportedProgram
 
 from tdsl.capture.failure import line_span
@@ -52,7 +53,7 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
     tried: set[Any] = set()
     while True:
         try:
-            with quiet():
+            with quiet(), _no_symbol_left_behind(program):
                 exported = torch.onnx.export(program, opset_version=opset, verbose=False, optimize=False)
             assert exported is not None
             return exported.model
@@ -98,6 +99,22 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(previous)
+
+
+@contextlib.contextmanager
+def _no_symbol_left_behind(program: ExportedProgram) -> Iterator[None]:
+    """Forget the unbacked sizes that decompositions made up and dropped.
+
+    Taking `index` apart leaves one pending in the shape environment, which the next export of the same model
+    would be refused for.
+    """
+    mode = detect_fake_mode([node.meta["val"] for node in program.graph.nodes if "val" in node.meta])
+    environment = mode.shape_env if mode is not None else None
+    try:
+        yield
+    finally:
+        if environment is not None:
+            environment.pending_fresh_unbacked_symbols.clear()
 
 
 # ---------------------------------------------------------------- failures
