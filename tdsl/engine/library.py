@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from tdsl.engine.passes import GraphPass, RulePass, standard_passes
 from tdsl.engine.rule import Rule, Variant
 from tdsl.errors import Span, TdslError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
-from tdsl.lang import tree
+from tdsl.lang import parse_file, tree
+from tdsl.lang.imports import full_name, load_files, prefix_of, standard_files
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.typecheck import check_types
 from tdsl.lang.unsupported import refuse_unsupported
@@ -120,7 +120,7 @@ class Library:
         for item in file.items:
             if not isinstance(item, tree.Rule | tree.Pipeline):
                 continue
-            name = prefix if prefix.rpartition(".")[2] == item.name else f"{prefix}.{item.name}"
+            name = full_name(prefix, item.name)
             if isinstance(item, tree.Rule):
                 resolved = resolve(item, vocabulary())
                 self.rules[name] = Declaration(name, resolved, check_types(resolved))
@@ -130,7 +130,9 @@ class Library:
     def extended(self, other: Library) -> Library:
         """This library with another's declarations added; the other's win."""
         return Library(
-            {**self.rules, **other.rules}, {**self.passes, **other.passes}, {**self.pipelines, **other.pipelines}
+            {**self.rules, **other.rules},
+            {**self.passes, **other.passes},
+            {**self.pipelines, **other.pipelines},
         )
 
     def select(self, pattern: str, span: Span | None = None) -> list[str]:
@@ -146,7 +148,9 @@ class Library:
         else:
             found = [n for n in names if n.endswith("." + pattern)]
             if len(found) > 1:
-                raise TdslError(f"{pattern} is ambiguous", span, expected="one of " + ", ".join(sorted(found)))
+                raise TdslError(
+                    f"{pattern} is ambiguous", span, expected="one of " + ", ".join(sorted(found))
+                )
         if not found:
             raise _unknown("rule or pass", pattern, names, span)
         return found
@@ -192,18 +196,9 @@ def _unknown(kind: str, name: str, known: list[str], span: Span | None) -> TdslE
 # ---------------------------------------------------------------- loading
 
 
-def standard_files() -> Iterator[tuple[str, Path]]:
-    """The `.tdsl` files that come with tdsl: dotted prefix and path, in name order."""
-    root = Path(str(files("tdsl.passes")))
-    for path in sorted(root.rglob("*.tdsl")):
-        yield ".".join(path.relative_to(root).with_suffix("").parts), path
-
-
 @cache
 def standard_library() -> Library:
     """Everything under `tdsl.passes`, checked."""
-    from tdsl.lang import parse_file
-
     library = Library(passes=dict(standard_passes()))
     for prefix, path in standard_files():
         library.add_file(parse_file(path), prefix)
@@ -215,11 +210,7 @@ def load(path: str | Path) -> Library:
 
     Raises `TdslError` at the first mistake in it.
     """
-    from tdsl.lang.imports import load_files
-
     library = Library()
-    known = {path.resolve(): prefix for prefix, path in standard_files()}
     for file in load_files([Path(path)]):
-        place = Path(file.span.source.name)
-        library.add_file(file, known.get(place.resolve(), place.stem))
+        library.add_file(file, prefix_of(Path(file.span.source.name)))
     return library

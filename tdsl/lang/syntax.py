@@ -1,4 +1,4 @@
-"""Reading `.tdsl` text: `parse` and `parse_file`. The grammar is `grammar/tdsl.lark`."""
+"""Reading `.tdsl` text: `parse`, `parse_file`, `parse_expression`. The grammar is `grammar/tdsl.lark`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from lark import Lark
 from lark.exceptions import UnexpectedInput, VisitError
@@ -21,9 +22,9 @@ _COMMENT_OR_TEXT = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*')
 
 
 @functools.cache
-def _parser() -> Lark:
+def _parser(start: str = "start") -> Lark:
     grammar = resources.files("tdsl.grammar").joinpath("tdsl.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True)
+    return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True, start=start)
 
 
 @functools.cache
@@ -34,7 +35,23 @@ def _terminal_words() -> dict[str, str]:
 def parse(text: str, name: str = "<string>") -> tree.File:
     """The syntax tree of `text`; `name` is what diagnostics call it. Raises `TdslError`."""
     source = Source(name, text.removeprefix("\ufeff").replace("\r\n", "\n"))
-    run = _parser().parse_interactive(source.text)
+    builder = Builder(source)
+    file: tree.File = _tree(_parser(), builder)
+    refuse_deep_nesting(file)
+    return tree.File(items=file.items, comments=_comments(source.text, builder.doc_lines), span=file.span)
+
+
+def parse_expression(text: str, name: str = "<string>") -> tree.Expr:
+    """The syntax tree of one expression, such as `energy(0.9)` or `50%`. Raises `TdslError`."""
+    expression: tree.Expr = _tree(_parser("expr"), Builder(Source(name, text)))
+    refuse_deep_nesting(expression)
+    return expression
+
+
+def _tree(parser: Lark, builder: Builder) -> Any:
+    """What `parser` finds in the source of `builder`, as a syntax tree. Raises `TdslError`."""
+    source = builder.source
+    run = parser.parse_interactive(source.text)
     try:
         tokens = list(run.iter_parse())
         parsed = run.feed_eof(tokens[-1] if tokens else None)  # type: ignore[no-untyped-call]
@@ -42,15 +59,12 @@ def parse(text: str, name: str = "<string>") -> tree.File:
         words = _terminal_words()
         accepted = [words[t] for t in run.accepts()]  # type: ignore[no-untyped-call]
         raise syntax_error(source, error, accepted) from None
-    builder = Builder(source)
     try:
-        file: tree.File = builder.transform(parsed)
+        return builder.transform(parsed)
     except VisitError as error:
         if isinstance(error.orig_exc, TdslError):
             raise error.orig_exc from None
         raise
-    refuse_deep_nesting(file)
-    return tree.File(items=file.items, comments=_comments(source.text, builder.doc_lines), span=file.span)
 
 
 def parse_file(path: str | os.PathLike[str]) -> tree.File:

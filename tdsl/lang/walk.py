@@ -41,9 +41,9 @@ def walk(node: tree.Node) -> Iterator[tree.Node]:
         stack.extend(reversed(list(children(top))))
 
 
-def refuse_deep_nesting(file: tree.File) -> None:
+def refuse_deep_nesting(root: tree.Node) -> None:
     """Raise a `TdslError` where something is nested more than `DEEPEST` levels deep."""
-    stack: list[tuple[tree.Node, int]] = [(file, 0)]
+    stack: list[tuple[tree.Node, int]] = [(root, 0)]
     while stack:
         node, depth = stack.pop()
         if depth > DEEPEST:
