@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
-from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
 import onnx
 
 from tdsl.errors import TdslError
+from tdsl.files import whole
 
 LIMIT = 2**31 - 2**20
 """Bytes from which on protobuf cannot hold a model in one piece, with a margin for its frame."""
@@ -46,7 +43,7 @@ def save(model: onnx.ModelProto, path: str | PathLike[str], *, limit: int = LIMI
         )
     try:
         if model.ByteSize() < limit:
-            with _whole(target) as file:
+            with whole(target) as file:
                 file.write_bytes(model.SerializeToString(deterministic=True))
         else:
             _save_with_data(model, target)
@@ -57,35 +54,12 @@ def save(model: onnx.ModelProto, path: str | PathLike[str], *, limit: int = LIMI
         ) from None
 
 
-@contextlib.contextmanager
-def _whole(target: Path) -> Iterator[Path]:
-    """A temporary file beside `target` that takes its place when the block succeeds."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.chmod(part, _mode())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _mode() -> int:
-    """The permissions that an ordinary new file gets."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
 def _save_with_data(model: onnx.ModelProto, target: Path) -> None:
     """The weights in `<name>.data`, the rest in `target`: both complete before either takes its place."""
     slim = onnx.ModelProto()
     data = target.with_name(target.name + ".data")
     slim.CopyFrom(model)
-    with _whole(target) as file_part, _whole(data) as data_part:
+    with whole(target) as file_part, whole(data) as data_part:
         with data_part.open("wb") as file:
             for tensor in slim.graph.initializer:
                 size = len(tensor.raw_data)

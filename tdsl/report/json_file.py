@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tdsl.errors import TdslError
+from tdsl.files import whole
 from tdsl.report.model import FORMAT, Report
 
 
@@ -43,27 +42,11 @@ def write_json(report: Report, path: Path) -> None:
     Raises `TdslError` where the folder is missing, full or not writable.
     """
     text = to_json(report)
-    unfinished = ""
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            unfinished = file.name
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(unfinished, 0o666 & ~_umask())  # a temporary file is private, a report is not
-        os.replace(unfinished, path)
+        with whole(path) as file:
+            file.write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
-        if unfinished:
-            Path(unfinished).unlink(missing_ok=True)
         raise TdslError(
             f"cannot write {path}: {error.strerror or error}",
             hint="the folder must exist, be writable and have room",
         ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
