@@ -61,7 +61,7 @@ class Result:
         return to_text(self.report)
 
 
-class BrokenContract(TdslError):  # noqa: N818 - what happened, in the words of the language
+class BrokenContract(TdslError):
     """The compiled model does not keep its contract; nothing was written. `report` has the measurements."""
 
     def __init__(self, message: str, report: Report, hint: str | None = None) -> None:
@@ -311,5 +311,3 @@ def _require_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as reason:
         raise TdslError(f"cannot write to {folder}: {reason.strerror}") from None
-
-

@@ -14,8 +14,9 @@ import torch
 from torch import fx
 
 from tdsl.capture.python_calls import to_aten
-from tdsl.ops.spec import Operand, Operator
-from tdsl.ops.targets import operator_of, overload_for, spellings_of
+from tdsl.ops.calls import Call, canonical_call, complete, split_keywords
+from tdsl.ops.spec import Operand
+from tdsl.ops.targets import operator_of, spellings_of
 
 aten = torch.ops.aten
 
@@ -30,8 +31,6 @@ _ASSERTIONS = frozenset(
     }
 )
 
-Call = tuple[Any, list[Any], dict[str, Any]]
-
 
 def normalise(gm: fx.GraphModule) -> fx.GraphModule:
     """Bring `gm` into normal form, in place, and return it. Doing it twice changes nothing.
@@ -42,10 +41,10 @@ def normalise(gm: fx.GraphModule) -> fx.GraphModule:
     for node in list(gm.graph.nodes):
         if node.op == "call_function" and node.target in _ASSERTIONS:
             gm.graph.erase_node(node)
-    _one_constant_each(gm)
+    one_constant_each(gm.graph, gm)
     for node in gm.graph.nodes:
         if node.op in ("call_function", "call_method"):
-            _respell(node)
+            respell(node)
     _first_results(gm.graph)
     gm.graph.eliminate_dead_code()
     gm.graph.lint()
@@ -71,29 +70,29 @@ def _identity(value: Any) -> Any:
     return value.data_ptr(), value.dtype, value.device, tuple(value.shape), value.stride()
 
 
-def _one_constant_each(gm: fx.GraphModule) -> None:
-    """One `get_attr` node for each constant, between the inputs and what computes."""
-    nodes = [node for node in gm.graph.nodes if node.op == "get_attr"]
+def one_constant_each(graph: fx.Graph, root: torch.nn.Module) -> None:
+    """One `get_attr` node for each constant of `root`, between the inputs and what computes."""
+    nodes = [node for node in graph.nodes if node.op == "get_attr"]
     kept: dict[Any, fx.Node] = {}
     for node in nodes:
         if not node.users:
-            gm.graph.erase_node(node)
+            graph.erase_node(node)
             continue
-        first = kept.setdefault(_identity(attribute(gm, str(node.target))), node)
+        first = kept.setdefault(_identity(attribute(root, str(node.target))), node)
         if first is not node:
             node.replace_all_uses_with(first)
-            gm.graph.erase_node(node)
-    computing = next(node for node in gm.graph.nodes if node.op not in ("placeholder", "get_attr"))
+            graph.erase_node(node)
+    computing = next(node for node in graph.nodes if node.op not in ("placeholder", "get_attr"))
     for kind in ("placeholder", "get_attr"):
-        for node in gm.graph.find_nodes(op=kind):
+        for node in graph.find_nodes(op=kind):
             computing.prepend(node)
 
 
 # ---------------------------------------------------------------- calls
 
 
-def _respell(node: fx.Node) -> None:
-    """Give `node` the canonical overload with its complete, canonical arguments."""
+def respell(node: fx.Node) -> None:
+    """Give `node` the canonical overload with its complete, canonical arguments, if the table knows it."""
     if not isinstance(node.target, torch._ops.OpOverload):
         call = to_aten(node)
         if call is None:
@@ -104,28 +103,6 @@ def _respell(node: fx.Node) -> None:
     if canonical is not None:
         target, args, kwargs = canonical
         node.target, node.args, node.kwargs = target, tuple(args), kwargs
-
-
-def _complete(
-    target: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[list[Any], dict[str, Any]] | None:
-    """All positional arguments and all keyword-only ones, defaults filled in; `None` when one is missing."""
-    positional: list[Any] = []
-    keywords: dict[str, Any] = {}
-    for i, argument in enumerate(target._schema.arguments):
-        if i < len(args):
-            value = args[i]
-        elif argument.name in kwargs:
-            value = kwargs[argument.name]
-        elif argument.has_default_value():
-            value = argument.default_value
-        else:
-            return None
-        if argument.kwarg_only:
-            keywords[argument.name] = value
-        else:
-            positional.append(value)
-    return positional, keywords
 
 
 def _wrap(value: Any) -> Any:
@@ -140,71 +117,23 @@ def _wrap(value: Any) -> Any:
     return Operand(value, tuple(seen.shape), seen.dtype) if isinstance(seen, torch.Tensor) else value
 
 
-def _unwrap(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_unwrap(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _unwrap(item) for key, item in value.items()}
-    return value.handle if isinstance(value, Operand) else value
-
-
-def _split(converted: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
-    """A conversion's result as positional and keyword-only arguments."""
-    if converted and isinstance(converted[-1], dict):
-        return list(converted[:-1]), dict(converted[-1])
-    return list(converted), {}
-
-
 def _canonical(node: fx.Node) -> Call | None:
     """The canonical call that `node` means; `None` for an operator that the table does not know."""
     target: Any = node.target
-    complete = _complete(target, node.args, node.kwargs)
-    if complete is None:
+    full = complete(target, node.args, node.kwargs)
+    if full is None:
         return None
-    args, kwargs = [_wrap(a) for a in complete[0]], {k: _wrap(v) for k, v in complete[1].items()}
+    args, kwargs = [_wrap(a) for a in full[0]], {k: _wrap(v) for k, v in full[1].items()}
     op = operator_of(target)
     if op is not None:
-        return _finish(op, args, kwargs, target)
+        return canonical_call(op, args, kwargs, target)
     for candidate, spelling in spellings_of(target):
         if spelling.convert is None:
-            return _finish(candidate, args, kwargs)
+            return canonical_call(candidate, args, kwargs)
         converted = spelling.convert(*args, **kwargs)
         if converted is not None:
-            return _finish(candidate, *_split(converted))
+            return canonical_call(candidate, *split_keywords(converted))
     return None
-
-
-def _finish(op: Operator, args: list[Any], kwargs: dict[str, Any], written: Any = None) -> Call | None:
-    """Complete and canonicalise the arguments of the canonical overload of `op`."""
-    for normal in (None, op.normal):
-        if normal is not None:
-            converted = normal(*args, **kwargs)
-            if converted is None:
-                return None
-            args, kwargs = _split(converted)
-        target = written or overload_for(op, _unwrap(args))
-        complete = _complete(target, args, kwargs)
-        if complete is None:
-            return None
-        args, kwargs = complete
-    target = overload_for(op, _unwrap(args))
-    rank = next((a.rank for a in args if isinstance(a, Operand)), None)
-    if rank is None and args and isinstance(args[0], list):
-        rank = next((a.rank for a in args[0] if isinstance(a, Operand)), None)
-    by_name = {param.name: param for param in op.params}
-    schema = target._schema.arguments
-    positional = [
-        param.canonical(_unwrap(value), rank) if not param.is_operand else _unwrap(value)
-        for param, value in zip(op.params, args, strict=False)
-    ]
-    positional += [_unwrap(value) for value in args[len(op.params) :]]
-    defaults = {a.name: a.default_value for a in schema if a.kwarg_only and a.has_default_value()}
-    keywords = {
-        name: by_name[name].canonical(_unwrap(value), rank) if name in by_name else _unwrap(value)
-        for name, value in kwargs.items()
-        if name not in defaults or (value is not defaults[name] and value != defaults[name])
-    }
-    return target, positional, keywords
 
 
 # ---------------------------------------------------------------- operators of several results
@@ -228,4 +157,4 @@ def _first_results(graph: fx.Graph) -> None:
         target, arguments = restored
         for user in list(node.users):
             user.target, user.args = target, arguments(node.args)
-            _respell(user)
+            respell(user)

@@ -40,7 +40,9 @@ def store_f16(model: onnx.ModelProto) -> Stored:
             continue
         half = values.astype(np.float16)
         norm = float(np.linalg.norm(values.astype(np.float64)))
-        error = float(np.linalg.norm(values.astype(np.float64) - half.astype(np.float64))) / norm if norm else 0.0
+        error = (
+            float(np.linalg.norm(values.astype(np.float64) - half.astype(np.float64))) / norm if norm else 0.0
+        )
         if error > LARGEST_ERROR:
             continue
         name = tensor.name

@@ -42,7 +42,10 @@ class Settings:
 
 
 def rewrite(
-    module: fx.GraphModule, rules: Sequence[Rule], settings: Settings | None = None, journal: Journal | None = None
+    module: fx.GraphModule,
+    rules: Sequence[Rule],
+    settings: Settings | None = None,
+    journal: Journal | None = None,
 ) -> int:
     """Apply `rules` to the graph of `module` in place until none fires; returns the number of rewrites.
 
@@ -140,7 +143,10 @@ class _Driver:
     def apply(self, found: Replacement, variant: Variant) -> list[fx.Node]:
         """Apply a replacement; the nodes at which a match may have become possible, in graph order."""
         freed = [
-            operand for node in found.matched for operand in node.all_input_nodes if operand not in found.matched
+            operand
+            for node in found.matched
+            for operand in node.all_input_nodes
+            if operand not in found.matched
         ]
         entry = self.journal.describe(found, variant, self.work)
         created = self.editor.apply(found, entry.number)

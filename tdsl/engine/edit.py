@@ -50,7 +50,7 @@ class Editor:
             # The users of the outputs that stood before the new nodes now follow them, in their old order.
             place = builder.last
             for node in dependents_before(outputs, place):
-                if node not in outputs:
+                if node not in replacement.matched:
                     place.append(node)
                     place = node
         for old, new in zip(outputs, results, strict=True):
@@ -66,7 +66,9 @@ class Editor:
             if not node.users and not node._erased:
                 self.graph.erase_node(node)
 
-    def add_parameter(self, values: torch.Tensor, dtype: torch.dtype, like: fx.Node | None, label: str) -> fx.Node:
+    def add_parameter(
+        self, values: torch.Tensor, dtype: torch.dtype, like: fx.Node | None, label: str
+    ) -> fx.Node:
         """A new parameter at the top of the graph, named after the weight it is made from."""
         base = str(like.target) if like is not None else "constant"
         owner_path, _, leaf = base.rpartition(".")
@@ -109,6 +111,7 @@ class _Builder:
         self.label = label.rpartition(".")[2]
         self.inherited = {key: root.meta[key] for key in _INHERITED if key in root.meta}
         self.created: list[fx.Node] = []
+        self.constants: dict[Constant, fx.Node] = {}
         self.last: fx.Node = root
 
     def before(self, node: fx.Node) -> None:
@@ -122,8 +125,11 @@ class _Builder:
         if isinstance(value, fx.Node):
             return value
         if isinstance(value, Constant):
-            label = value.label or self.label
-            return self.mark(self.editor.add_parameter(value.values, value.dtype, value.origin, label))
+            if value not in self.constants:
+                label = value.label or self.label
+                made = self.editor.add_parameter(value.values, value.dtype, value.origin, label)
+                self.constants[value] = self.mark(made)
+            return self.constants[value]
         if isinstance(value, Filled):
             work = self.editor.work
             return self.mark(self.editor.add_parameter(work.evaluate(value), value.dtype, None, self.label))
@@ -144,12 +150,19 @@ class _Builder:
     def call(self, value: Staged) -> fx.Node:
         args = tuple(self.argument(a) for a in value.args)
         kwargs = {name: self.argument(a) for name, a in value.kwargs.items()}
-        return self.place(value.target, args, kwargs, self.editor.work.val(value))
+        return self.place(value.target, args, kwargs, self.editor.work.val(value), value.op)
 
-    def place(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], val: Any) -> fx.Node:
+    def place(
+        self,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        val: Any,
+        kind: str = "call_function",
+    ) -> fx.Node:
         """A new node behind the last one."""
         op = operator_of(target)
-        node = self.editor.graph.create_node("call_function", target, args, kwargs, op.name if op else None)
+        node = self.editor.graph.create_node(kind, target, args, kwargs, op.name if op else None)
         self.last.append(node)
         self.last = node
         if val is not None:
@@ -158,9 +171,7 @@ class _Builder:
         return self.mark(node)
 
     def argument(self, value: Any) -> Any:
-        if tensors_in(value):
-            return map_values(value, self.node)
-        return self.editor.sizes.plain(value, self)
+        return self.editor.sizes.plain(map_values(value, self.node), self)
 
     def mark(self, node: fx.Node) -> fx.Node:
         node.meta[REWRITE] = self.record
@@ -186,10 +197,16 @@ def _dtype_from(value: Staged, work: Workspace) -> torch.dtype:
     """Element type of a constant term in an untyped graph: the one its weights promote to."""
     parts = tensors_in(value.args)
     dtypes = [
-        work.tensor(p).dtype if isinstance(p, fx.Node) else p.dtype if isinstance(p, Constant | Filled) else None
+        work.tensor(p).dtype
+        if isinstance(p, fx.Node)
+        else p.dtype
+        if isinstance(p, Constant | Filled)
+        else None
         for p in parts
     ]
-    known = [d for d in dtypes if d is not None] or [_dtype_from(p, work) for p in parts if isinstance(p, Staged)]
+    known = [d for d in dtypes if d is not None] or [
+        _dtype_from(p, work) for p in parts if isinstance(p, Staged)
+    ]
     result = known[0]
     for dtype in known[1:]:
         result = torch.promote_types(result, dtype)

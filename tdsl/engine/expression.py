@@ -24,6 +24,7 @@ from tdsl.lang import tree
 from tdsl.lang.bind import bind, is_nary
 from tdsl.lang.vocabulary import INFIX
 from tdsl.ops import OPERATORS, Operator
+from tdsl.ops.targets import operator_of
 
 Evaluate = Callable[[Frame], Any]
 
@@ -173,14 +174,17 @@ class _Compiler:
 
     def arguments(self, call: tree.Call) -> Callable[[Frame], list[Any]]:
         parts = [
-            self.splat(a.value) if isinstance(a.value, tree.Splat) else self.one(a.value) for a in call.arguments
+            self.splat(a.value) if isinstance(a.value, tree.Splat) else self.one(a.value)
+            for a in call.arguments
         ]
         return lambda frame: [value for part in parts for value in part(frame)]
 
     def function(self, call: tree.Call) -> Evaluate:
         arguments = self.arguments(call)
         name = call.callee
-        staged = self.operator(call, OPERATORS[name]) if name in OPERATORS and name not in PREDICATES else None
+        staged = (
+            self.operator(call, OPERATORS[name]) if name in OPERATORS and name not in PREDICATES else None
+        )
 
         def evaluate(frame: Frame) -> Any:
             values = arguments(frame)
@@ -189,7 +193,9 @@ class _Compiler:
             if name in BUILTINS:
                 return BUILTINS[name](frame, *values)
             declared = FUNCTIONS[name]
-            plain = [frame.work.evaluate(v) if is_tensor(v) else v for v in self.constants(frame, call, values)]
+            plain = [
+                frame.work.evaluate(v) if is_tensor(v) else v for v in self.constants(frame, call, values)
+            ]
             result = declared.function(*plain)
             return _constant(frame, values, result, name) if isinstance(result, torch.Tensor) else result
 
@@ -217,7 +223,10 @@ class _Compiler:
             frame.approximations.append(
                 Approximation(call.callee, weight, lambda: declared.promise(*factors))
             )
-            return [_constant(frame, values, f, call.callee) if isinstance(f, torch.Tensor) else f for f in factors]
+            return [
+                _constant(frame, values, f, call.callee) if isinstance(f, torch.Tensor) else f
+                for f in factors
+            ]
 
         return evaluate
 
@@ -249,36 +258,41 @@ class _Compiler:
     def operator_variable(self, call: tree.Call) -> Evaluate:
         """`f(y)`: the matched operator with its own attributes, except those given anew."""
         variable = call.callee
-        candidates = {op.target: bind(call, op) for op in self.operators[variable]}
         parts = {
-            target: {
+            op.name: {
                 name: self.sequence(value) if isinstance(value, tuple) else self.expression(value)
-                for name, value in bound.items()
+                for name, value in bind(call, op).items()
             }
-            for target, bound in candidates.items()
+            for op in self.operators[variable]
         }
-        by_target = {op.target: op for op in self.operators[variable]}
 
         def again(frame: Frame, node: fx.Node, arguments: dict[str, Any]) -> Any:
-            op = by_target[str(node.target)]
+            op = _operator_of(node)
             own = {p.name: a for p, a in zip(op.params, node.args, strict=False)}
             return stage(frame.work, op, {**own, **node.kwargs, **arguments})
 
         def evaluate(frame: Frame) -> Any:
             matched = frame.value(variable)
             if not isinstance(matched, tuple):
-                given = parts[str(matched.target)]
+                given = parts[_operator_of(matched).name]
                 return again(frame, matched, {name: part(frame) for name, part in given.items()})
             if not matched:
                 return next(iter(parts.values()))["x"](frame)
             value = None
             for link in reversed(matched):
-                given = {name: part(frame) for name, part in parts[str(link.target)].items()}
-                first = by_target[str(link.target)].params[0].name
+                given = {name: part(frame) for name, part in parts[_operator_of(link).name].items()}
+                first = _operator_of(link).params[0].name
                 value = again(frame, link, {**given, first: given[first] if value is None else value})
             return value
 
         return evaluate
+
+
+def _operator_of(node: fx.Node) -> Operator:
+    """The operator of a node that an operator variable is bound to."""
+    op = operator_of(node.target)
+    assert op is not None
+    return op
 
 
 def apply(frame: Frame, name: str, *values: Any) -> Any:

@@ -37,7 +37,7 @@ from tdsl.lang.bind import bind, is_nary
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.vocabulary import INFIX
 from tdsl.ops import OPERATORS, Operator, Param
-from tdsl.ops.targets import overload
+from tdsl.ops.targets import overload, overloads
 
 MAX_VARIANTS = 64
 
@@ -48,8 +48,10 @@ def lower(resolved: Resolved, parameters: Mapping[str, Any]) -> tuple[Variant, .
     expanded = expand_alternatives(rule)
     if len(expanded) > MAX_VARIANTS:
         raise TdslError(
-            f"rule {rule.name} has {len(expanded)} combinations of alternatives", rule.span,
-            expected=f"at most {MAX_VARIANTS}", hint="split the rule",
+            f"rule {rule.name} has {len(expanded)} combinations of alternatives",
+            rule.span,
+            expected=f"at most {MAX_VARIANTS}",
+            hint="split the rule",
         )
     return tuple(_Lowering(resolved, parameters, lhs, clauses).variant() for lhs, clauses in expanded)
 
@@ -68,7 +70,9 @@ def expand_alternatives(rule: tree.Rule) -> list[tuple[Side, Clauses]]:
 def _choices(value: Any) -> list[tuple[Any, Clauses]]:
     if isinstance(value, tree.Alternatives):
         return [
-            (term, (*inner, *option.where)) for option in value.options for term, inner in _choices(option.term)
+            (term, (*inner, *option.where))
+            for option in value.options
+            for term, inner in _choices(option.term)
         ]
     if isinstance(value, tuple):
         rows = itertools.product(*(_choices(item) for item in value))
@@ -132,7 +136,8 @@ class _Lowering:
         lowered = self.operand(equation.term)
         if not isinstance(lowered, Term):
             raise TdslError(
-                "the left side of a rule is an operator applied to something", equation.term.span,
+                "the left side of a rule is an operator applied to something",
+                equation.term.span,
                 expected="a term such as relu(x)",
             )
         if len(equation.names) == 1:
@@ -150,10 +155,7 @@ class _Lowering:
     def split_outputs(self, terms: list[Term]) -> tuple[tuple[Term, ...], tuple[tuple[str, Term], ...]]:
         """The terms that the right side replaces, in its order, and the named ones that it leaves."""
         assigned = [name for equation in self.rule.rhs for name in equation.names]
-        if assigned:
-            outputs = tuple(self.named[name] for name in assigned)
-        else:
-            outputs = (terms[-1],)
+        outputs = tuple(self.named[name] for name in assigned) or (terms[-1],)
         replaced = {id(term) for term in outputs}
         kept = tuple((name, term) for name, term in self.named.items() if id(term) not in replaced)
         return outputs, kept
@@ -195,9 +197,7 @@ class _Lowering:
 
     def type(self, written: tree.TensorType) -> Type:
         if written.dtype is not None and written.dtype not in DTYPES:
-            raise TdslError(
-                f"unknown element type {written.dtype}", written.span, expected=", ".join(DTYPES)
-            )
+            raise TdslError(f"unknown element type {written.dtype}", written.span, expected=", ".join(DTYPES))
         if written.dims is None:
             return Type(written.const, written.dtype)
         return Type(written.const, written.dtype, tuple(self.dim(d) for d in written.dims))
@@ -234,7 +234,8 @@ class _Lowering:
                 return self.apply(tree.Call("neg", (tree.Argument(operand, span=expr.span),), span=expr.span))
             case tree.Unary():
                 raise TdslError(
-                    f"`{expr.operator}` cannot be matched", expr.span,
+                    f"`{expr.operator}` cannot be matched",
+                    expr.span,
                     hint="write the operator: permute(x, p) for a transpose",
                 )
             case tree.Binary(operator=symbol, left=left, right=right) if symbol in INFIX:
@@ -260,7 +261,9 @@ class _Lowering:
             return Nary(overload(op), items, op.commutative, call.callee, call.span)
         bound = bind(call, op)
         return self.record(
-            self.application(call, (op,), lambda p: self.argument(p, bound.get(p.name), omitted=None)), bound, op
+            self.application(call, (op,), lambda p: self.argument(p, bound.get(p.name), omitted=None)),
+            bound,
+            op,
         )
 
     def record(self, term: Apply, bound: Mapping[str, Any], op: Operator) -> Apply:
@@ -292,7 +295,7 @@ class _Lowering:
         args = tuple(argument(p) for p in op.params if not p.keyword_only)
         kwargs = tuple((p.name, argument(p), p.default) for p in op.params if p.keyword_only)
         return Apply(
-            tuple(overload(o) for o in ops),
+            tuple(target for o in ops for target in overloads(o)),
             args,
             kwargs if variable is None else tuple(k for k in kwargs if not isinstance(k[1], Anything)),
             commutative=op.commutative,
@@ -304,7 +307,7 @@ class _Lowering:
     def chain(self, call: tree.Call, ops: tuple[Operator, ...], variable: str) -> Chain:
         assert call.repeat is not None
         inner = self.operand(call.arguments[0].value)
-        targets = tuple(overload(op) for op in ops)
+        targets = tuple(target for op in ops for target in overloads(op))
         return Chain(targets, variable, inner, call.repeat.least, call.repeat.most, call.span)
 
     # ------------------------------------------------------------ arguments
@@ -363,7 +366,8 @@ class _Lowering:
                 return Items(parts)
             case _:
                 raise TdslError(
-                    f"the attribute {param.name} is matched by a value or a name", expr.span,
+                    f"the attribute {param.name} is matched by a value or a name",
+                    expr.span,
                     hint="bind a name, and say in `where` what must hold of it",
                 )
 
@@ -373,7 +377,7 @@ class _Lowering:
         definitions: dict[str, DefinitionCode] = {}
         dearness: dict[str, int] = {}
         tests: list[tuple[int, int, Test]] = []
-        for position, clause in enumerate((*self.extra, *self.clauses)):
+        for clause in (*self.extra, *self.clauses):
             if isinstance(clause, tree.Definition):
                 code = DefinitionCode(
                     tuple(t.name for t in clause.targets),
@@ -400,7 +404,9 @@ class _Lowering:
     def is_new_dimension(self, name: str) -> bool:
         """Whether a size is bound by a definition's annotation and by nothing on the left side."""
         return not any(_mentions_dim(type_, name) for type_ in self.types.values()) and not any(
-            isinstance(arg, Attribute) and arg.name == name for term in self.applications for arg in _attributes(term)
+            isinstance(arg, Attribute) and arg.name == name
+            for term in self.applications
+            for arg in _attributes(term)
         )
 
 

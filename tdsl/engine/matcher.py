@@ -11,6 +11,7 @@ The text of a matcher can be read with `tdsl show --matcher RULE`.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -247,7 +248,11 @@ class _Emitter:
             else:
                 self.put(f"{local} = {value}.kwargs.get({name!r}, {self.constant(default, 'D')})")
             self.argument(pattern, local, arguments)
-        if term.commutative:
+        # A literal stands in its place: in normal form a number is the second operand.
+        swaps = term.commutative and not any(
+            isinstance(a, Literal | Attribute | Anything) for a in term.args[:2]
+        )
+        if swaps:
             left, right = self.fresh("v"), self.fresh("v")
             both = f"({slots[0]}, {slots[1]}), ({slots[1]}, {slots[0]})"
             self.loop(f"for {left}, {right} in ({both})")
@@ -257,7 +262,7 @@ class _Emitter:
         pairs: list[tuple[Arg, str]] = []
         for i in remaining:
             local = slots[i]
-            if not (term.commutative and i < 2):
+            if not (swaps and i < 2):
                 local = self.fresh("v")
                 self.put(f"{local} = {slots[i]}")
             if isinstance(term.args[i], Apply) and id(term.args[i]) not in self.matched:
@@ -294,7 +299,7 @@ class _Emitter:
     def literal(self, literal: Literal, value: str, arguments: str) -> None:
         constant = repr(literal.value) if _is_plain(literal.value) else self.constant(literal.value)
         if literal.param is not None and _counts_from_front(literal.value):
-            shape = self.constant(sizes_of, "sizes_of")
+            shape = self.constant(_sizes_of_first, "sizes_of_first")
             param = self.constant(literal.param, "P")
             rank = self.fresh("r")
             self.put(f"{rank} = {shape}({arguments}[0])")
@@ -304,6 +309,10 @@ class _Emitter:
         elif isinstance(literal.value, list | tuple):
             test = self.constant(same_value, "same_value")
             self.reject_if(f"not {test}({value}, {constant})")
+        elif literal.exact and type(literal.value) in (int, float):
+            kind = type(literal.value)
+            self.constants.setdefault(kind.__name__, kind)
+            self.reject_if(f"{value}.__class__ is not {kind.__name__} or {value} != {constant}")
         else:
             # `True == 1` in Python, but a flag is not a number; a node never equals a literal.
             self.reject_if(f"{value}.__class__ in (bool, Node) or {value} != {constant}")
@@ -485,10 +494,16 @@ def _same_attributes(a: fx.Node, b: fx.Node) -> bool:
     )
 
 
+def _sizes_of_first(arguments: tuple[Any, ...]) -> Any:
+    """Sizes of the first operand, of the first of them where they come in a list."""
+    first = arguments[0]
+    return sizes_of(first[0] if isinstance(first, list | tuple) and first else first)
+
+
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_plain(v) for v in value)
-    return value is None or type(value) in (int, str, bool) or (type(value) is float and value == value)
+    return value is None or type(value) in (int, str, bool) or (type(value) is float and math.isfinite(value))
 
 
 def _counts_from_front(value: Any) -> bool:

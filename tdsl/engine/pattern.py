@@ -56,6 +56,8 @@ class Literal:
     value: Any
     param: Param | None = None
     span: Span | None = field(default=None, compare=False)
+    exact: bool = False
+    """Whether the value must be of the same class too: `1.0` promotes an integer tensor, `1` does not."""
 
 
 @dataclass(frozen=True, slots=True)

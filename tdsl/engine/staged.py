@@ -16,8 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from tdsl.errors import TdslError
 from tdsl.ops import Operator
-from tdsl.ops.spec import REQUIRED
-from tdsl.ops.targets import operator_of, overload
+from tdsl.ops.calls import canonical_call
+from tdsl.ops.spec import REQUIRED, Operand
+from tdsl.ops.targets import operator_of, overload, overload_for
 
 
 class CannotStage(Exception):
@@ -57,6 +58,8 @@ class Staged:
     _const: bool | None = field(default=None, repr=False)
     node: fx.Node | None = None
     """The graph node, once committed."""
+    op: str = "call_function"
+    """What kind of node it will be; `call_method` and `call_module` occur in untyped graphs only."""
 
 
 Value = fx.Node | Constant | Filled | Staged
@@ -66,6 +69,10 @@ def tensors_in(value: Any) -> list[Any]:
     """The tensor-like values in an argument, nested lists included, in order."""
     if isinstance(value, list | tuple):
         return [t for item in value for t in tensors_in(item)]
+    if isinstance(value, dict):
+        return [t for item in value.values() for t in tensors_in(item)]
+    if isinstance(value, slice):
+        return tensors_in([value.start, value.stop, value.step])
     return [value] if isinstance(value, Value) else []
 
 
@@ -77,6 +84,10 @@ def map_values(value: Any, change: Any) -> Any:
         return [map_values(item, change) for item in value]
     if isinstance(value, tuple):
         return tuple(map_values(item, change) for item in value)
+    if isinstance(value, dict):
+        return {key: map_values(item, change) for key, item in value.items()}
+    if isinstance(value, slice):
+        return slice(*(map_values(part, change) for part in (value.start, value.stop, value.step)))
     return value
 
 
@@ -153,7 +164,8 @@ class Workspace:
             return None
         if isinstance(value, Staged):
             if value._val is REQUIRED:
-                value._val = self.infer(value.target, value.args, value.kwargs)
+                known = value.op == "call_function"
+                value._val = self.infer(value.target, value.args, value.kwargs) if known else None
             return value._val
         if isinstance(value, Constant):
             return self._empty(tuple(value.values.shape), value.dtype)
@@ -216,23 +228,33 @@ def stage(work: Workspace, op: Operator, arguments: dict[str, Any], label: str =
                 values[p.name] = None
             elif value.sizes is None:
                 raise CannotStage(f"an absent operand meets {op.name}, and its size is not known")
-    first = next((values[p.name] for p in op.operands), None)
-    first = first[0] if isinstance(first, list | tuple) and first else first
-    described = work.val(first) if isinstance(first, Value) else None
-    rank = described.dim() if isinstance(described, torch.Tensor) else None
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-    for p in op.params:
-        value = values[p.name]
-        if p.kind == "tensors":
-            value = list(value)
-        elif not p.is_operand:
-            value = p.canonical(value, rank)
-        if not p.keyword_only:
-            args.append(value)
-        elif value != p.default or isinstance(value, Value):
-            kwargs[p.name] = value
-    return Staged(overload(op), tuple(args), kwargs, label)
+    args = [
+        list(values[p.name]) if p.kind == "tensors" else values[p.name]
+        for p in op.params
+        if not p.keyword_only
+    ]
+    kwargs = {p.name: values[p.name] for p in op.params if p.keyword_only}
+    is_python_function = not op.target.startswith("aten.")
+    if is_python_function or (all(p.is_operand for p in op.params) and not op.variants):
+        return Staged(overload(op), tuple(args), {}, label)
+    call = canonical_call(
+        op, [_described(work, a) for a in args], {k: _described(work, v) for k, v in kwargs.items()}
+    )
+    if call is None:
+        raise CannotStage(f"{op.name} has no meaning with these arguments")
+    return Staged(call[0], tuple(call[1]), call[2], label)
+
+
+def _described(work: Workspace, value: Any) -> Any:
+    """`value` with tensors as operands that tell their shape."""
+    if isinstance(value, list | tuple):
+        return [_described(work, item) for item in value]
+    if not isinstance(value, Value):
+        return value
+    val = work.val(value)
+    if val is None:
+        return Operand(value, None)
+    return Operand(value, tuple(val.shape), val.dtype) if isinstance(val, torch.Tensor) else value
 
 
 def _simplify(work: Workspace, op: Operator, values: dict[str, Any]) -> Any:
@@ -251,7 +273,12 @@ def _simplify(work: Workspace, op: Operator, values: dict[str, Any]) -> Any:
         neutral = 0.0 if op.name in ("add", "sub") else 1.0
         if isinstance(right, Filled) and right.fill == neutral and not isinstance(left, Filled):
             return left
-        if op.commutative and isinstance(left, Filled) and left.fill == neutral and not isinstance(right, Filled):
+        if (
+            op.commutative
+            and isinstance(left, Filled)
+            and left.fill == neutral
+            and not isinstance(right, Filled)
+        ):
             return right
     tensors = [values[p.name] for p in operands if p.kind != "tensors"]
     if any(values[p.name].fill == 0.0 and p.name in op.linear_in for p in filled) and not any(
@@ -261,18 +288,18 @@ def _simplify(work: Workspace, op: Operator, values: dict[str, Any]) -> Any:
         return _filled_like(work, op, values, 0.0, zero.dtype)
     uniform = all(isinstance(t, Filled | int | float) for t in tensors) and not lists
     if uniform and (op.pointwise or op.elementwise or op.moves):
-        wide = [
-            torch.tensor(t.fill, dtype=torch.float64) if isinstance(t, Filled) else t for t in tensors
-        ]
+        wide = [torch.tensor(t.fill, dtype=torch.float64) if isinstance(t, Filled) else t for t in tensors]
         first = values[filled[0].name]
-        fill = first.fill if op.moves else float(overload(op)(*wide))
+        fill = first.fill if op.moves else float(overload_for(op, wide)(*wide))
         return _filled_like(work, op, values, fill, first.dtype)
     return None
 
 
-def _filled_like(work: Workspace, op: Operator, values: dict[str, Any], fill: float, dtype: torch.dtype) -> Any:
+def _filled_like(
+    work: Workspace, op: Operator, values: dict[str, Any], fill: float, dtype: torch.dtype
+) -> Any:
     args = tuple(values[p.name] for p in op.params if not p.keyword_only)
-    described = work.infer(overload(op), args, {})
+    described = work.infer(overload_for(op, args), args, {})
     return Filled(fill, None if described is None else tuple(described.shape), dtype)
 
 

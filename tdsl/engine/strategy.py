@@ -55,7 +55,9 @@ class Runner:
         for step in _all_steps(pipeline.steps):
             if isinstance(step, tree.Repeated | tree.Once):
                 self._compiled[id(step)] = self._select(step.rules)
-        self.storage = next((s.scheme for s in _all_steps(pipeline.steps) if isinstance(s, tree.Quantize)), None)
+        self.storage = next(
+            (s.scheme for s in _all_steps(pipeline.steps) if isinstance(s, tree.Quantize)), None
+        )
         """How weights are stored in the file; `None` as they are."""
         self._require_contract()
 
@@ -94,15 +96,15 @@ class Runner:
             case tree.Ordered(order=order, steps=steps):
                 return self._steps(steps, module, journal, replace(context, order=order))
             case tree.At(paths=paths, steps=steps):
-                return self._steps(steps, module, journal, replace(context, scope=_scope(paths, context.scope)))
+                return self._steps(
+                    steps, module, journal, replace(context, scope=_scope(paths, context.scope))
+                )
             case tree.Check() | tree.Quantize():
                 return 0  # the contract and the storage concern the file
             case _:
                 raise NotSupportedYet(type(step).__name__.lower(), step.span)
 
-    def _repeat(
-        self, step: tree.Repeated, module: fx.GraphModule, journal: Journal, context: Context
-    ) -> int:
+    def _repeat(self, step: tree.Repeated, module: fx.GraphModule, journal: Journal, context: Context) -> int:
         rules, passes = self._compiled[id(step)]
         settings = Settings(context.order, True, step.limit, context.scope)
         total = 0

@@ -1,9 +1,9 @@
 """A graph as text in the notation of the rules: one line an operator, defaults left out.
 
-    x: f32[2, 8]
-    h = linear(x, fc.weight, fc.bias)        f32[2, 4]
-    y = relu(h)                              f32[2, 4]
-    return y
+x: f32[2, 8]
+h = linear(x, fc.weight, fc.bias)        f32[2, 4]
+y = relu(h)                              f32[2, 4]
+return y
 """
 
 from __future__ import annotations

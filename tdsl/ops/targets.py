@@ -35,6 +35,12 @@ def overload(op: Operator) -> Any:
 
 
 @functools.cache
+def overloads(op: Operator) -> tuple[Any, ...]:
+    """Every overload that a graph in normal form may hold for `op`: the canonical one and its variants."""
+    return tuple(resolve(target) for target in (op.target, *op.variants))
+
+
+@functools.cache
 def _overload_by_numbers(op: Operator, numbers: tuple[bool, ...]) -> Any:
     def takes(argument: Any, number: bool) -> bool:
         return ("Tensor" not in str(argument.type)) if number else ("Tensor" in str(argument.type))
@@ -67,7 +73,7 @@ def overload_for(op: Operator, arguments: Sequence[Any]) -> Any:
 @functools.cache
 def operators_by_target() -> dict[Any, Operator]:
     """Canonical ATen overload, or a variant of it (same parameters) → operator."""
-    return {resolve(t): op for op in OPERATORS.values() for t in (op.target, *op.variants)}
+    return {target: op for op in OPERATORS.values() for target in overloads(op)}
 
 
 def operator_of(target: Any) -> Operator | None:

@@ -48,7 +48,7 @@ UNMEASURED = 64.0
 """Roundings a step where the condition cannot be measured, because the model does not run in float64."""
 
 
-class NotInDouble(Exception):  # noqa: N818 - a finding about the model, which the verdict reports
+class NotInDouble(Exception):
     """The model cannot be run in float64; the text says why."""
 
 
