@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import sympy  # type: ignore[import-untyped]
+import sympy
 import torch
 from torch.utils import _pytree as pytree
 

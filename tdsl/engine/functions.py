@@ -55,9 +55,7 @@ def _constants(values: tuple[Any, ...], frame: Frame) -> list[Any]:
 def dying_constants(frame: Frame) -> list[fx.Node]:
     """The weights that only matched nodes use: they leave the model with the left side."""
     matched = set(frame.nodes)
-    found = dict.fromkeys(
-        arg for node in frame.nodes for arg in node.all_input_nodes if arg.op == "get_attr"
-    )
+    found = dict.fromkeys(arg for node in frame.nodes for arg in node.all_input_nodes if arg.op == "get_attr")
     return [weight for weight in found if all(user in matched for user in weight.users)]
 
 
@@ -223,9 +221,7 @@ BUILTINS: Mapping[str, Builtin] = {
     "is_identity": _is_identity,
     "all_equal": _all_equal,
 }
-"""Every name that `tdsl.lang.vocabulary` calls built in, with its meaning; the first argument is the match."""
+"""The meaning of every name that `tdsl.lang.vocabulary` calls built in; the first argument is the match."""
 
-PREDICATES = frozenset(
-    {"square", "holds", "used_once", "same", "broadcasts_to", "is_identity", "all_equal"}
-)
+PREDICATES = frozenset({"square", "holds", "used_once", "same", "broadcasts_to", "is_identity", "all_equal"})
 """Those that answer yes or no, whatever operators are called the same."""

@@ -1,4 +1,4 @@
-"""The list of rewrites that were applied: what was replaced where, what it saved, what it cost in accuracy."""
+"""The rewrites that were applied: what was replaced where, what it saved, what it cost in accuracy."""
 
 from __future__ import annotations
 
@@ -63,7 +63,9 @@ class Journal:
         root = replacement.outputs[0]
         saved: tuple[int | None, int | None] = (None, None)
         if self.measure and work.typed:
-            frame = Frame(work, variant, replacement.matched, dict(replacement.env), {}, _rhs=replacement.values)
+            frame = Frame(
+                work, variant, replacement.matched, dict(replacement.env), {}, _rhs=replacement.values
+            )
             saved = (
                 _plain(params(frame, "lhs") - params(frame, "rhs")),
                 _plain(macs(frame, "lhs") - macs(frame, "rhs")),

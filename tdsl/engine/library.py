@@ -34,13 +34,9 @@ from tdsl.lang.vocabulary import Function, Vocabulary
 @cache
 def vocabulary() -> Vocabulary:
     """Every name that a rule may use: operators, built-in functions, factorizations, predicates."""
-    declared = [*DECOMPOSITIONS.values(), *FUNCTIONS.values()]
-    return Vocabulary.standard(
-        [
-            Function(f.name, f.kind, f.params, f.results if hasattr(f, "results") else 1, f.doc)
-            for f in declared
-        ]
-    )
+    decompositions = [Function(f.name, f.kind, f.params, f.results, f.doc) for f in DECOMPOSITIONS.values()]
+    functions = [Function(f.name, f.kind, f.params, f.results, f.doc) for f in FUNCTIONS.values()]
+    return Vocabulary.standard([*decompositions, *functions])
 
 
 @dataclass(frozen=True)

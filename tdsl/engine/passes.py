@@ -17,7 +17,7 @@ from tdsl.engine.journal import Journal
 from tdsl.engine.rule import Rule
 
 
-class GraphPass(PassBase):  # type: ignore[misc]
+class GraphPass(PassBase):
     """A transformation of a graph module in normal form, applied in place."""
 
     name: str = ""

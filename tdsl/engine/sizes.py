@@ -10,8 +10,6 @@ import torch
 from torch import fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
-
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
@@ -80,7 +78,7 @@ def compare(relation: str, left: Any, right: Any) -> bool:
     result = _COMPARE[relation](left, right)
     if isinstance(result, bool):
         return result
-    return bool(statically_known_true(result)) if isinstance(result, _SYMBOLIC) else bool(result)
+    return bool(statically_known_true(result)) if isinstance(result, torch.SymBool) else bool(result)
 
 
 def same(a: Any, b: Any) -> bool:
