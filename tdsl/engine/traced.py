@@ -50,6 +50,9 @@ def trace(source: Traceable) -> tuple[fx.Graph, nn.Module]:
         return source.graph, source
     if isinstance(source, fx.Graph):
         return source, source.owning_module or nn.Module()
+    if not isinstance(source, nn.Module) and not hasattr(inspect.unwrap(source), "__code__"):
+        name = getattr(source, "__name__", str(source))
+        raise TdslError(f"{name} cannot be traced", expected=f"a Python function: lambda x: {name}(x)")
     tracer = fx.Tracer()
     try:
         graph = tracer.trace(source)
