@@ -206,9 +206,25 @@ def _export(
     try:
         with _evaluating(model), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.export(model, args, kwargs, dynamic_shapes=dynamic_shapes)
+            return torch.export.export(model, *_unshared(args, kwargs), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # user's code and torch's tracer raise whatever they like
         raise trace_error(error) from None
+
+
+def _unshared(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call with every tensor given once: torch.export takes one given twice for one input."""
+    seen: set[int] = set()
+
+    def once(leaf: Any) -> Any:
+        if not isinstance(leaf, torch.Tensor):
+            return leaf
+        if id(leaf) in seen:
+            return leaf.clone()
+        seen.add(id(leaf))
+        return leaf
+
+    args, kwargs = pytree.tree_map(once, (args, kwargs))
+    return args, kwargs
 
 
 # ---------------------------------------------------------------- to a graph in normal form

@@ -186,3 +186,15 @@ def test_normalising_twice_changes_nothing():
         assert [
             (n.name, n.op, str(n.target), str(n.args), str(n.kwargs)) for n in module.graph.nodes
         ] == before
+
+
+def test_a_tensor_given_twice_is_two_inputs():
+    class Weighted(nn.Module):
+        def forward(self, a, b):
+            return a - 2 * b
+
+    x = torch.randn(3)
+    captured = capture(Weighted(), (x, x))
+    assert captured.input_names == ("a", "b")
+    a, b = torch.randn(3), torch.randn(3)
+    torch.testing.assert_close(captured.module(a, b), a - 2 * b)

@@ -1,0 +1,266 @@
+"""The worklist: order, limits, what is revisited, symbolic sizes, and that a fixed point is one."""
+
+from __future__ import annotations
+
+import operator
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rewriting import apply, graph_of, library
+from torch import fx
+from torch.fx.passes.infra.pass_base import PassResult
+from torch.fx.passes.infra.pass_manager import PassManager
+
+from tdsl import TdslError
+from tdsl.engine.census import copied
+from tdsl.engine.driver import Settings
+from tdsl.engine.passes import RulePass
+from tdsl.engine.staged import Workspace
+
+X = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+
+RIGHT_ASSOCIATE = """
+rule right {
+    matmul(matmul(a: [m, k], b: [k, n]), c: [n, l])
+  =>
+    matmul(a, matmul(b, c))
+}
+"""
+
+CHAIN = [torch.randn(2 + i, 3 + i, generator=torch.Generator().manual_seed(i)) for i in range(5)]
+
+STEPS = """
+rule first {
+    relu(x)
+  =>
+    sigmoid(x)
+}
+
+rule second {
+    sigmoid(x)
+  =>
+    tanh(x)
+}
+"""
+
+
+def product(a, b, c, d, e):
+    return a @ b @ c @ d @ e
+
+
+# ---------------------------------------------------------------- order
+
+
+def test_users_before_operands_takes_a_chain_apart_in_fewest_rewrites():
+    graph = graph_of(product, *CHAIN)
+    top_down = apply(RIGHT_ASSOCIATE, graph)
+    bottom_up = apply(RIGHT_ASSOCIATE, graph, settings=Settings(order="bottom_up"))
+    assert (len(top_down.rules), len(bottom_up.rules)) == (3, 6)
+    assert top_down.operators == bottom_up.operators == ["matmul"] * 4
+    assert apply(RIGHT_ASSOCIATE, graph_of(top_down.module, *CHAIN)).rules == []
+    top_down.assert_equal(tolerance=1e-3)
+
+
+def test_the_order_decides_which_of_two_overlapping_matches_wins():
+    pair = """
+    rule pair {
+        neg(neg(x))
+      =>
+        x + 0
+    }
+    """
+    graph = graph_of(lambda x: torch.exp(x.neg().neg().neg()), X)
+    # Of three negations the outer two or the inner two become an addition.
+    assert apply(pair, graph).operators == ["neg", "add", "exp"]
+    assert apply(pair, graph, settings=Settings(order="bottom_up")).operators == ["add", "neg", "exp"]
+
+
+# ---------------------------------------------------------------- when to stop
+
+
+def test_once_visits_what_was_there_and_not_what_a_rewrite_made():
+    graph = graph_of(lambda x: torch.relu(x) + torch.sigmoid(x), X)
+    once = apply(STEPS, graph, settings=Settings(repeat=False))
+    assert sorted(once.operators) == ["add", "sigmoid", "tanh"]
+    again = apply(STEPS, graph)
+    assert sorted(again.operators) == ["add", "tanh", "tanh"]
+
+
+def test_a_limit_that_suffices_is_no_error_and_one_that_does_not_is():
+    graph = graph_of(product, *CHAIN)
+    assert len(apply(RIGHT_ASSOCIATE, graph, settings=Settings(limit=3)).rules) == 3
+    with pytest.raises(TdslError, match="no fixed point after 2 rewrites"):
+        apply(RIGHT_ASSOCIATE, graph, settings=Settings(limit=2))
+
+
+def test_a_rule_that_shrinks_the_graph_needs_no_limit():
+    def many(x):
+        for _ in range(300):
+            x = -x
+        return torch.exp(x)
+
+    rules = library("rule double {\n    neg(neg(x))\n  =>\n    x\n}\n")
+    assert rules.rule("double").shrinks
+    assert apply(rules, graph_of(many, X)).operators == ["exp"]
+    assert not library(RIGHT_ASSOCIATE).rule("right").shrinks
+
+
+# ---------------------------------------------------------------- where
+
+
+def test_a_scope_says_at_which_nodes_a_rule_may_begin():
+    graph = graph_of(lambda x: torch.relu(torch.exp(torch.relu(x))), X)
+    assert apply(STEPS, graph, select="first").operators == ["sigmoid", "exp", "sigmoid"]
+    scope = Settings(scope=lambda node: node.name == "relu")
+    assert apply(STEPS, graph, settings=scope, select="first").operators == ["sigmoid", "exp", "relu"]
+
+
+# ---------------------------------------------------------------- symbolic sizes
+
+
+def symbolic_conditions(condition: str) -> list[str]:
+    """Rules applied to `relu(x)` with `x: [b, 4]`, 2 ≤ b ≤ 16, under a condition."""
+    rule = f"rule step {{\n    relu(x: [b, n])\n  =>\n    tanh(x)\n  where\n    {condition}\n}}\n"
+    batch = torch.export.Dim("batch", min=2, max=16)
+    graph = graph_of(lambda x: torch.relu(x), torch.randn(3, 4), dynamic={"x": {0: batch}})
+    environment = graph.module.graph.find_nodes(op="placeholder")[0].meta["val"].fake_mode.shape_env
+    guards, ranges = len(environment.guards), dict(environment.var_to_range)
+    result = apply(rule, graph)
+    assert len(environment.guards) == guards
+    assert environment.var_to_range == ranges
+    assert not environment.replacements
+    return result.rules
+
+
+@pytest.mark.parametrize(
+    "condition", ["b >= 2", "b <= 16", "b > 1 and n == 4", "2 * b >= 4", "not (b < 2)", "b == b", "b != 20"]
+)
+def test_a_comparison_that_holds_for_every_size_is_true(condition):
+    assert symbolic_conditions(condition) == ["step"]
+
+
+@pytest.mark.parametrize(
+    "condition", ["b == 3", "b != 3", "b > 3", "not (b > 3)", "b % 2 == 0", "b < n", "b >= n", "b == n"]
+)
+def test_a_comparison_that_depends_on_a_size_is_false_and_adds_no_guard(condition):
+    assert symbolic_conditions(condition) == []
+
+
+# ---------------------------------------------------------------- a fixed point is one
+
+LAWS = """
+rule double_neg {
+    neg(neg(x))
+  =>
+    x
+}
+
+rule neg_of_difference {
+    neg(x - y)
+  =>
+    y - x
+}
+
+rule relu_of_relu {
+    relu(relu(x))
+  =>
+    relu(x)
+}
+
+rule factor_out {
+    add(mul(x, y), mul(x, z))
+  =>
+    mul(x, add(y, z))
+}
+
+rule sum_of_negatives {
+    add(neg(x), neg(y))
+  =>
+    neg(add(x, y))
+}
+
+rule rare {
+    tanh(neg(x))
+  =>
+    neg(tanh(x))
+}
+"""
+UNARY = {"neg": torch.neg, "relu": torch.relu, "tanh": torch.tanh}
+BINARY = {"add": operator.add, "sub": operator.sub, "mul": operator.mul}
+LIBRARY = library(LAWS)
+RULES = [LIBRARY.rule(name) for name in LIBRARY.rules]
+
+instructions = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(sorted(UNARY)), st.integers(0, 3)),
+        st.tuples(st.sampled_from(sorted(BINARY)), st.integers(0, 3), st.integers(0, 3)),
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+def program(steps):
+    """Each step applies an operator to values counted back from the last; the last two are the outputs."""
+
+    def run(x, y):
+        values = [x, y]
+        for name, *operands in steps:
+            function = UNARY.get(name) or BINARY[name]
+            values.append(function(*(values[-1 - min(i, len(values) - 1)] for i in operands)))
+        return values[-1], values[-2]
+
+    return run
+
+
+def matches(module: fx.GraphModule) -> list[tuple[str, str]]:
+    """Every place where a rule applies, found by trying every rule at every node."""
+    work = Workspace(module)
+    return [
+        (rule.name, node.name)
+        for rule in RULES
+        for variant in rule.variants
+        for node in module.graph.nodes
+        if node.target in rule.roots[0] and rule.attempt(variant, work)(node) is not None
+    ]
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(instructions, st.sampled_from(["top_down", "bottom_up"]))
+def test_after_a_fixed_point_no_rule_applies_anywhere_and_the_values_are_the_same(steps, order):
+    graph = graph_of(program(steps), X, X.T.contiguous())
+    before = matches(graph.module)
+    result = apply(LIBRARY, graph, settings=Settings(order=order))
+    assert bool(result.rules) == bool(before)
+    assert matches(result.module) == []
+    result.module.graph.lint()
+    result.assert_equal(tolerance=1e-2)
+
+
+def test_the_search_over_all_nodes_sees_a_match():
+    graph = graph_of(program([("neg", 0), ("relu", 0), ("tanh", 1)]), X, X + 1)
+    assert matches(graph.module) == []
+    graph = graph_of(program([("neg", 0), ("neg", 0), ("relu", 0)]), X, X + 1)
+    assert [rule for rule, _ in matches(graph.module)] == ["rules.double_neg"]
+
+
+# ---------------------------------------------------------------- as PyTorch passes
+
+
+def test_rules_run_in_a_pass_manager_beside_other_passes():
+    seen = []
+
+    def count(module):
+        seen.append(len(module.graph.nodes))
+        return PassResult(module, False)
+
+    graph = graph_of(lambda x: torch.exp(x.neg().neg()), X)
+    module = copied(graph.module)
+    manager = PassManager([count, LIBRARY.as_pass(), count])
+    result = manager(module)
+    assert result.modified and isinstance(result.graph_module, fx.GraphModule)
+    assert seen == [5, 3]
+    torch.testing.assert_close(result.graph_module(X), torch.exp(X))
+    assert not RulePass(RULES)(result.graph_module).modified
