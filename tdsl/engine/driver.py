@@ -91,8 +91,10 @@ class _Driver:
             if attempts is None or node._erased or (scope is not None and not scope(node)):
                 continue
             for rule, variant, attempt in attempts:
+                if rule.approximate and _made_by(node, rule):
+                    continue
                 found = attempt(node)
-                if found is None or (rule.approximate and _made_by(node, rule)):
+                if found is None:
                     continue
                 if journal.full:
                     self.finish(count)
@@ -208,7 +210,15 @@ def _term_targets(term: Term) -> tuple[Any, ...]:
 
 
 def _all_targets(pattern: Pattern) -> set[Any]:
-    return {target for term in pattern.terms() for target in _term_targets(term)}
+    """Targets of every term of a pattern, those that repeat over a list included."""
+    found: set[Any] = set()
+    stack: list[Any] = list(pattern.roots)
+    while stack:
+        arg = stack.pop()
+        if isinstance(arg, Term):
+            found.update(_term_targets(arg))
+        stack.extend(children(arg))
+    return found
 
 
 def _rarest(root: Term, nodes: dict[Any, list[fx.Node]]) -> tuple[int, list[Term]] | None:

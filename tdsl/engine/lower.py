@@ -298,7 +298,7 @@ class _Lowering:
             tuple(target for o in ops for target in overloads(o)),
             args,
             kwargs if variable is None else tuple(k for k in kwargs if not isinstance(k[1], Anything)),
-            commutative=op.commutative,
+            commutative=all(o.commutative for o in ops),
             variable=variable,
             label=call.callee,
             span=call.span,
@@ -390,10 +390,13 @@ class _Lowering:
                     definitions[target.name] = code
                     dearness[target.name] = cost
                     for dim in (target.type.dims or ()) if target.type else ():
-                        if isinstance(dim, tree.Name) and self.roles.get(dim.id) is not Role.PARAMETER:
+                        if (
+                            isinstance(dim, tree.Name)
+                            and self.roles.get(dim.id) is not Role.PARAMETER
+                            and self.is_new_dimension(dim.id)
+                        ):
                             dearness.setdefault(dim.id, cost)
-                            if self.is_new_dimension(dim.id):
-                                definitions.setdefault(dim.id, code)
+                            definitions.setdefault(dim.id, code)
         for position, clause in enumerate((*self.extra, *self.clauses)):
             if isinstance(clause, tree.Condition):
                 test = Test(compile_expression(clause.test, self.operators), clause.test)

@@ -1,0 +1,308 @@
+"""Every construct of the language at work on captured graphs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+import torch.nn.functional as F
+from rewriting import apply, graph_of, library
+
+from tdsl.engine import expression
+from tdsl.factor.table import DECOMPOSITIONS
+
+X, Y, Z = (torch.randn(3, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
+
+# ---------------------------------------------------------------- operands: associative, variadic, chained
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda x, y, z: (torch.relu(x) + y) + (torch.relu(x) + z),
+        lambda x, y, z: torch.relu(x) + (y + (z + torch.relu(x))),
+        lambda x, y, z: ((y + z) + torch.relu(x)) + torch.relu(x),
+    ],
+)
+def test_a_sum_matches_however_it_is_bracketed(written):
+    rule = """
+    rule double {
+        add(relu(a), relu(a), rest...)
+      =>
+        add(2 * relu(a), rest...)
+    }
+    """
+    result = apply(rule, graph_of(written, X, Y, Z))
+    assert result.rules == ["double"]
+    result.assert_equal()
+    assert apply(rule, graph_of(lambda x, y, z: (x + y) + (torch.relu(x) + z), X, Y, Z)).rules == []
+
+
+def test_every_element_of_a_list_must_fit_and_is_rewritten():
+    rule = """
+    rule relu_of_pieces {
+        concat(relu(xs)..., dim=d)
+      =>
+        relu(concat(xs..., dim=d))
+    }
+    """
+
+    def pieces(x, y, z):
+        return torch.cat([torch.relu(x), torch.relu(y), torch.relu(z)], dim=1)
+
+    result = apply(rule, graph_of(pieces, X, Y, Z))
+    assert result.operators == ["concat", "relu"]
+    assert "concat(x, y, z, dim=-1)" in result.text
+    result.assert_equal()
+    other = graph_of(lambda x, y: torch.cat([torch.relu(x), torch.tanh(y)], dim=1), X, Y)
+    assert apply(rule, other).rules == []
+
+
+def test_a_function_may_be_applied_to_each_element_on_the_right():
+    rule = """
+    rule pieces_of_relu {
+        relu(concat(xs..., dim=d))
+      =>
+        concat(relu(xs)..., dim=d)
+    }
+    """
+    result = apply(rule, graph_of(lambda x, y, z: torch.relu(torch.cat([x, y, z])), X, Y, Z))
+    assert result.operators == ["relu", "relu", "relu", "concat"]
+    result.assert_equal()
+
+
+def test_a_chain_is_matched_by_its_length():
+    rule = """
+    rule many {
+        neg{2,3}(x)
+      =>
+        relu(x)
+    }
+    """
+
+    def negated(times):
+        def run(x):
+            for _ in range(times):
+                x = x.neg()
+            return torch.exp(x)
+
+        return graph_of(run, X)
+
+    assert apply(rule, negated(1)).operators == ["neg", "exp"]
+    assert apply(rule, negated(2)).operators == ["relu", "exp"]
+    assert apply(rule, negated(3)).operators == ["relu", "exp"]
+    assert apply(rule, negated(4)).operators == ["neg", "relu", "exp"]
+
+
+def test_alternatives_are_tried_in_the_order_they_are_written():
+    rule = """
+    rule activation {
+        (tanh(y: [m, n]) | sigmoid(y: [m, n]) | relu(y: [m, n]))
+      =>
+        gelu(y)
+    }
+    """
+    for written in (torch.tanh, torch.sigmoid, torch.relu):
+        assert apply(rule, graph_of(lambda x, f=written: f(x), X)).operators == ["gelu"]
+    assert apply(rule, graph_of(lambda x: torch.exp(x), X)).operators == ["exp"]
+
+
+# ---------------------------------------------------------------- operator variables
+
+PERMUTE_LAST = """
+rule permute_last(f: pointwise) {
+    f(permute(x, p))
+  =>
+    permute(f(x), p)
+}
+"""
+
+
+@pytest.mark.parametrize("function", [torch.tanh, lambda x: F.gelu(x, approximate="tanh"), F.leaky_relu])
+def test_an_operator_variable_stands_for_any_of_its_class_with_its_attributes(function):
+    result = apply(PERMUTE_LAST, graph_of(lambda x: function(x.T), X))
+    assert result.operators[-1] == "permute"
+    result.assert_equal()
+
+
+def test_an_operator_outside_the_class_does_not_match():
+    assert apply(PERMUTE_LAST, graph_of(lambda x: torch.softmax(x.T, -1), X)).rules == []
+
+
+def test_an_operator_variable_written_twice_is_one_operator():
+    rule = """
+    rule once(f: pointwise) {
+        add(f(x), f(y))
+      =>
+        sub(f(x), neg(f(y)))
+    }
+    """
+    assert apply(rule, graph_of(lambda x, y: torch.tanh(x) + torch.tanh(y), X, Y)).rules == ["once"]
+    assert apply(rule, graph_of(lambda x, y: torch.tanh(x) + torch.relu(y), X, Y)).rules == []
+    same = graph_of(lambda x, y: F.leaky_relu(x, 0.1) + F.leaky_relu(y, 0.1), X, Y)
+    other = graph_of(lambda x, y: F.leaky_relu(x, 0.1) + F.leaky_relu(y, 0.2), X, Y)
+    assert apply(rule, same).rules == ["once"]
+    assert apply(rule, other).rules == []
+
+
+# ---------------------------------------------------------------- sizes on the right
+
+
+def test_a_symbolic_size_on_the_right_is_computed_in_the_graph():
+    rule = """
+    rule inside {
+        relu(reshape(x: [b, n, m], s))
+      =>
+        reshape(relu(x), [b * n, m])
+      where
+        shape(lhs) == [b * n, m]
+    }
+    """
+    dynamic = {"x": {0: "batch", 1: "length"}}
+    graph = graph_of(lambda x: torch.relu(x.flatten(0, 1)), torch.randn(2, 3, 4), dynamic=dynamic)
+    result = apply(rule, graph)
+    assert result.rules == ["inside"]
+    result.assert_equal()
+    result.assert_equal(torch.randn(5, 7, 4))
+    across = graph_of(lambda x: torch.relu(x.flatten(1, 2)), torch.randn(2, 3, 4), dynamic=dynamic)
+    assert apply(rule, across).rules == []
+
+
+def test_a_replacement_of_another_type_at_this_site_is_not_made():
+    rule = """
+    rule single {
+        relu(x)
+      =>
+        tanh(cast(x, f32))
+    }
+    """
+    assert apply(rule, graph_of(lambda x: torch.relu(x), X)).rules == ["single"]
+    assert apply(rule, graph_of(lambda x: torch.relu(x), X.double())).rules == []
+
+
+# ---------------------------------------------------------------- lazy definitions
+
+
+@pytest.fixture
+def decompositions(monkeypatch):
+    """The weights that an SVD was computed of, in order."""
+    seen: list[tuple[int, ...]] = []
+    svd = DECOMPOSITIONS["svd"]
+
+    def counted(weight, *ranks):
+        seen.append(tuple(weight.shape))
+        return svd.function(weight, *ranks)
+
+    table = {**DECOMPOSITIONS, "svd": dataclasses.replace(svd, function=counted)}
+    monkeypatch.setattr(expression, "DECOMPOSITIONS", table)
+    return seen
+
+
+FACTOR = """
+rule factor(rank: Rank = 2) {
+    linear(x: [..., n], W: const [m, n], b?)
+  ~>
+    linear(linear(x, V), U, b)
+  where
+    (U: [m, r], V: [r, n]) = svd(W, rank)
+    r * (m + n) < m * n
+    m > 8
+}
+"""
+
+
+def test_a_decomposition_is_not_computed_when_a_cheaper_condition_fails(decompositions):
+    narrow = graph_of(lambda x, w: F.linear(x, w), X, w=torch.randn(8, 4))
+    assert apply(FACTOR, narrow).rules == []
+    assert decompositions == []
+
+
+def test_a_decomposition_is_computed_once_for_a_match_that_holds(decompositions):
+    wide = graph_of(lambda x, w: F.linear(x, w), X, w=torch.randn(16, 4))
+    result = apply(FACTOR, wide)
+    assert result.rules == ["factor"]
+    assert decompositions == [(16, 4)]
+    assert result.operators == ["linear", "linear"]
+
+
+# ---------------------------------------------------------------- absent operands
+
+SIBLINGS = """
+rule siblings {
+    p = linear(x: [..., n], A: const [k, n], a?)
+    q = linear(x, B: const [m, n], b?)
+  =>
+    (p, q) = split(linear(x, concat(A, B, dim=0), concat(a, b, dim=0)), [k, m], dim=-1)
+}
+"""
+W, V = torch.randn(5, 4), torch.randn(6, 4)
+
+
+def test_two_absent_biases_stay_absent():
+    result = apply(SIBLINGS, graph_of(lambda x, w, v: (F.linear(x, w), F.linear(x, v)), X, w=W, v=V))
+    assert result.operators[0] == "linear"
+    assert len(list(result.module.parameters())) == 1
+    result.assert_equal()
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_one_absent_bias_is_zeros_beside_the_other(which):
+    size = 5 if which == "first" else 6
+
+    def written(x, w, v, b):
+        first, second = (b, None) if which == "first" else (None, b)
+        return F.linear(x, w, first), F.linear(x, v, second)
+
+    result = apply(SIBLINGS, graph_of(written, X, w=W, v=V, b=torch.randn(size)))
+    assert result.rules == ["siblings"]
+    bias = next(p for p in result.module.parameters() if p.ndim == 1)
+    assert bias.shape == (11,)
+    assert int((bias == 0).sum()) == 11 - size
+    result.assert_equal()
+
+
+MERGE = """
+rule merge {
+    linear(linear(x: [..., n], A: const [k, n], a?), B: const [m, k], b?)
+  =>
+    linear(x, B @ A, B @ a + b)
+}
+"""
+
+
+@pytest.mark.parametrize("inner", [False, True])
+@pytest.mark.parametrize("outer", [False, True])
+def test_a_sum_with_an_absent_bias_is_the_other_bias(inner, outer):
+    def written(x, w, v, a, b):
+        return F.linear(F.linear(x, w, a if inner else None), v, b if outer else None)
+
+    weights = {"w": torch.randn(5, 4), "v": torch.randn(6, 5), "a": torch.randn(5), "b": torch.randn(6)}
+    result = apply(MERGE, graph_of(written, X, **weights))
+    assert result.operators == ["linear"]
+    shapes = sorted(tuple(p.shape) for p in result.module.parameters())
+    assert shapes == ([(6,), (6, 4)] if inner or outer else [(6, 4)])
+    result.assert_equal(tolerance=1e-4)
+
+
+def test_an_operand_that_must_be_there_does_not_match_an_absent_one():
+    rule = MERGE.replace("a?", "a").replace("b?", "b")
+    bare = graph_of(lambda x, w, v: F.linear(F.linear(x, w), v), X, w=torch.randn(5, 4), v=torch.randn(6, 5))
+    assert apply(rule, bare).rules == []
+    assert apply(MERGE, bare).rules == ["merge"]
+
+
+# ---------------------------------------------------------------- const and element types
+
+
+def test_const_is_a_weight_and_not_an_input():
+    assert (
+        apply(MERGE, graph_of(lambda x, w, v: F.linear(F.linear(x, w), v), X, W, torch.randn(6, 5))).rules
+        == []
+    )
+
+
+def test_a_written_element_type_is_checked():
+    rules = library("rule single {\n    relu(x: f32)\n  =>\n    tanh(x)\n}\n")
+    assert apply(rules, graph_of(lambda x: torch.relu(x), X)).rules == ["single"]
+    assert apply(rules, graph_of(lambda x: torch.relu(x), X.double())).rules == []

@@ -1,0 +1,83 @@
+"""New weights: element type, precision, training; and that the user's model is never touched."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from rewriting import apply, graph_of
+from torch import nn
+
+MERGE = """
+rule merge {
+    linear(linear(x: [..., n], A: const [k, n], a?), B: const [m, k], b?)
+  =>
+    linear(x, B @ A, B @ a + b)
+}
+"""
+
+
+def two_layers(dtype: torch.dtype = torch.float32) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(6, 40), nn.Linear(40, 5), nn.Tanh()).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_new_weight_has_the_element_type_of_the_model_and_is_computed_in_float64(dtype):
+    model = two_layers(dtype)
+    result = apply(MERGE, graph_of(model, torch.randn(3, 6, dtype=dtype)))
+    weight, a, outer, b = (p.detach() for p in model.parameters())
+    bias, merged = sorted(result.module.parameters(), key=lambda p: p.ndim)
+    assert merged.dtype == bias.dtype == dtype
+    assert torch.equal(merged, (outer.double() @ weight.double()).to(dtype))
+    assert torch.equal(bias, (outer.double() @ a.double() + b.double()).to(dtype))
+    # In the model's own precision the bias would be rounded twice.
+    assert torch.equal(bias, outer @ a + b) == (dtype == torch.float64)
+
+
+def test_new_parameters_are_trained_like_any_other():
+    x, wanted = torch.randn(8, 6), torch.randn(8, 5)
+    result = apply(MERGE, graph_of(two_layers(), x))
+    assert result.rules == ["merge"]
+    parameters = list(result.module.parameters())
+    assert len(parameters) == 2 and all(p.requires_grad for p in parameters)
+    optimizer = torch.optim.SGD(parameters, 0.1)
+    before = F.mse_loss(result.module(x), wanted)
+    before.backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
+    optimizer.step()
+    assert F.mse_loss(result.module(x), wanted) < before
+
+
+def test_the_users_weights_are_never_written_and_the_captured_graph_stays():
+    model = two_layers()
+    before = copy.deepcopy(model.state_dict())
+    graph = graph_of(model, torch.randn(3, 6))
+    code = graph.module.code
+    result = apply(MERGE, graph)
+    assert graph.module.code == code and result.module.code != code
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert set(dict(graph.module.named_parameters())) == set(dict(model.named_parameters()))
+
+
+def test_a_weight_that_stays_is_the_users_own():
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.ReLU())
+    graph = graph_of(model, torch.randn(2, 4))
+    result = apply("rule twice {\n    relu(relu(x))\n  =>\n    relu(x)\n}\n", graph)
+    assert result.module.get_parameter("0.weight") is model[0].weight
+
+
+def test_a_new_weight_is_named_after_the_one_it_was_made_from():
+    result = apply(MERGE, graph_of(two_layers(), torch.randn(3, 6)))
+    names = sorted(dict(result.module.named_parameters()))
+    assert names and all(name.startswith(("0.", "1.")) for name in names)
+    assert sorted(result.module.state_dict()) == names
+
+
+def test_weights_that_are_used_no_more_are_dropped():
+    result = apply(MERGE, graph_of(two_layers(), torch.randn(3, 6)))
+    assert sum(p.numel() for p in result.module.parameters()) == 6 * 5 + 5
