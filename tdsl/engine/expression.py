@@ -182,14 +182,12 @@ class _Compiler:
     def function(self, call: tree.Call) -> Evaluate:
         arguments = self.arguments(call)
         name = call.callee
-        staged = (
-            self.operator(call, OPERATORS[name]) if name in OPERATORS and name not in PREDICATES else None
-        )
+        also_operator = name in OPERATORS and name not in PREDICATES
 
         def evaluate(frame: Frame) -> Any:
             values = arguments(frame)
-            if staged is not None and any(is_tensor(value) for value in values):
-                return staged(frame)
+            if also_operator and any(is_tensor(value) for value in values):
+                return self.operator(call, OPERATORS[name])(frame)
             if name in BUILTINS:
                 return BUILTINS[name](frame, *values)
             declared = FUNCTIONS[name]

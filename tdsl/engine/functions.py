@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 import torch
@@ -202,8 +203,8 @@ BUILTINS: Mapping[str, Builtin] = {
     "bytes": bytes_,
     "nodes": nodes,
     "prod": _prod,
-    "min": lambda _, *v: min(v[0] if len(v) == 1 else v),
-    "max": lambda _, *v: max(v[0] if len(v) == 1 else v),
+    "min": lambda _, *v: reduce(torch.sym_min, v[0] if len(v) == 1 else v),
+    "max": lambda _, *v: reduce(torch.sym_max, v[0] if len(v) == 1 else v),
     "abs": lambda _, v: abs(v),
     "sqrt": lambda _, v: math.sqrt(v),
     "log2": lambda _, v: math.log2(v),

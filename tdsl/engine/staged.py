@@ -21,6 +21,10 @@ from tdsl.ops.spec import REQUIRED, Operand
 from tdsl.ops.targets import operator_of, overload, overload_for
 
 
+_LAYOUT_DEPENDENT = frozenset({"conv", "conv_transpose", "pool", "attention"})
+"""Shape laws of the operators whose fake kernels choose a memory layout by the sizes."""
+
+
 class CannotStage(Exception):
     """The replacement has no meaning at this site; the text says why. The site is left alone."""
 
@@ -193,12 +197,33 @@ class Workspace:
         key = (target, _key(fake_args), _key(tuple(sorted(fake_kwargs.items()))))
         if key not in self._inferred:
             try:
-                with self._mode:
-                    self._inferred[key] = target(*fake_args, **fake_kwargs)
+                self._inferred[key] = self._run(target, fake_args, fake_kwargs)
             except (RuntimeError, ValueError, TypeError, IndexError) as reason:
                 name = op.name if (op := operator_of(target)) else str(target)
                 raise CannotStage(f"{name} refuses these operands: {str(reason).splitlines()[0]}") from None
         return self._inferred[key]
+
+    def _run(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """`target` on fake tensors, for every value of the symbolic sizes.
+
+        An answer that holds only for the traced example (a broadcast of `s` with 2 where `s` was 2) would be a
+        guard, and raises. Where a kernel's choice of memory layout asks such questions, they are answered for
+        the example and forgotten: its sizes do not depend on them.
+        """
+        assert self._mode is not None
+        env = self._mode.shape_env
+        if env is None:
+            with self._mode:
+                return target(*args, **kwargs)
+        op = operator_of(target)
+        asks = op is not None and op.result in _LAYOUT_DEPENDENT
+        with env.suppress_guards() if asks else env.error_on_new_guards(), self._mode:
+            return target(*args, **kwargs)
+
+    def guards(self) -> tuple[str, ...]:
+        """What the symbolic sizes were assumed to satisfy; rewriting must not add to it."""
+        env = self._mode.shape_env if self._mode is not None else None
+        return () if env is None else tuple(str(guard.expr) for guard in env.guards)
 
     def mode(self) -> FakeTensorMode | None:
         """The fake mode of the graph, if it is typed."""

@@ -15,6 +15,7 @@ from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library, constant_value
 from tdsl.engine.passes import GraphPass
 from tdsl.engine.rule import Rule
+from tdsl.engine.staged import Workspace
 from tdsl.errors import NotSupportedYet, TdslError
 from tdsl.lang import tree
 from tdsl.provenance import module_path
@@ -69,7 +70,11 @@ class Runner:
 
     def run(self, module: fx.GraphModule, journal: Journal) -> int:
         """Rewrite `module` in place, drop the weights it no longer reads; returns the number of rewrites."""
+        work = Workspace(module)
+        assumed = work.guards()
         count = self._steps(self.pipeline.steps, module, journal, Context())
+        if work.guards() != assumed:
+            raise RuntimeError(f"rewriting fixed a symbolic size: {work.guards()[len(assumed) :]}")
         prune_weights(module)
         module.recompile()
         return count

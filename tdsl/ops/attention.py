@@ -8,10 +8,10 @@ from typing import Any
 from tdsl.ops.spec import Shape, operator
 
 
-def _macs(query: Shape, key: Shape, value: Shape, **_: Any) -> int:
+def _macs(query: Shape, key: Shape, value: Shape, **_: Any) -> Any:
     """Scores (query · keyᵀ) and their product with value; a causal mask saves nothing."""
     *_batch, keys, width = key
-    return int(prod(query[:-1]) * keys * (width + value[-1]))
+    return prod(query[:-1]) * keys * (width + value[-1])
 
 
 ATTENTION = (

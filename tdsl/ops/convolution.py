@@ -47,14 +47,14 @@ def _from_convolution(axes: int, transposed: bool) -> Conversion:
     return convert
 
 
-def _conv_macs(weight: Shape, result: Shape, **_: Any) -> int:
+def _conv_macs(weight: Shape, result: Shape, **_: Any) -> Any:
     """Each output element takes one product for every weight of its filter."""
-    return int(prod(result) * prod(weight[1:]))
+    return prod(result) * prod(weight[1:])
 
 
-def _transposed_macs(x: Shape, weight: Shape, **_: Any) -> int:
+def _transposed_macs(x: Shape, weight: Shape, **_: Any) -> Any:
     """Each input element is multiplied by every weight that it meets."""
-    return int(prod(x) * prod(weight[1:]))
+    return prod(x) * prod(weight[1:])
 
 
 def _family(axes: int, aten_transposed: str) -> tuple[Operator, Operator]:

@@ -18,11 +18,11 @@ LAWS: dict[str, Law] = {}
 """Name after `->` in a signature → law."""
 
 
-class ShapeMismatch(ValueError):  # noqa: N818
+class ShapeMismatch(ValueError):
     """The operator does not take tensors of these shapes, or not with these attributes."""
 
 
-class NoShapeLaw(LookupError):  # noqa: N818
+class NoShapeLaw(LookupError):
     """The shape of the result depends on the values of the tensors, or nobody wrote down the law."""
 
 

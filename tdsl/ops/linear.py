@@ -9,11 +9,11 @@ from tdsl.ops.einsum import read_einsum
 from tdsl.ops.spec import Shape, operator
 
 
-def _matmul_macs(x: Shape, y: Shape, result: Shape, **_: Any) -> int:
-    return int(prod(result) * x[-1])
+def _matmul_macs(x: Shape, y: Shape, result: Shape, **_: Any) -> Any:
+    return prod(result) * x[-1]
 
 
-def _einsum_macs(equation: str, tensors: list[Shape], **_: Any) -> int:
+def _einsum_macs(equation: str, tensors: list[Shape], **_: Any) -> Any:
     """One multiplication for every assignment of the indices and each operand after the first.
 
     That is exact for two operands; for more it is the cost without a clever order of contraction.

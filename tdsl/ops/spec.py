@@ -178,7 +178,7 @@ class Operator:
 
     Optional operands and one called `bias` are left out or zero: with them it is affine.
     """
-    macs: Callable[..., int] | None = field(default=None, compare=False)
+    macs: Callable[..., Any] | None = field(default=None, compare=False)
     """Multiply–accumulates from the shapes of the operands (by name, attributes too) and `result`."""
     signature: str = ""
     doc: str = ""
