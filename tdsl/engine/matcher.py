@@ -13,6 +13,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import fx
@@ -32,15 +33,21 @@ from tdsl.engine.pattern import (
     Splat,
     Term,
     Type,
+    binds,
     children,
 )
 from tdsl.engine.sizes import dtype_named, same, same_value, sizes_of
+from tdsl.ops import Param
 
 Accept = Callable[[tuple[fx.Node, ...], dict[str, Any]], Any]
 Matcher = Callable[[fx.Node, Accept], Any]
 
 MAX_LEAVES = 64
 """Most operands of an associative tree that are tried; larger trees do not match."""
+
+
+MAX_BLOCKS = 18
+"""Most loops in one function; Python's own limit is 20."""
 
 
 def compile_pattern(pattern: Pattern, name: str = "match") -> Matcher:
@@ -57,7 +64,7 @@ def compile_pattern(pattern: Pattern, name: str = "match") -> Matcher:
 def operands_of_tree(root: fx.Node, target: Any) -> tuple[list[Any], list[fx.Node]]:
     """Leaves and inner nodes of the tree of `target` nodes under `root`, left to right.
 
-    An inner node belongs to the tree if nothing else uses it. Without leaves when the tree is too large.
+    An inner node belongs to the tree if it is used once, and there. Without leaves when the tree is too large.
     """
     leaves: list[Any] = []
     inner: list[fx.Node] = []
@@ -71,7 +78,11 @@ def operands_of_tree(root: fx.Node, target: Any) -> tuple[list[Any], list[fx.Nod
             and (value is root or len(value.users) == 1)
         ):
             inner.append(value)
-            stack.extend((value.args[1], value.args[0]))
+            left, right = value.args
+            if left is right:
+                leaves.extend((left, right))
+            else:
+                stack.extend((right, left))
         else:
             leaves.append(value)
         if len(leaves) > MAX_LEAVES:
@@ -114,8 +125,13 @@ class _Emitter:
         self.matched: dict[int, str] = {}
         self.bound: dict[str, str] = {}
         self.late: list[tuple[str, Type, bool]] = []
+        self.owned: dict[int, str] = {}
+        self.unchecked: list[tuple[Term, str, str]] = []
+        self.blocks = 1
+        self.open_functions: list[tuple[str, int]] = []
         self.free = {id(t) for t in (*pattern.outputs, *(term for _, term in pattern.kept))}
-        self.uses = _count_uses(pattern)
+        self.optional = {b.name for root in pattern.roots for b in binds(root) if b.optional}
+        self.users = _pattern_users(pattern)
 
     # ------------------------------------------------------------ writing
 
@@ -126,8 +142,29 @@ class _Emitter:
         self.put(f"if {test}: continue")
 
     def loop(self, header: str) -> None:
+        if self.blocks == MAX_BLOCKS:
+            self.inner_function()
         self.put(f"{header}:")
         self.indent += 1
+        self.blocks += 1
+
+    def inner_function(self) -> None:
+        """Go on in a function of its own: Python nests at most 20 loops in one."""
+        name = self.fresh("more")
+        self.open_functions.append((name, self.indent))
+        self.put(f"def {name}():")
+        self.indent += 1
+        self.put("for _ in (0,):")
+        self.indent += 1
+        self.blocks = 1
+
+    def close_functions(self) -> None:
+        """End the inner functions, the innermost first, and call each where it stands."""
+        while self.open_functions:
+            name, self.indent = self.open_functions.pop()
+            self.put("    return None")
+            self.put(f"result = {name}()")
+            self.put("if result is not None: return result")
 
     def fresh(self, stem: str) -> str:
         return f"{stem}{next(self.counter)}"
@@ -150,6 +187,9 @@ class _Emitter:
         self.term(first, "root", known=True)
         for other in others:
             self.term(other, self.candidates(other))
+        for term, value, unless in self.unchecked:
+            test = f"not {{*{value}.users}}.issubset(({self.consumers(term)}))"
+            self.reject_if(f"not ({unless}) and {test}" if unless else test)
         for variable, type_, optional in sorted(self.late, key=lambda check: check[2]):
             self.check_type(variable, type_, optional)
         named = {**self.bound, **{name: self.matched[id(term)] for name, term in self.pattern.kept}}
@@ -157,6 +197,7 @@ class _Emitter:
         env = ", ".join(f"{name!r}: {local}" for name, local in named.items())
         self.put(f"result = accept(({', '.join(self.nodes)},), {{{env}}})")
         self.put("if result is not None: return result")
+        self.close_functions()
         head = "def match(root, accept" + "".join(f", {name}={name}" for name in self.constants) + "):"
         return "\n".join([head, *(line[4:] for line in self.lines), "    return None", ""])
 
@@ -216,7 +257,7 @@ class _Emitter:
         self.matched[id(term)] = value
         self.distinct(value)
         if id(term) not in self.free:
-            self.reject_if(f"len({value}.users) != {self.uses[id(term)]}")
+            self.used_as_written(term, value)
         if isinstance(term, Nary):
             self.nary(term, value)
         else:
@@ -224,15 +265,45 @@ class _Emitter:
             self.apply(term, value)
 
     def distinct(self, value: str) -> None:
-        """Two pattern nodes are never one graph node."""
+        """Two pattern nodes are never one graph node; `value` may be `*several`."""
+        if not self.nodes:
+            return
+        if value.startswith("*"):
+            every = self.constant(frozenset, "frozenset")
+            self.reject_if(f"not {every}({value[1:]}).isdisjoint(({', '.join(self.nodes)},))")
+            return
         for other in self.nodes:
-            if not other.startswith("*"):
-                self.reject_if(f"{value} is {other}")
+            self.reject_if(f"{value} in {other[1:]}" if other.startswith("*") else f"{value} is {other}")
+
+    def used_as_written(self, term: Term, value: str, unless: str = "") -> None:
+        """What goes away is used by the terms that use it in the pattern, and by nothing else.
+
+        Where these are single nodes it is enough to count them; trees and chains are looked at in the end.
+        """
+        users = self.users[id(term)]
+        if all(isinstance(user, Apply) for user in users):
+            test = f"len({value}.users) != {len(users)}"
+            self.reject_if(f"not ({unless}) and {test}" if unless else test)
+        else:
+            self.unchecked.append((term, value, unless))
+
+    def consumers(self, term: Term) -> str:
+        """The nodes that may use `term`, as the elements of a tuple; across chains of length zero."""
+        parts: list[str] = []
+        for user in self.users[id(term)]:
+            if isinstance(user, Chain):
+                parts.append(f"*({self.owned[id(user)]} or ({self.consumers(user)}))")
+            else:
+                parts.append(f"*{self.owned[id(user)]}" if isinstance(user, Nary) else self.matched[id(user)])
+        return "".join(f"{part}, " for part in parts)
 
     def apply(self, term: Apply, value: str) -> None:
         arguments = self.fresh("a")
         self.put(f"{arguments} = {value}.args")
-        self.reject_if(f"len({arguments}) != {len(term.args)}")
+        # Whatever other attributes an operator has is of no interest under an operator variable.
+        written = [i for i, a in enumerate(term.args) if term.variable is None or not isinstance(a, Anything)]
+        count = max(written, default=-1) + 1
+        self.reject_if(f"len({arguments}) {'!=' if term.variable is None else '<'} {count}")
         if term.variable is not None:
             self.operator_variable(term.variable, value)
         slots = [f"{arguments}[{i}]" for i in range(len(term.args))]
@@ -298,12 +369,13 @@ class _Emitter:
 
     def literal(self, literal: Literal, value: str, arguments: str) -> None:
         constant = repr(literal.value) if _is_plain(literal.value) else self.constant(literal.value)
-        if literal.param is not None and _counts_from_front(literal.value):
-            shape = self.constant(_sizes_of_first, "sizes_of_first")
-            param = self.constant(literal.param, "P")
-            rank = self.fresh("r")
-            self.put(f"{rank} = {shape}({arguments}[0])")
-            self.reject_if(f"{rank} is None or {value} != {param}.canonical({constant}, len({rank}))")
+        if literal.param is not None and _depends_on_rank(literal.param, literal.value):
+            test, rank = (
+                self.constant(same_value, "same_value"),
+                self.constant(_rank_of_first, "rank_of_first"),
+            )
+            axes = f"{self.constant(literal.param, 'P')}.canonical({constant}, {rank}({arguments}))"
+            self.reject_if(f"not {test}({value}, {axes})")
         elif literal.value is None or isinstance(literal.value, bool):
             self.reject_if(f"{value} is not {constant}")
         elif isinstance(literal.value, list | tuple):
@@ -326,19 +398,20 @@ class _Emitter:
             self.bound[name] = self.rename(value, name)
 
     def bind(self, bind: Bind, value: str) -> None:
+        optional = bind.name in self.optional
         if bind.name in self.bound:
             known = self.bound[bind.name]
             test = self.constant(same_value, "same_value")
             self.reject_if(f"{value} is not {known} and not {test}({value}, {known})")
         else:
-            if not bind.optional:
+            if not optional:
                 self.reject_if(f"{value} is None")
             self.bound[bind.name] = self.rename(value, bind.name)
         if bind.type is not None:
             if bind.type.const:
                 test = f"{value}.__class__ is not Node or {value}.op != 'get_attr'"
-                self.reject_if(f"{value} is not None and ({test})" if bind.optional else test)
-            self.late.append((self.bound[bind.name], bind.type, bind.optional))
+                self.reject_if(f"{value} is not None and ({test})" if optional else test)
+            self.late.append((self.bound[bind.name], bind.type, optional))
 
     def rename(self, value: str, name: str) -> str:
         local = self.fresh(f"b_{name}_" if name.isidentifier() and name.isascii() else "b")
@@ -383,11 +456,13 @@ class _Emitter:
         split = self.constant(operands_of_each, "operands_of_each")
         self.put(f"{operands}, {nodes} = {split}({rest}, {self.constant(splat.each, 'EACH')})")
         self.reject_if(f"not {nodes}")
-        if splat.each.variable is not None:
-            first = self.fresh("v")
-            self.put(f"{first} = {nodes}[0]")
-            self.operator_variable(splat.each.variable, first)
+        self.distinct(f"*{nodes}")
         self.nodes.append(f"*{nodes}")
+        # All else about these nodes is the same, so what holds of the first one holds of each.
+        alike = replace(splat.each, args=(Anything(), *splat.each.args[1:]), commutative=False)
+        first = self.fresh("v")
+        self.put(f"{first} = {nodes}[0]")
+        self.apply(alike, first)
         self.attribute(splat.name, f"tuple({operands})")
 
     # ------------------------------------------------------------ chains and trees
@@ -395,21 +470,24 @@ class _Emitter:
     def chain(self, chain: Chain, value: str) -> None:
         links, current = self.fresh("c"), self.fresh("v")
         most = chain.most if chain.most is not None else 10_000
-        at_root = id(chain) in self.free
         self.put(f"{links} = []; {current} = {value}")
-        single = f"len({current}.users) == 1"
-        if at_root:
-            single = f"({current} is {value} or {single})"
+        single = f"({current} is {value} or len({current}.users) == 1)"
+        replaced = any(chain is term for term in (*self.pattern.outputs, *self.pattern.roots))
+        least = max(chain.least, 1) if replaced else chain.least
         self.put(
             f"while len({links}) < {most} and {self.target_test(current, chain)} and {single}: "
             f"{links}.append({current}); {current} = {current}.args[0]"
         )
         count, taken, below = self.fresh("n"), self.fresh("c"), self.fresh("v")
-        self.loop(f"for {count} in range(len({links}), {chain.least - 1}, -1)")
+        self.loop(f"for {count} in range(len({links}), {least - 1}, -1)")
         self.put(f"{taken} = tuple({links}[:{count}])")
         self.put(f"{below} = {links}[{count}] if {count} < len({links}) else {current}")
+        self.distinct(f"*{taken}")
         self.nodes.append(f"*{taken}")
         self.matched[id(chain)] = value
+        self.owned[id(chain)] = taken
+        if id(chain) not in self.free:
+            self.used_as_written(chain, value, unless=f"not {taken}")
         self.bound[chain.variable] = taken
         self.argument(chain.inner, below, "()")
 
@@ -417,7 +495,10 @@ class _Emitter:
         leaves, inner = self.fresh("l"), self.fresh("i")
         split = self.constant(operands_of_tree, "operands_of_tree")
         self.put(f"{leaves}, {inner} = {split}({value}, {self.constant(tree.target, 'T')})")
+        self.reject_if(f"not {inner}")
+        self.distinct(f"*{inner}")
         self.nodes.append(f"*{inner}")
+        self.owned[id(tree)] = inner
         if not tree.commutative:
             self.items(Items(tree.items), leaves, "()")
             return
@@ -448,7 +529,8 @@ class _Emitter:
         if optional:
             # An absent operand has no sizes to compare: the tests stand inside an `if`.
             self.put(f"ok = {value} is None")
-            self.loop("for _ in (0,) if not ok else ()")
+            self.put("for _ in (0,) if not ok else ():")
+            self.indent += 1
         if type_.dtype is not None:
             test = self.constant(dtype_named, "dtype_named")
             self.reject_if(f"not {test}({value}, {type_.dtype!r})")
@@ -494,34 +576,40 @@ def _same_attributes(a: fx.Node, b: fx.Node) -> bool:
     )
 
 
-def _sizes_of_first(arguments: tuple[Any, ...]) -> Any:
-    """Sizes of the first operand, of the first of them where they come in a list."""
-    first = arguments[0]
-    return sizes_of(first[0] if isinstance(first, list | tuple) and first else first)
-
-
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_plain(v) for v in value)
     return value is None or type(value) in (int, str, bool) or (type(value) is float and math.isfinite(value))
 
 
-def _counts_from_front(value: Any) -> bool:
+def _depends_on_rank(param: Param, value: Any) -> bool:
+    """Whether the normal form of some axes depends on how many there are."""
     axes = value if isinstance(value, list | tuple) else [value]
-    return any(type(a) is int and a >= 0 for a in axes)
+    in_order = param.kind != "dims" or len(axes) == 1
+    return param.kind in ("dim", "newdim", "dims", "axes") and not (
+        in_order and all(type(a) is not int or a < 0 for a in axes)
+    )
 
 
-def _count_uses(pattern: Pattern) -> dict[int, int]:
-    """For each term, how many other terms of the pattern use it."""
-    users: dict[int, set[int]] = {}
+def _rank_of_first(arguments: tuple[Any, ...]) -> int | None:
+    """Number of axes of an operator's first operand (of the first one in a list), if known."""
+    first = arguments[0] if arguments else None
+    sizes = sizes_of(first[0] if isinstance(first, list | tuple) and first else first)
+    return None if sizes is None else len(sizes)
 
-    def visit(arg: Arg, user: int) -> None:
+
+def _pattern_users(pattern: Pattern) -> dict[int, list[Term]]:
+    """For each term, the other terms of the pattern that use it, each once."""
+    users: dict[int, dict[int, Term]] = {}
+
+    def visit(arg: Arg, user: Term) -> None:
         for child in children(arg):
             if isinstance(child, Term):
-                users.setdefault(id(child), set()).add(user)
+                users.setdefault(id(child), {})[id(user)] = user
             elif not isinstance(child, Splat):
                 visit(child, user)
 
     for term in pattern.terms():
-        visit(term, id(term))
-    return {key: len(value) for key, value in users.items()}
+        visit(term, term)
+        users.setdefault(id(term), {})
+    return {key: list(value.values()) for key, value in users.items()}

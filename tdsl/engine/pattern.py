@@ -16,7 +16,6 @@ from torch import fx
 from tdsl.errors import Span
 from tdsl.ops import Param
 
-
 ELLIPSIS = "..."
 Dim = int | str
 """A size: a number, a variable's name, or `...` for any axes."""
