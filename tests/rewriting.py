@@ -18,6 +18,8 @@ from tdsl.engine.census import copied
 from tdsl.engine.driver import Settings, rewrite
 from tdsl.engine.edit import prune_weights
 from tdsl.engine.journal import Journal
+from tdsl.engine.library import standard_library
+from tdsl.engine.strategy import Runner
 from tdsl.engine.text import graph_text
 
 
@@ -103,4 +105,13 @@ def apply(
     rewrite(module, chosen, settings, journal)
     prune_weights(module)
     module.recompile()
+    return Rewritten(captured, module, journal)
+
+
+def run_pipeline(text: str | Library, captured: Captured, name: str = "p", **parameters: Any) -> Rewritten:
+    """Run a pipeline of a text, beside the standard library, on a copy of a captured model."""
+    loaded = text if isinstance(text, Library) else library(text)
+    everything = standard_library().extended(loaded)
+    module, journal = copied(captured.module), Journal()
+    Runner(everything, everything.pipeline(name), parameters).run(module, journal)
     return Rewritten(captured, module, journal)
