@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,18 +24,17 @@ from tdsl.engine.order import reaches
 from tdsl.engine.pattern import Apply
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.sizes import compare, describe
-from tdsl.engine.staged import CannotStage, Workspace, map_values, tensors_in
+from tdsl.engine.staged import CannotStage, Constant, Workspace, map_values, tensors_in
 from tdsl.engine.traced import (
     Traceable,
     TracedPattern,
     as_written,
-    parameters_of,
     respelled,
     speaks_aten,
-    stage_graph,
     trace,
     translate,
 )
+from tdsl.engine.traced_side import stage_graph
 from tdsl.errors import TdslError
 
 MatchFilter = Callable[[InternalMatch, fx.Graph, fx.Graph], bool]
@@ -74,12 +72,13 @@ def replace_pattern_with_filters(
         raise TdslError(
             "nothing to put in place of the pattern", expected="a replacement or replacement_callback"
         )
-    graph, root = trace(pattern)
+    aten = speaks_aten(gm.graph)
+    graph, root = trace(pattern, inline=aten)
     typed = Workspace(gm).typed
     traced = translate(graph, root, typed=typed, any_value=True, ignore_literals=ignore_literals)
     matches = _Search(gm, traced, match_filters or ()).matches()
-    common = None if replacement is None else trace(replacement)
-    rewriter = _Rewriter(gm, traced)
+    common = None if replacement is None else trace(replacement, inline=aten)
+    rewriter = _Rewriter(gm, traced, aten)
     planned: list[tuple[InternalMatch, fx.Graph, nn.Module]] = []
     for match in matches:
         if replacement_callback is not None:
@@ -88,8 +87,8 @@ def replace_pattern_with_filters(
         else:
             assert common is not None
             planned.append((match, *common))
-    for match, graph_of_replacement, _ in planned:
-        rewriter.check(match, graph_of_replacement)
+    for plan in planned:
+        rewriter.check(*plan)
     results = [result for plan in planned if (result := rewriter.apply(*plan)) is not None]
     if results:
         if isinstance(replacement, nn.Module):
@@ -164,18 +163,25 @@ def _independent(outputs: Sequence[fx.Node], inputs: Sequence[Any]) -> bool:
 # ---------------------------------------------------------------- replacing
 
 
-@dataclass(frozen=True, slots=True)
-class _Attribute:
-    """Stands for an attribute of the replacement while it is only looked at."""
+def _held(owner: nn.Module) -> Callable[[fx.Node], Any]:
+    """The attributes of a replacement while it is only looked at."""
+
+    def held(node: fx.Node) -> Any:
+        value = attribute(owner, str(node.target))
+        if value is None:
+            raise TdslError(f"the replacement uses the attribute {node.target}, which it does not have")
+        return Constant(value.detach(), value.dtype) if isinstance(value, torch.Tensor) else str(node.target)
+
+    return held
 
 
 class _Rewriter:
     """Puts replacements into the graph, one after the other."""
 
-    def __init__(self, gm: fx.GraphModule, traced: TracedPattern) -> None:
+    def __init__(self, gm: fx.GraphModule, traced: TracedPattern, aten: bool) -> None:
         self.gm = gm
         self.traced = traced
-        self.aten = speaks_aten(gm.graph)
+        self.aten = aten
         self.work = Workspace(gm)
         self.editor = Editor(self.work)
         self.rule = Rule("replace_pattern", ())
@@ -186,9 +192,9 @@ class _Rewriter:
 
     def inputs(self, match: InternalMatch, graph: fx.Graph) -> dict[fx.Node, Any]:
         """What the replacement's parameters stand for: values of the match, as they are by now."""
-        given = parameters_of(graph)
+        given = graph.find_nodes(op="placeholder")
         parameters = self.traced.parameters
-        declared = parameters_of(self.traced.graph)
+        declared = self.traced.graph.find_nodes(op="placeholder")
         if len(given) != len(declared):
             raise TdslError(
                 f"the replacement has {len(given)} parameters, the pattern {len(declared)}",
@@ -212,21 +218,19 @@ class _Rewriter:
             node = self.replaced[node]
         return node
 
-    def check(self, match: InternalMatch, graph: fx.Graph) -> None:
+    def check(self, match: InternalMatch, graph: fx.Graph, owner: nn.Module) -> None:
         """Refuse, before anything is changed, a replacement that does not fit the pattern or this site."""
         outputs = match.returning_nodes
         try:
-            values = stage_graph(
-                graph, self.inputs(match, graph), lambda _: _Attribute(), self.work, aten=self.aten
-            )
+            values = stage_graph(graph, self.inputs(match, graph), _held(owner), self.work, aten=self.aten)
         except CannotStage as reason:
             raise self.refused(match, str(reason)) from None
         if len(values) != len(outputs):
             raise TdslError(f"the replacement returns {len(values)} values, the pattern {len(outputs)}")
         for old, new in zip(outputs, values, strict=True):
-            if not tensors_in(new) and not isinstance(new, _Attribute):
+            if not tensors_in(new):
                 raise TdslError(f"the replacement returns {new!r}", expected="values that it computes")
-            before, after = self.work.val(old), self.work.val(new) if tensors_in(new) else None
+            before, after = self.work.val(old), self.work.val(new)
             if isinstance(before, torch.Tensor) and isinstance(after, torch.Tensor):
                 same = before.dtype == after.dtype and compare("==", list(before.shape), list(after.shape))
                 if not same:
@@ -280,8 +284,6 @@ class _Rewriter:
 
     def adopt(self, path: str, value: Any) -> str:
         """Copy an attribute into the graph module, under its own path unless something else stands there."""
-        if value is None:
-            raise TdslError(f"the replacement uses the attribute {path}, which it does not have")
         free, count = path, 0
         while (existing := attribute(self.gm, free)) is not None and not _alike(existing, value):
             count += 1

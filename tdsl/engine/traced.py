@@ -1,4 +1,4 @@
-"""Patterns and replacements that are Python functions: traced, respelled, translated for the engine.
+"""Patterns that are Python functions: traced, respelled, translated for the engine.
 
 A graph and a pattern are both looked at in one spelling: the operators of the table as in normal form,
 other calls with all their arguments written out. So `x.relu() + 1` is `torch.add(torch.relu(x), 1)`, in
@@ -31,7 +31,6 @@ from tdsl.engine.pattern import (
     find_roots,
 )
 from tdsl.engine.sizes import same_value
-from tdsl.engine.staged import Staged, Value, Workspace, map_values, tensors_in
 from tdsl.errors import TdslError
 from tdsl.ops import Param
 from tdsl.ops.calls import complete
@@ -41,19 +40,27 @@ Traceable = Callable[..., Any] | nn.Module | fx.Graph
 _CALLS = ("call_function", "call_method", "call_module")
 
 
-def trace(source: Traceable) -> tuple[fx.Graph, nn.Module]:
+class _Inlining(fx.Tracer):
+    """Traces through the modules of `torch.nn`, so that only functions remain."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return False
+
+
+def trace(source: Traceable, *, inline: bool = False) -> tuple[fx.Graph, nn.Module]:
     """The graph of a function or module (of a graph, itself), and the module that holds its attributes.
 
+    `inline` traces through the modules called, for a graph that has none.
     Raises `TdslError` for a function whose control flow depends on its arguments.
     """
-    if isinstance(source, fx.GraphModule):
+    if isinstance(source, fx.GraphModule) and not (inline and source.graph.find_nodes(op="call_module")):
         return source.graph, source
     if isinstance(source, fx.Graph):
         return source, source.owning_module or nn.Module()
     if not isinstance(source, nn.Module) and not hasattr(inspect.unwrap(source), "__code__"):
         name = getattr(source, "__name__", str(source))
         raise TdslError(f"{name} cannot be traced", expected=f"a Python function: lambda x: {name}(x)")
-    tracer = fx.Tracer()
+    tracer = _Inlining() if inline else fx.Tracer()
     try:
         graph = tracer.trace(source)
     except fx.proxy.TraceError as reason:
@@ -349,64 +356,4 @@ def _holds_node(value: Any) -> bool:
     return isinstance(value, fx.Node)
 
 
-# ---------------------------------------------------------------- replacements
-
-
-def stage_graph(
-    graph: fx.Graph,
-    inputs: Mapping[fx.Node, Any],
-    attribute: Callable[[fx.Node], Any],
-    work: Workspace,
-    *,
-    aten: bool,
-) -> tuple[Any, ...]:
-    """The returned values of `graph` as staged terms, its placeholders standing for `inputs`.
-
-    `attribute` gives the value of a `get_attr` node and the path of a called module. With `aten` every call
-    is brought into normal form, else it stays as written. Nothing is folded.
-    Raises `CannotStage` when an operator refuses its operands.
-    """
-    copy = fx.Graph()
-    # Numbers stand in the copy itself, so that a call takes the overload for numbers.
-    plain = {p: v for p, v in inputs.items() if not tensors_in(v)}
-    copies: dict[fx.Node, Any] = dict(plain)
-    result = copy.graph_copy(graph, copies)
-    originals = {new: old for old, new in copies.items() if old not in plain}
-    staged: dict[fx.Node, Any] = {}
-    for node in copy.nodes:
-        old = originals[node]
-        if node.op == "placeholder":
-            value = inputs[old]
-        elif node.op == "get_attr":
-            value = attribute(old)
-        else:
-            if aten:
-                respell(node)
-            target = attribute(old) if node.op == "call_module" else node.target
-            args = _filled_in(node.args, staged)
-            value = Staged(target, args, _filled_in(node.kwargs, staged), _const=False, op=node.op)
-        staged[node] = value
-        node.meta["val"] = work.val(value) if isinstance(value, Value) else value
-    return tuple(_leaves(_filled_in(result, staged)))
-
-
-def _filled_in(value: Any, staged: Mapping[fx.Node, Any]) -> Any:
-    """`value` with the nodes of a copied graph replaced by what they stand for."""
-    return map_values(value, lambda node: staged[node])
-
-
-def _leaves(value: Any) -> list[Any]:
-    """The returned values, whatever tuple, list or dictionary they are returned in."""
-    if isinstance(value, dict):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return [leaf for item in value for leaf in _leaves(item)]
-    return [value]
-
-
-def parameters_of(graph: fx.Graph) -> list[fx.Node]:
-    """The placeholders of a graph, in order."""
-    return list(graph.find_nodes(op="placeholder"))
-
-
-__all__ = ["TracedPattern", "as_written", "parameters_of", "respelled", "stage_graph", "trace", "translate"]
+__all__ = ["TracedPattern", "as_written", "respelled", "speaks_aten", "trace", "translate"]

@@ -181,9 +181,7 @@ def test_consecutive_matches_are_all_replaced():
     def thrice(f):
         return lambda x: f(f(f(x)))
 
-    assert_becomes(
-        thrice(torch.sigmoid), sigmoid, neg, thrice(torch.neg), matches=3, inputs=(draw(3),)
-    )
+    assert_becomes(thrice(torch.sigmoid), sigmoid, neg, thrice(torch.neg), matches=3, inputs=(draw(3),))
 
 
 def test_of_overlapping_matches_the_first_is_replaced():
