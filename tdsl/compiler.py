@@ -86,6 +86,7 @@ def compile(
     latency: bool = True,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
+    name: str | None = None,
     progress: Progress = lambda stage: None,
 ) -> Result:
     """Compile a PyTorch model under a pipeline into an ONNX model that was run against the original.
@@ -93,7 +94,8 @@ def compile(
     `pipeline` names one of the standard library's or of `rules` (a `.tdsl` file or a loaded library);
     `parameters` are its arguments. `calibration` and `held_out` yield inputs as tensors or tuples of them;
     without `held_out` every fourth calibration sample is held out. With `output` the file is written there
-    and `report.json` beside it, once everything holds; otherwise nothing is written.
+    and `report.json` beside it, once everything holds; otherwise nothing is written. `name` is what the
+    report calls the model, its class by default; `progress` hears each stage as it begins.
 
     Raises:
         TdslError: the model does not trace, the pipeline is wrong, an operator has no ONNX form, …
@@ -142,7 +144,7 @@ def compile(
         progress("find the guilty rewrite")
         blame = _guilty(captured, runner, check, len(journal.entries), opset)
     report = Report(
-        model=_name(captured),
+        model=name or _name(captured),
         pipeline=pipeline,
         correctness=correctness_of(verdict, blame),
         original=_size(census(captured.module), baseline),

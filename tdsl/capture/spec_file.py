@@ -8,7 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +16,8 @@ from torch import nn
 from tdsl.capture.captured import Captured, ModelLike, capture
 from tdsl.capture.failure import line_span, reason_of, span_of_exception
 from tdsl.errors import Source, Span, TdslError
+
+_Result = TypeVar("_Result")
 
 _EXPECTED = "(model, example_inputs) or (model, example_inputs, dynamic_shapes)"
 
@@ -37,7 +39,7 @@ def capture_spec(
         if spec.endswith(".py"):
             raise TdslError(f"{spec!r} names no function", expected="path/to/file.py:function")
         return capture(spec, input_names=input_names, output_names=output_names)
-    model, args, kwargs, dynamic_shapes = _model_from(path, function)
+    model, args, kwargs, dynamic_shapes = _checked(*_called(path, function), function)
     return capture(
         model,
         args,
@@ -48,7 +50,18 @@ def capture_spec(
     )
 
 
-def _model_from(path: str, name: str) -> tuple[ModelLike, tuple[Any, ...], dict[str, Any], Any]:
+def call_function(path: str, name: str, finish: Callable[[Any], _Result]) -> _Result:
+    """What the function `name` of the Python file `path` returns, put through `finish`.
+
+    An exception in either (a generator runs in `finish`) becomes a `TdslError` at the user's line.
+    """
+    return _called(path, name, finish)[0]
+
+
+def _called(
+    path: str, name: str, finish: Callable[[Any], Any] = lambda result: result
+) -> tuple[Any, Callable[..., Any]]:
+    """The function's result, and the function."""
     file = Path(path).resolve()
     if not file.is_file():
         raise TdslError(f"there is no file {path!r}", expected="path/to/file.py:function")
@@ -64,7 +77,7 @@ def _model_from(path: str, name: str) -> tuple[ModelLike, tuple[Any, ...], dict[
             else f"a function that returns {_EXPECTED}",
             hint=f"did you mean `{close[0]}`?" if close else None,
         )
-    return _checked(_run(function, path, file), function, name)
+    return _run(lambda: finish(function()), path, file), function
 
 
 def _name(file: Path) -> str:

@@ -14,7 +14,7 @@ from tdsl.report.model import (
     environment,
     notes_of,
 )
-from tdsl.report.table import render, to_text
+from tdsl.report.table import render, render_verdict, to_text
 
 __all__ = [
     "Correctness",
@@ -29,6 +29,7 @@ __all__ = [
     "environment",
     "notes_of",
     "render",
+    "render_verdict",
     "to_json",
     "to_text",
     "write_json",

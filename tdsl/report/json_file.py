@@ -15,12 +15,16 @@ from tdsl.report.model import FORMAT, Report
 
 
 def to_json(report: Report) -> str:
-    """`report` as JSON text; keys stand in the order of the dataclasses, mappings sorted.
+    """`report` as JSON text."""
+    return json.dumps(record(report), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def record(report: Report) -> dict[str, Any]:
+    """`report` as plain data; keys stand in the order of the dataclasses, mappings sorted.
 
     JSON knows no infinity: numbers that are not finite become the texts "inf", "-inf" and "nan".
     """
-    value = {"format": FORMAT, **plain(report)}
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return {"format": FORMAT, **plain(report)}
 
 
 def plain(value: Any) -> Any:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tdsl.report import units
+from tdsl.report.dotted import DottedName
 from tdsl.report.model import Correctness, Note, Promise, Report, RewriteRecord
 
 FEW = 12
@@ -25,13 +26,29 @@ LARGEST = 5
 
 def render(report: Report, *, everything: bool = False) -> RenderableType:
     """The whole report; `everything` lists each rewrite and note, however many there are."""
-    parts = [
-        _headline(report),
-        _sizes(report),
-        *_correctness(report.correctness),
-        *_rewrites(report.rewrites, everything),
-        *_notes(report.notes, everything),
-    ]
+    return _spaced(
+        [
+            _headline(
+                f"{report.model}, pipeline {report.pipeline}",
+                report.correctness,
+                "no file was written",
+                report.rewrites,
+            ),
+            _sizes(report),
+            *_correctness(report.correctness),
+            *_rewrites(report.rewrites, everything),
+            *_notes(report.notes, everything),
+        ]
+    )
+
+
+def render_verdict(title: str, found: Correctness, notes: Sequence[Note] = ()) -> RenderableType:
+    """Only whether and how far two models agree, headed by `title`."""
+    head = _headline(title, found, "they differ by more than they may")
+    return _spaced([head, *_correctness(found), *_notes(notes, everything=True)])
+
+
+def _spaced(parts: Sequence[RenderableType]) -> RenderableType:
     return Group(*(Padding(part, (0, 0, 1, 0)) for part in parts[:-1]), parts[-1])
 
 
@@ -46,19 +63,16 @@ def to_text(report: Report, *, everything: bool = False, width: int = 80) -> str
 # ---------------------------------------------------------------- verdict and sizes
 
 
-def _headline(report: Report) -> RenderableType:
-    found = report.correctness
+def _headline(
+    title: str, found: Correctness, failure: str, rewrites: Sequence[RewriteRecord] = ()
+) -> RenderableType:
     if found.passed:
-        how = _claim(found)
-        verdict = Text.assemble(
-            ("PASSED", "bold green"), f"  {report.model}, pipeline {report.pipeline}: {how}"
-        )
-        return verdict
-    head = Text.assemble(
-        ("FAILED", "bold red"), f"  {report.model}, pipeline {report.pipeline}: no file was written"
-    )
-    lines: list[RenderableType] = [head, *(_bullet(text) for text in found.violations)]
-    blamed = next((item for item in report.rewrites if item.number == found.guilty), None)
+        return Text.assemble(("PASSED", "bold green"), f"  {title}: {_claim(found)}")
+    lines: list[RenderableType] = [
+        Text.assemble(("FAILED", "bold red"), f"  {title}: {failure}"),
+        *(_bullet(text) for text in found.violations),
+    ]
+    blamed = next((item for item in rewrites if item.number == found.guilty), None)
     if blamed is not None:
         place = f" ({blamed.source})" if blamed.source else ""
         text = f"first broken by rewrite {blamed.number}: {blamed.rule} at {blamed.site}{place}"
@@ -187,11 +201,12 @@ def _by_rule(rewrites: Sequence[RewriteRecord]) -> RenderableType:
     for item in rewrites:
         rules.setdefault(item.rule, []).append(item)
     table = _table("saved by rule", "times", "error max", "parameters", "MACs", "nodes")
-    table.columns[0].overflow = "fold"
     totals = [tuple(map(sum, zip(*map(_saving, items), strict=True))) for items in rules.values()]
     ranked = sorted(zip(rules.items(), totals, strict=True), key=lambda item: item[1], reverse=True)
     for (rule, items), total in ranked:
-        table.add_row(Text(rule), str(len(items)), _error(items), *(units.saved(value) for value in total))
+        table.add_row(
+            DottedName(rule), str(len(items)), _error(items), *(units.saved(value) for value in total)
+        )
     if len(rules) > 1:
         sums = [sum(column) for column in zip(*totals, strict=True)]
         table.add_section()
@@ -201,14 +216,13 @@ def _by_rule(rewrites: Sequence[RewriteRecord]) -> RenderableType:
 
 def _listed(title: str, rewrites: Iterable[RewriteRecord]) -> RenderableType:
     table = _table(title, "error", "parameters", "MACs", "nodes")
-    table.columns[0].overflow = "fold"
     for item in rewrites:
-        where = Text(f"{item.number}. {item.rule}")
+        where = [DottedName(f"{item.number}. {item.rule}")]
         for line, style in ((item.site or "(top level)", "cyan"), (item.source, "dim")):
             if line:
-                where.append(f"\n  {line}", style)
+                where.append(DottedName(f"  {line}", style))
         numbers = (units.saved(value) for value in _saving(item))
-        table.add_row(where, _error([item]), *numbers)
+        table.add_row(Group(*where), _error([item]), *numbers)
     return table
 
 

@@ -1,0 +1,5 @@
+"""`python -m tdsl.cli` is `tdsl`."""
+
+from tdsl.cli import main
+
+main()

@@ -1,0 +1,81 @@
+"""The commands put together, and what becomes of an exception: a diagnostic, or a traceback if it is our bug.
+
+Exit status: 0 done and kept, 1 a contract not kept or a mistake of the user's, 2 wrong usage, 130
+interrupted, 141 nobody reads the output any more (as a shell counts them: 128 and the signal).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from tdsl.cli import terminal
+from tdsl.cli.check import check_models
+from tdsl.cli.compile import compile_model
+from tdsl.cli.explain import explain_rule
+from tdsl.cli.fmt import format_files
+from tdsl.cli.list import list_names
+from tdsl.cli.options import JSON
+from tdsl.cli.show import show_thing
+from tdsl.errors import TdslError
+
+FAILED, INTERRUPTED, NO_READER = 1, 130, 141
+
+
+class Commands(TyperGroup):
+    """The group of all commands, which turns what went wrong into an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except TdslError as error:
+            try:
+                terminal.say_error(error)
+                if ctx.meta.get(JSON):
+                    terminal.put_json(terminal.error_record(error))
+            except (TdslError, BrokenPipeError):  # standard output is what failed
+                terminal.abandon_output()
+            raise typer.Exit(FAILED) from None
+        except KeyboardInterrupt:
+            terminal.say("interrupted")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            terminal.abandon_output()
+            raise typer.Exit(NO_READER) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="tdsl rewrites PyTorch models by rules, and writes ONNX files that were run against the original.",
+    epilog="A MODEL is path/to/file.py:function, which returns (model, example inputs[, dynamic shapes]), "
+    "or a .pt2 file.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("compile")(compile_model)
+app.command("check")(check_models)
+app.command("explain")(explain_rule)
+app.command("list")(list_names)
+app.command("show")(show_thing)
+app.command("fmt")(format_files)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        terminal.put(f"tdsl {version('tdsl')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _tdsl(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None: ...

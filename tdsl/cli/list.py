@@ -1,0 +1,69 @@
+"""`tdsl list`: rules, laws, passes and pipelines by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Annotated
+
+import typer
+
+from tdsl.cli import terminal
+from tdsl.cli.catalog import Entry, catalog, matching
+from tdsl.cli.options import AsJson, Rules
+
+_WORDS = {"=>": "exact", "~>": "approximate", "==": "law"}
+
+
+def list_names(
+    pattern: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PATTERN]",
+            help="A glob (`cleanup.*`), a part of a name (`svd`), or `rules`, `laws`, `passes`, `pipelines`.",
+            show_default=False,
+        ),
+    ] = None,
+    rules: Rules = None,
+    as_json: AsJson = False,
+) -> None:
+    """List rules, laws, passes and pipelines with what they are for."""
+    entries = catalog(rules)
+    if pattern is not None:
+        entries = matching(entries, pattern)
+    if as_json:
+        terminal.put_json({"format": "tdsl-list/1", "entries": [_record(entry) for entry in entries]})
+        return
+    _print(entries)
+
+
+def _record(entry: Entry) -> dict[str, str]:
+    return {
+        "name": entry.name,
+        "kind": entry.kind,
+        "exactness": _WORDS.get(entry.arrow, ""),
+        "doc": entry.summary,
+    }
+
+
+def _print(entries: Sequence[Entry]) -> None:
+    """One group for each file: a name for a reader, its arrow or kind, its sentence."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines.add_column(no_wrap=True)
+    lines.add_column(no_wrap=True)
+    lines.add_column()
+    ordered = sorted(entries, key=lambda entry: entry.name.rpartition("."))
+    for home, group in groupby(ordered, key=lambda entry: entry.name.rpartition(".")[0]):
+        if lines.row_count:
+            lines.add_row()
+        if home:
+            lines.add_row(Text(home, "bold"))
+        for entry in group:
+            name = Text(f"  {entry.name.rpartition('.')[2]}", "cyan")
+            lines.add_row(name, Text(entry.arrow or entry.kind, "dim"), Text(entry.summary))
+    key = Text("\n=> exact   ~> approximate   == law, usable both ways", "dim")
+    terminal.show(Group(lines, key), wrap=False)

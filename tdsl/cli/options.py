@@ -1,0 +1,47 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+JSON = "tdsl.json"
+"""Key of the click context's `meta` under which `--json` is remembered for errors."""
+
+
+def _remember(ctx: typer.Context, wanted: bool) -> bool:
+    ctx.meta[JSON] = wanted
+    return wanted
+
+
+AsJson = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print one JSON document on standard output, and nothing else there.",
+        callback=_remember,
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="`path/to/file.py:function` or a `.pt2` file.", show_default=False),
+]
+Rules = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules",
+        metavar="FILE.tdsl",
+        help="Rules and pipelines beside the standard library's; they win over these.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="A parameter, its value written as in the language: `kept=99%`, `rank=64`, `rank=energy(0.9)`. "
+        "May be repeated.",
+    ),
+]

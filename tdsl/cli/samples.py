@@ -1,0 +1,131 @@
+"""Samples from files: `.npz` and `.safetensors` by input name, or a function that yields them.
+
+In a file of arrays, `image` with one axis more than the model's input of that name holds one sample at each
+position of its first axis, and with as many axes it is one sample; `image/0`, `image/1`, … are samples of
+different sizes. Every input of the model is there, with the same number of samples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdsl.capture.spec_file import call_function
+from tdsl.errors import TdslError
+from tdsl.lang.expected import did_you_mean
+from tdsl.verify import Input, Tensors
+
+FORMS = "an .npz file, a .safetensors file, or path/to/file.py:function"
+
+
+def read_samples(spec: str, inputs: Sequence[Input]) -> list[Tensors]:
+    """The samples that `spec` names, each a tuple of one tensor for each of `inputs`. Raises `TdslError`."""
+    path, colon, function = spec.rpartition(":")
+    if colon and path.endswith(".py"):
+        return call_function(path, function, lambda result: _listed(result, spec, inputs))
+    readers = {".npz": _read_npz, ".safetensors": _read_safetensors}
+    reader = readers.get(Path(spec).suffix)
+    if reader is None:
+        raise TdslError(f"{spec} is no file of samples", expected=FORMS)
+    if not Path(spec).is_file():
+        raise TdslError(f"{spec} is a directory" if Path(spec).is_dir() else f"there is no file {spec}")
+    return _by_name(reader(spec), spec, inputs)
+
+
+# ---------------------------------------------------------------- a function
+
+
+def _listed(result: Any, spec: str, inputs: Sequence[Input]) -> list[Tensors]:
+    """What a function returned or yields, as tuples."""
+    if isinstance(result, Tensor | Mapping | str) or not isinstance(result, Iterable):
+        raise TdslError(
+            f"{spec} returned a {type(result).__name__}",
+            expected="a list or generator of tuples, one tensor for each input of the model",
+        )
+    names = [item.name for item in inputs]
+    samples: list[Tensors] = []
+    for i, item in enumerate(result, start=1):
+        if isinstance(item, Mapping):
+            if sorted(item) != sorted(names):
+                raise TdslError(f"sample {i} of {spec} has {', '.join(item)}", expected=", ".join(names))
+            item = [item[name] for name in names]
+        values = (item,) if isinstance(item, Tensor) else tuple(item)
+        wrong = next((value for value in values if not isinstance(value, Tensor)), None)
+        if wrong is not None:
+            raise TdslError(f"sample {i} of {spec} holds a {type(wrong).__name__}", expected="tensors")
+        samples.append(values)
+    return samples
+
+
+# ---------------------------------------------------------------- files of arrays
+
+
+def _read_npz(path: str) -> dict[str, Tensor]:
+    import zipfile
+
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as reason:
+        raise TdslError(f"{path} cannot be read as .npz: {str(reason).splitlines()[0]}") from None
+
+
+def _read_safetensors(path: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as reason:
+        raise TdslError(f"{path} cannot be read as .safetensors: {reason}") from None
+
+
+def _by_name(arrays: Mapping[str, Tensor], spec: str, inputs: Sequence[Input]) -> list[Tensors]:
+    names = [item.name for item in inputs]
+    stray = next((key for key in arrays if re.sub(r"/\d+$", "", key) not in names), None)
+    if stray is not None:
+        raise TdslError(
+            f"{spec} has an array {stray}, and the model no input of that name",
+            expected=f"arrays named {', '.join(names)}",
+            hint=did_you_mean(re.sub(r"/\d+$", "", stray), names),
+        )
+    columns = [_samples_of(item, arrays, spec) for item in inputs]
+    if len({len(column) for column in columns}) > 1:
+        counts = ", ".join(f"{len(c)} of {name}" for name, c in zip(names, columns, strict=True))
+        raise TdslError(f"{spec} has different numbers of samples: {counts}")
+    return list(zip(*columns, strict=True))
+
+
+def _samples_of(item: Input, arrays: Mapping[str, Tensor], spec: str) -> list[Tensor]:
+    """The samples of one input."""
+    rank = item.example.dim()
+    if item.name in arrays:
+        array = arrays[item.name]
+        if array.dim() == rank:
+            return [array]
+        if array.dim() == rank + 1:
+            return list(array)
+        raise TdslError(
+            f"{item.name} in {spec} has {array.dim()} axes",
+            expected=f"{rank + 1}: the samples, then the {rank} of the input; or {rank}: one sample",
+        )
+    numbered = sorted(
+        (int(key.rpartition("/")[2]), key)
+        for key in arrays
+        if re.fullmatch(re.escape(item.name) + r"/\d+", key)
+    )
+    if [number for number, _ in numbered] != list(range(len(numbered))) or not numbered:
+        raise TdslError(
+            f"{spec} has no samples of {item.name}"
+            if not numbered
+            else f"the samples of {item.name} in {spec} are not numbered 0, 1, 2, …",
+            expected=f"an array {item.name}, or {item.name}/0, {item.name}/1, …",
+        )
+    return [arrays[key] for _, key in numbered]

@@ -1,0 +1,127 @@
+"""Where words go: results to standard output, messages, errors and progress to standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from tdsl.errors import TdslError
+
+UNWRAPPED = 10_000
+"""Columns of a "terminal" whose lines are never broken: for output that other programs read."""
+
+Progress = Callable[[str], None]
+"""Hears the name of each stage as it begins."""
+
+
+# ---------------------------------------------------------------- results
+
+
+def put(text: str) -> None:
+    """Write `text` to standard output at once.
+
+    Raises `BrokenPipeError` when nobody reads it any more, and `TdslError` where it cannot be written.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as reason:
+        raise TdslError(f"cannot write to standard output: {reason.strerror}") from None
+
+
+def show(item: RenderableType, *, wrap: bool = True) -> None:
+    """Print `item`, in colours on a terminal; `wrap=False` breaks lines only there."""
+    console = Console(highlight=False)
+    if not wrap and not console.is_terminal:
+        console.width = UNWRAPPED
+    with console.capture() as capture:
+        console.print(item)
+    put("".join(f"{line.rstrip(' ')}\n" for line in capture.get().splitlines()))
+
+
+def put_json(value: Any) -> None:
+    """Write `value`, of plain data only, as one JSON document."""
+    put(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def abandon_output() -> None:
+    """Send what is still in the buffer of standard output nowhere, so that leaving Python raises nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+# ---------------------------------------------------------------- messages
+
+
+def say(message: str | Text) -> None:
+    """Write a line for people to standard error."""
+    with contextlib.suppress(OSError):
+        Console(stderr=True, highlight=False).print(message, soft_wrap=True, markup=False)
+
+
+def say_error(error: TdslError) -> None:
+    """Print a diagnostic, what is wrong in red."""
+    text = Text(error.render())
+    text.highlight_regex(r"^(?:\S+:\d+:\d+: )?error:", "bold red")
+    text.highlight_regex(r"(?m)^\s*\^+$", "bold red")
+    text.highlight_regex(r"(?m)^  (?:expected|hint):", "bold")
+    say(text)
+
+
+def error_record(error: TdslError) -> dict[str, Any]:
+    """A diagnostic as plain data; `file`, `line` and `column` are `None` when no text is to blame."""
+    span = error.span
+    return {
+        "format": "tdsl-error/1",
+        "error": error.message,
+        "file": span.source.name if span else None,
+        "line": span.line if span else None,
+        "column": span.column if span else None,
+        "expected": error.expected,
+        "hint": error.hint,
+    }
+
+
+# ---------------------------------------------------------------- long work
+
+
+@contextlib.contextmanager
+def stages() -> Iterator[Progress]:
+    """Shows stages and how long each took while the block runs; nothing when standard error is no terminal.
+
+    What models and the libraries under them print meanwhile goes to standard error as well: standard output
+    belongs to the result. What libraries will change one day is nothing that the user can do something about.
+    """
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        for kind in () if sys.warnoptions else (FutureWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", kind)
+        console = Console(stderr=True, highlight=False)
+        if not console.is_terminal:
+            yield lambda stage: None
+            return
+        current, began = "", time.perf_counter()
+
+        def enter(stage: str) -> None:
+            nonlocal current, began
+            if stage == current:
+                return
+            if current:
+                status.console.print(Text(f"  {time.perf_counter() - began:6.1f} s  {current}", "dim"))
+            current, began = stage, time.perf_counter()
+            status.update(Text(stage))
+
+        with console.status("starting") as status:
+            yield enter
