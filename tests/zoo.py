@@ -7,10 +7,13 @@ are random too: a rewrite that drops one of them changes the outputs visibly.
 
 from __future__ import annotations
 
+import functools
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+import onnx
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -679,3 +682,12 @@ ZOO: dict[str, Callable[[], Entry]] = {
     "t5": lambda: _entry(T5Encoder, _masked_tokens, _sequences("input_ids", "attention_mask")),
 }
 """Name → builder of (model, example args, dynamic shapes)."""
+
+
+@functools.cache
+def plain_export(name: str) -> onnx.ModelProto:
+    """What torch's own exporter makes of an entry: the file that ours is held against."""
+    model, args, dynamic = ZOO[name]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.onnx.export(model, args, dynamo=True, dynamic_shapes=dynamic, verbose=False).model_proto

@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from zoo import ZOO
+from zoo import ZOO, plain_export
 
 from tdsl.capture import Captured, capture
 from tdsl.emit import emit, run, session
@@ -49,16 +49,9 @@ def shapes(values) -> dict[str, list]:
     return {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
 
 
-def plain(model, args, dynamic) -> onnx.ModelProto:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.onnx.export(model, args, dynamo=True, dynamic_shapes=dynamic, verbose=False).model_proto
-
-
 @pytest.mark.parametrize("name", ZOO)
 def test_an_architecture_runs_alike_and_is_no_larger_than_torchs_own_export(name):
-    model, args, dynamic = ZOO[name]()
-    captured, proto, reference = from_zoo(name), emitted(name), plain(model, args, dynamic)
+    captured, proto, reference = from_zoo(name), emitted(name), plain_export(name)
     assert_runs_alike(captured, proto)
     assert proto.ByteSize() < reference.ByteSize()
     # The tied head of gpt2 costs one transpose: the weight is not stored a second time, transposed.
