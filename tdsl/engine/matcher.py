@@ -64,7 +64,7 @@ def compile_pattern(pattern: Pattern, name: str = "match") -> Matcher:
 def operands_of_tree(root: fx.Node, target: Any) -> tuple[list[Any], list[fx.Node]]:
     """Leaves and inner nodes of the tree of `target` nodes under `root`, left to right.
 
-    An inner node belongs to the tree if it is used once, and there. Without leaves when the tree is too large.
+    An inner node belongs to the tree if it is used once, and there. Too large a tree has no leaves.
     """
     leaves: list[Any] = []
     inner: list[fx.Node] = []
@@ -131,7 +131,7 @@ class _Emitter:
         self.open_functions: list[tuple[str, int]] = []
         self.free = {id(t) for t in (*pattern.outputs, *(term for _, term in pattern.kept))}
         self.optional = {b.name for root in pattern.roots for b in binds(root) if b.optional}
-        self.users = _pattern_users(pattern)
+        self.users = pattern.users()
 
     # ------------------------------------------------------------ writing
 
@@ -596,20 +596,3 @@ def _rank_of_first(arguments: tuple[Any, ...]) -> int | None:
     first = arguments[0] if arguments else None
     sizes = sizes_of(first[0] if isinstance(first, list | tuple) and first else first)
     return None if sizes is None else len(sizes)
-
-
-def _pattern_users(pattern: Pattern) -> dict[int, list[Term]]:
-    """For each term, the other terms of the pattern that use it, each once."""
-    users: dict[int, dict[int, Term]] = {}
-
-    def visit(arg: Arg, user: Term) -> None:
-        for child in children(arg):
-            if isinstance(child, Term):
-                users.setdefault(id(child), {})[id(user)] = user
-            elif not isinstance(child, Splat):
-                visit(child, user)
-
-    for term in pattern.terms():
-        visit(term, term)
-        users.setdefault(id(term), {})
-    return {key: list(value.values()) for key, value in users.items()}

@@ -155,6 +155,22 @@ class Pattern:
         for root in self.roots:
             yield from walk(root, seen)
 
+    def users(self) -> dict[int, list[Term]]:
+        """For each term, by its `id`, the other terms of the pattern that use it, each once."""
+        users: dict[int, dict[int, Term]] = {}
+
+        def visit(arg: Arg, user: Term) -> None:
+            for child in children(arg):
+                if isinstance(child, Term):
+                    users.setdefault(id(child), {})[id(user)] = user
+                elif not isinstance(child, Splat):
+                    visit(child, user)
+
+        for term in self.terms():
+            visit(term, term)
+            users.setdefault(id(term), {})
+        return {key: list(value.values()) for key, value in users.items()}
+
     def depth(self) -> int:
         """Length of the longest path from a root to a term; chains count as three."""
         return max(_depth(root) for root in self.roots)

@@ -125,7 +125,7 @@ class _Search:
             yield from self.chain(term, value, partial)
         elif isinstance(term, Nary):
             yield from self.tree(term, value, partial)
-        elif _applies(term, value):
+        elif applies(term, value):
             yield from self.apply(term, value, partial.standing_for(term, value, (value,)))
 
     def apply(self, term: Apply, node: fx.Node, partial: _Partial) -> Iterator[_Partial]:
@@ -141,7 +141,7 @@ class _Search:
             known = partial.env.get(term.variable)
             if known is None:
                 partial = replace(partial, env={**partial.env, term.variable: node})
-            elif not _same_operator(node, known):
+            elif not same_operator(node, known):
                 return
         first = node.args[0] if node.args else None
         fixed = [i for i, p in enumerate(patterns) if isinstance(p, _ATTRIBUTES)]
@@ -176,7 +176,7 @@ class _Search:
             case Anything():
                 yield partial
             case Literal():
-                if _equals(pattern, value, first):
+                if equals(pattern, value, first):
                     yield partial
             case Attribute(name=name):
                 yield from partial.bound(name, value)
@@ -216,7 +216,7 @@ class _Search:
         if each is None:
             yield from partial.bound(splat.name, values)
             return
-        if not values or not all(_applies(each, value) for value in values):
+        if not values or not all(applies(each, value) for value in values):
             return
         model = values[0]
         if not all(
@@ -345,11 +345,12 @@ def _is_node(value: Any) -> bool:
     return isinstance(value, fx.Node)
 
 
-def _applies(term: Apply, value: Any) -> bool:
+def applies(term: Apply, value: Any) -> bool:
+    """Whether `value` is a node of one of the term's operators."""
     return _is_node(value) and value.op == term.op and value.target in term.targets
 
 
-def _equals(literal: Literal, value: Any, first: Any) -> bool:
+def equals(literal: Literal, value: Any, first: Any) -> bool:
     """Whether an attribute has the literal's value, axes counted as the operator's normal form does."""
     expected = literal.value
     if literal.param is not None:
@@ -360,7 +361,7 @@ def _equals(literal: Literal, value: Any, first: Any) -> bool:
     return alike and same_value(value, expected)
 
 
-def _same_operator(node: fx.Node, known: fx.Node) -> bool:
+def same_operator(node: fx.Node, known: fx.Node) -> bool:
     """Whether two nodes are one operator with the same attributes; operands may differ."""
     return (
         node.target is known.target
@@ -420,7 +421,7 @@ def _climb(value: Any, terms: Sequence[Apply]) -> Iterator[fx.Node]:
         yield value
     elif _is_node(value):
         for user in value.users:
-            if _applies(terms[0], user):
+            if applies(terms[0], user):
                 yield from _climb(user, terms[1:])
 
 
