@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import pickle
 import warnings
 import zipfile
@@ -204,11 +206,28 @@ def _export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> ExportedProgram:
     try:
-        with _evaluating(model), torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _evaluating(model), torch.no_grad(), _silence():
             return torch.export.export(model, *_unshared(args, kwargs), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # user's code and torch's tracer raise whatever they like
         raise trace_error(error) from None
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Nothing of the tracer's on the terminal: `trace_error` tells what matters of its failures."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        nowhere = io.StringIO()
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
 
 
 def _unshared(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -143,7 +143,19 @@ def _failed_node(error: BaseException, program: ExportedProgram) -> fx.Node | No
     with quiet():
         inner = program.run_decompositions().graph.nodes
     marks = {node.meta.get("stack_trace") for node in inner if str(node.target) in targets}
-    return next((node for node in calls if node.meta.get("stack_trace") in marks), None)
+    found = next((node for node in calls if node.meta.get("stack_trace") in marks), None)
+    return found or next((node for node in calls if _names(node.target) & set(map(_bare, targets))), None)
+
+
+def _bare(target: str) -> str:
+    """`bessel_j0` for `prims.bessel_j0.default`."""
+    return target.split(".")[1]
+
+
+def _names(target: Any) -> set[str]:
+    """What an operator may be called in another namespace: `special_bessel_j0` is `bessel_j0` as well."""
+    parts = str(target).split(".")
+    return {parts[1], parts[1].removeprefix("special_")} if len(parts) > 1 else set()
 
 
 def _decomposition(target: Any) -> Callable[..., Any] | None:
