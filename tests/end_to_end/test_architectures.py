@@ -23,7 +23,7 @@ FIRES = {
     "convnext": "scale_of_linear",
     "vit": "dropout_at_inference",
     "bert": "dropout_at_inference",
-    "gpt2": "addmm_is_linear",
+    "gpt2": "linear_of_flattened",
     "lstm": "common_subexpressions",
     "gru": "dropout_at_inference",
     "densenet": "batch_norm_of_conv",

@@ -1,0 +1,261 @@
+"""What is broken is found, named and not written; what the user got wrong is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from rewriting import library
+from torch import nn
+
+import tdsl
+from tdsl import BrokenContract, TdslError
+
+PLANTED = """
+/// Of the right shape, and wrong.
+rule wrong {
+    relu(x)
+  =>
+    gelu(x)
+}
+
+/// Right.
+rule right {
+    relu(x)
+  =>
+    maximum(x, 0 * x)
+}
+
+rule thin(rank: Rank = 1) {
+    linear(x: [..., n], W: const [m, n], b?)
+  ~>
+    linear(linear(x, V), U, b)
+  where
+    (U: [m, r], V: [r, n]) = svd(W, rank)
+    r * (m + n) < m * n
+}
+
+pipeline bad {
+    repeat cleanup.*, fold.* until stable
+    at "third" {
+        once wrong
+    }
+    at "first" {
+        once right
+    }
+}
+
+pipeline good {
+    repeat cleanup.*, fold.* until stable
+    at "third", "first" {
+        once right
+    }
+}
+
+pipeline strict {
+    once thin(rank=1)
+    check cosine >= 0.9999
+}
+
+pipeline loose {
+    once thin(rank=1)
+    check cosine >= 0.01
+}
+"""
+
+
+class Model(nn.Module):
+    """Three rectifiers between dense layers, the middle one behind a dropout."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(12, 16), nn.Linear(16, 16), nn.Linear(16, 6)
+        self.first, self.second, self.third = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, x):
+        x = self.first(self.a(x))
+        x = self.second(self.b(self.dropout(x)))
+        return self.third(self.c(x))
+
+
+def model() -> Model:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Model().eval()
+
+
+@pytest.fixture(scope="module")
+def rules() -> tdsl.Library:
+    return library(PLANTED, "planted")
+
+
+def x(*sizes: int) -> torch.Tensor:
+    return torch.randn(*(sizes or (3, 12)), generator=torch.Generator().manual_seed(1))
+
+
+def compile_to(path: Path, network: nn.Module | None = None, **options):
+    options = {"latency": False, **options}
+    return tdsl.compile(network or model(), options.pop("args", x()), output=path, **options)
+
+
+# ---------------------------------------------------------------- what holds is written
+
+
+def test_a_file_that_keeps_its_contract_is_written_with_its_report(tmp_path, rules):
+    path = tmp_path / "new" / "model.onnx"
+    result = compile_to(path, rules=rules, pipeline="planted.good", latency=True)
+    assert result.path == path and result.module is not None
+    assert onnx.load(path).SerializeToString() == result.onnx.SerializeToString()
+    (output,) = onnxruntime.InferenceSession(path).run(None, {"x": x().numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(output, model()(x()).numpy(), atol=1e-5)
+    report = json.loads((path.parent / "report.json").read_text())
+    assert [r["rule"] for r in report["rewrites"]] == [
+        "cleanup.identity.dropout_at_inference",
+        "planted.right",
+        "planted.right",
+    ]
+    assert report["correctness"]["passed"] and report["latency"] is not None
+    assert sorted(p.name for p in path.parent.iterdir()) == ["model.onnx", "report.json"]
+
+
+def test_without_an_output_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = compile_to(None)
+    assert result.path is None and list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------- what is broken is not
+
+
+def test_a_planted_wrong_rule_is_found_named_and_nothing_is_written(tmp_path, rules):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"what was there before")
+    with pytest.raises(BrokenContract) as error:
+        compile_to(path, rules=rules, pipeline="planted.bad")
+    assert path.read_bytes() == b"what was there before"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    report = error.value.report
+    assert not report.correctness.passed
+    applied = [r.rule for r in report.rewrites]
+    assert applied == ["cleanup.identity.dropout_at_inference", "planted.wrong", "planted.right"]
+    assert report.correctness.guilty == 2
+    assert "rewrite 2, planted.wrong at third" in str(error.value)
+    assert "test_contracts.py:" in str(error.value)
+
+
+def test_an_approximation_beyond_the_check_is_refused_with_what_was_measured(tmp_path, rules):
+    path = tmp_path / "model.onnx"
+    with pytest.raises(BrokenContract) as error:
+        compile_to(path, rules=rules, pipeline="planted.strict")
+    assert not list(tmp_path.iterdir())
+    (promise,) = error.value.report.correctness.contract
+    assert promise.bound == "cosine >= 0.9999" and not promise.kept and promise.measured < 0.9999
+    text = str(error.value)
+    assert "cosine" in text and f"{promise.measured:.3f}"[:5] in text and "0.9999" in text
+    assert "planted.thin" in text
+
+
+def test_the_same_approximation_passes_a_looser_check(tmp_path, rules):
+    path = tmp_path / "model.onnx"
+    result = compile_to(path, rules=rules, pipeline="planted.loose")
+    assert path.exists()
+    assert {r.rule for r in result.report.rewrites} == {"planted.thin"}
+    assert all(r.error is not None and 0 < r.error < 1 for r in result.report.rewrites)
+    (promise,) = result.report.correctness.contract
+    assert promise.kept and promise.measured < 0.9999
+
+
+# ---------------------------------------------------------------- what the user got wrong
+
+
+def test_nan_weights_are_refused_by_name(tmp_path):
+    network = model()
+    with torch.no_grad():
+        network.b.weight[0, 0] = float("nan")
+    with pytest.raises(TdslError, match=r"`b\.weight` has 1 NaN value"):
+        compile_to(tmp_path / "model.onnx", network)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_does_not_trace_is_one_clear_message_at_its_line(tmp_path):
+    class Branches(nn.Module):
+        def forward(self, x):
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(TdslError) as error:
+        compile_to(tmp_path / "model.onnx", Branches())
+    assert "return x if x.sum() > 0 else -x" in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+class Empty(nn.Module):
+    """A dense layer of no outputs beside an ordinary one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.none, self.some = nn.Linear(12, 0), nn.Linear(12, 3)
+
+    def forward(self, x):
+        return torch.cat([self.none(x), self.some(x)], dim=-1)
+
+
+def test_a_dimension_of_size_zero_in_a_weight_is_compiled(tmp_path):
+    path = tmp_path / "model.onnx"
+    with pytest.warns(UserWarning, match="zero-element"):
+        network = Empty().eval()
+    result = compile_to(path, network)
+    assert result.report.correctness.passed
+    (output,) = onnxruntime.InferenceSession(path).run(None, {"x": x().numpy()})
+    assert output.shape == (3, 3)
+
+
+def test_an_example_of_no_samples_is_compiled_or_refused_in_words(tmp_path):
+    path = tmp_path / "model.onnx"
+    try:
+        result = compile_to(path, args=torch.zeros(0, 12))
+    except TdslError as error:
+        assert error.message and not path.exists()
+    else:
+        assert result.report.correctness.passed
+
+
+@pytest.mark.parametrize(
+    "samples, said",
+    [
+        ([torch.zeros(3, 11)], "11"),
+        ([torch.zeros(3)], "axes"),
+        ([(torch.zeros(3, 12), torch.zeros(3, 12))], "2"),
+        ([torch.zeros(3, 12, dtype=torch.int64)], "int64"),
+    ],
+)
+def test_calibration_samples_that_do_not_fit_are_refused(tmp_path, samples, said):
+    with pytest.raises(TdslError) as error:
+        compile_to(tmp_path / "model.onnx", calibration=samples)
+    assert said in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(TdslError, match="cannot write"):
+        compile_to(tmp_path / "file" / "model.onnx")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_target_that_is_a_directory_is_refused(tmp_path):
+    (tmp_path / "model.onnx").mkdir()
+    with pytest.raises(TdslError, match="it is a directory"):
+        compile_to(tmp_path / "model.onnx")
+
+
+def test_an_unknown_pipeline_is_refused_before_anything_is_done(tmp_path):
+    with pytest.raises(TdslError, match="unknown pipeline") as error:
+        compile_to(tmp_path / "model.onnx", pipeline="pipelines.exat")
+    assert "pipelines.exact" in str(error.value)
