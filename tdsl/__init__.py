@@ -16,18 +16,25 @@ if TYPE_CHECKING:
     from tdsl.compiler import BrokenContract, Result, compile
     from tdsl.engine.library import Library, load
     from tdsl.engine.passes import GraphPass, RulePass, graph_pass
-    from tdsl.engine.subgraph import replace_pattern
+    from tdsl.engine.python_rule import Const, Optional, Site, Tensor, rule
+    from tdsl.engine.subgraph import replace_pattern, replace_pattern_with_filters
 
 _HOMES = {
     "BrokenContract": "tdsl.compiler",
+    "Const": "tdsl.engine.python_rule",
     "GraphPass": "tdsl.engine.passes",
     "Library": "tdsl.engine.library",
+    "Optional": "tdsl.engine.python_rule",
     "Result": "tdsl.compiler",
     "RulePass": "tdsl.engine.passes",
+    "Site": "tdsl.engine.python_rule",
+    "Tensor": "tdsl.engine.python_rule",
     "compile": "tdsl.compiler",
     "graph_pass": "tdsl.engine.passes",
     "load": "tdsl.engine.library",
     "replace_pattern": "tdsl.engine.subgraph",
+    "replace_pattern_with_filters": "tdsl.engine.subgraph",
+    "rule": "tdsl.engine.python_rule",
 }
 
 
@@ -43,14 +50,20 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "BrokenContract",
+    "Const",
     "GraphPass",
     "Library",
     "NotSupportedYet",
+    "Optional",
     "Result",
     "RulePass",
+    "Site",
     "TdslError",
+    "Tensor",
     "compile",
     "graph_pass",
     "load",
     "replace_pattern",
+    "replace_pattern_with_filters",
+    "rule",
 ]

@@ -72,7 +72,7 @@ def trace(source: Traceable, *, inline: bool = False) -> tuple[fx.Graph, nn.Modu
 
 
 def speaks_aten(graph: fx.Graph) -> bool:
-    """Whether a graph was exported: its calls are ATen overloads, not Python functions, methods or modules."""
+    """Whether a graph was exported: it calls ATen overloads, not Python functions, methods or modules."""
     calls = [node for node in graph.nodes if node.op in _CALLS]
     exported = [isinstance(node.target, torch._ops.OperatorBase) for node in calls]
     allowed = [

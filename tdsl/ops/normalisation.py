@@ -21,6 +21,7 @@ NORMALISATION = (
         "batch_norm(x: [b, c, ...], weight?: [c] = 1, bias?: [c] = 0, mean?: [c] = 0, var?: [c] = 1, "
         "training: bool, momentum: float, eps: float, cudnn: bool) -> [b, c, ...]",
         aten="aten.batch_norm.default",
+        torch="F.batch_norm",
         normal=_without_cudnn,
         doc="(x - mean) / sqrt(var + eps) · weight + bias for every channel.",
     ),
