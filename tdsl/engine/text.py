@@ -30,7 +30,7 @@ def graph_text(module: fx.GraphModule, *, types: bool = True) -> str:
         if node.op == "placeholder":
             lines.append((f"{node.name}: {described}" if described else node.name, ""))
         elif node.op == "output":
-            lines.append((f"return {_value(node.args[0])}", ""))
+            lines.append((f"return {value_text(node.args[0])}", ""))
         elif node.op != "get_attr":
             lines.append((f"{node.name} = {call_text(node)}", described))
     width = min(max((len(left) for left, right in lines if right), default=0), 72)
@@ -42,10 +42,10 @@ def call_text(node: fx.Node) -> str:
     op = operator_of(node.target)
     if op is None:
         name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", node.target)
-        parts = [_value(a) for a in node.args] + [f"{k}={_value(v)}" for k, v in node.kwargs.items()]
+        parts = [value_text(a) for a in node.args] + [f"{k}={value_text(v)}" for k, v in node.kwargs.items()]
         return f"{name}({', '.join(parts)})"
     if op.name == "getitem":
-        return f"{_value(node.args[0])}[{node.args[1]}]"
+        return f"{value_text(node.args[0])}[{node.args[1]}]"
     return f"{op.name}({', '.join(_arguments(op, node))})"
 
 
@@ -61,23 +61,24 @@ def _arguments(op: Operator, node: fx.Node) -> list[str]:
             by_position = False
             continue
         if param.kind == "tensors" and isinstance(value, list | tuple):
-            shown.extend(_value(item) for item in value)
+            shown.extend(value_text(item) for item in value)
             by_position = False
         else:
             named = not by_position or not (param.is_operand or param.default is REQUIRED)
-            shown.append(f"{param.name}={_value(value)}" if named else _value(value))
-    return [*shown, *(f"{name}={_value(value)}" for name, value in node.kwargs.items())]
+            shown.append(f"{param.name}={value_text(value)}" if named else value_text(value))
+    return [*shown, *(f"{name}={value_text(value)}" for name, value in node.kwargs.items())]
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """An argument in the notation of the rules: weights by their paths, other nodes by their names."""
     if isinstance(value, fx.Node):
         return str(value.target) if value.op == "get_attr" else value.name
     if isinstance(value, list):
-        return f"[{', '.join(_value(item) for item in value)}]"
+        return f"[{', '.join(value_text(item) for item in value)}]"
     if isinstance(value, tuple):
-        return f"({', '.join(_value(item) for item in value)})"
+        return f"({', '.join(value_text(item) for item in value)})"
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{k}: {_value(v)}' for k, v in value.items())}}}"
+        return f"{{{', '.join(f'{k}: {value_text(v)}' for k, v in value.items())}}}"
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, str):
