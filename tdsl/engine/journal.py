@@ -20,7 +20,8 @@ from tdsl.provenance import module_path, source_line
 class Applied:
     """One rewrite: `saved_*` are differences left minus right, `None` where sizes are not known.
 
-    `error` is the relative Frobenius error of the weight that was approximated, `None` for an exact rule.
+    `error` is the relative Frobenius error of the weight that was approximated, `None` for an exact
+    rule, and for one written in Python, whose decomposition is not known.
     """
 
     number: int
@@ -102,7 +103,7 @@ def _plain(value: Any) -> int | None:
 
 
 def _error(replacement: Replacement) -> float | None:
-    if not replacement.rule.approximate:
+    if not replacement.rule.approximate or not replacement.approximations:
         return None
     squares = [0.0, 0.0]
     for approximation in replacement.approximations:

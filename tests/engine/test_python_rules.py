@@ -20,6 +20,7 @@ from torch.fx.passes.infra.pass_manager import PassManager
 import tdsl
 from tdsl import Const, Optional, RulePass, TdslError, Tensor
 from tdsl.capture import capture
+from tdsl.engine.journal import Journal
 from tdsl.engine.rule import Rule
 from tdsl.engine.text import graph_text
 from tdsl.provenance import origins_of, provenance, rules_of
@@ -234,6 +235,14 @@ def test_new_nodes_know_the_rule_and_the_nodes_they_come_from():
     (linear,) = (n for n in module.graph.nodes if n.op == "call_function")
     assert rules_of(provenance(linear)) == ("one_dense",)
     assert {origin.module for origin in origins_of(provenance(linear))} == {"dense", "norm"}
+
+
+def test_an_approximation_of_unknown_error_is_not_reported_as_exact():
+    module, journal = capture(nn.Linear(16, 16), (draw(2, 16),)).module, Journal()
+    RulePass([tdsl.rule(dense, low_rank, approximate=True)]).rewrite(module, journal)
+    (entry,) = journal.entries
+    assert entry.error is None
+    assert entry.saved_parameters == 16 * 16 - 2 * 2 * 16
 
 
 def test_outputs_of_another_shape_leave_the_site_alone():
