@@ -6,6 +6,7 @@ interrupted, 141 nobody reads the output any more (as a shell counts them: 128 a
 
 from __future__ import annotations
 
+import errno
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,8 @@ from tdsl.errors import TdslError
 
 FAILED, INTERRUPTED, NO_READER = 1, 130, 141
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 class Commands(TyperGroup):
     """The group of all commands, which turns what went wrong into an exit status."""
@@ -32,19 +35,32 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except TdslError as error:
-            try:
-                terminal.say_error(error)
-                if ctx.meta.get(JSON):
-                    terminal.put_json(terminal.error_record(error))
-            except (TdslError, BrokenPipeError):  # standard output is what failed
-                terminal.abandon_output()
-            raise typer.Exit(FAILED) from None
+            _report(error, ctx)
+            status = FAILED
         except KeyboardInterrupt:
             terminal.say("interrupted")
-            raise typer.Exit(INTERRUPTED) from None
+            status = INTERRUPTED
         except BrokenPipeError:
             terminal.abandon_output()
-            raise typer.Exit(NO_READER) from None
+            status = NO_READER
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            _report(TdslError(f"{error.filename or 'writing'}: {error.strerror}"), ctx)
+            status = FAILED
+        raise typer.Exit(status)
+
+
+def _report(error: TdslError, ctx: Any) -> None:
+    """For people on standard error, and for a program that waits for JSON on standard output."""
+    terminal.say_error(error)
+    if ctx.meta.get(JSON):
+        try:
+            terminal.put_json(terminal.error_record(error))
+            return
+        except (TdslError, BrokenPipeError):
+            pass  # standard output is what failed
+    terminal.abandon_output()
 
 
 app = typer.Typer(
@@ -54,6 +70,7 @@ app = typer.Typer(
     "or a .pt2 file.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("compile")(compile_model)
@@ -64,18 +81,15 @@ app.command("show")(show_thing)
 app.command("fmt")(format_files)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        terminal.put(f"tdsl {version('tdsl')}\n")
-        raise typer.Exit
-
-
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _tdsl(
-    version: Annotated[
-        bool,
-        typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True),
-    ] = False,
-) -> None: ...
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as version_of
+
+        terminal.put(f"tdsl {version_of('tdsl')}\n")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        context.fail("Missing command.")

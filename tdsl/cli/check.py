@@ -42,9 +42,10 @@ def check_models(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check that B computes what A does, on A's example, random, hard and given inputs.
+    """Check that B computes what A does.
 
-    Exits with 1 when it does not.
+    Runs both on A's example inputs, on random and hard ones, and on those given; exits with 1 when they differ
+    by more than they may.
     """
     for spec in (a, b):
         if kind_of(spec) is None:

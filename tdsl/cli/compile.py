@@ -52,7 +52,7 @@ def compile_model(
     everything: Annotated[bool, typer.Option("--all", help="List every rewrite and note.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Compile MODEL into an ONNX file, checked against the original.
+    """Compile MODEL into an ONNX file, verified against the original.
 
     Writes the file and report.json beside it when the contract holds; otherwise nothing, and exits with 1.
     """

@@ -33,7 +33,7 @@ def explain_rule(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Explain where RULE matches in MODEL, and how far its best partial matches got.
+    """Explain where RULE applies in MODEL, and why not elsewhere.
 
     The graph is first cleaned up, as pipelines do before they factorize: by every cleanup rule but RULE.
     """

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 Kind = Literal["function", "program", "onnx"]
 
-FORMS = "path/to/file.py:function, a .pt2 file"
-FORMS_OR_ONNX = f"{FORMS} or an .onnx file"
+FORMS = "path/to/file.py:function or a .pt2 file"
+FORMS_OR_ONNX = "path/to/file.py:function, a .pt2 file or an .onnx file"
 
 
 def kind_of(spec: str) -> Kind | None:
@@ -47,7 +47,7 @@ def captured_model(spec: str) -> Captured:
         )
     if kind is None:
         what = "is a directory" if Path(spec).is_dir() else "is no model"
-        raise TdslError(f"{spec} {what}", expected=FORMS.replace(", ", " or "))
+        raise TdslError(f"{spec} {what}", expected=FORMS)
     from tdsl.capture.spec_file import capture_spec
 
     return capture_spec(spec)

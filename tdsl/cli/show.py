@@ -34,7 +34,7 @@ def show_thing(
     settings: Set = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a rule's or pipeline's text, a model's graph, or what is in an ONNX file."""
+    """Show a rule, a pipeline, a model's graph, or an ONNX file."""
     kind = kind_of(thing)
     _require_sense(kind, matcher, pipeline, settings)
     if kind == "onnx":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import sys
@@ -42,12 +43,18 @@ def put(text: str) -> None:
 
 def show(item: RenderableType, *, wrap: bool = True) -> None:
     """Print `item`, in colours on a terminal; `wrap=False` breaks lines only there."""
-    console = Console(highlight=False)
-    if not wrap and not console.is_terminal:
-        console.width = UNWRAPPED
-    with console.capture() as capture:
-        console.print(item)
-    put("".join(f"{line.rstrip(' ')}\n" for line in capture.get().splitlines()))
+    out = Console()
+    page = io.StringIO()  # `put` alone writes to standard output
+    console = Console(
+        file=page,
+        force_terminal=out.is_terminal,
+        color_system=out.color_system,  # type: ignore[arg-type]  # a name, or `None` without colours
+        width=out.width if wrap or out.is_terminal else UNWRAPPED,
+        highlight=False,
+        legacy_windows=False,
+    )
+    console.print(item)
+    put("".join(f"{line.rstrip(' ')}\n" for line in page.getvalue().splitlines()))
 
 
 def put_json(value: Any) -> None:
