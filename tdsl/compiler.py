@@ -129,7 +129,7 @@ def compile(
 
     progress("verify")
     contract = Contract(tuple(Bound(b.metric, b.relation, b.value) for b in runner.contract))  # type: ignore[arg-type]
-    approximate = any(entry.error is not None for entry in journal.entries)
+    approximate = any(entry.approximate for entry in journal.entries)
     check = _Check(captured, samples, contract, exact=not approximate and stored is None)
     verdict = check.file(module, proto)
 
@@ -247,16 +247,25 @@ def _samples(
     captured: Captured, calibration: Iterable[Batch], held_out: Iterable[Batch]
 ) -> tuple[Sample, ...]:
     inputs, ranges = inputs_of(captured)
-    known = [_tensors(batch) for batch in calibration]
-    kept_back = [_tensors(batch) for batch in held_out]
+    known = [_tensors(batch, "calibration") for batch in calibration]
+    kept_back = [_tensors(batch, "held-out") for batch in held_out]
     if not kept_back and len(known) >= HELD_OUT_SHARE:
         kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
         known = [k for i, k in enumerate(known) if (i + 1) % HELD_OUT_SHARE]
     return draw_samples(inputs, ranges=ranges, calibration=known, held_out=kept_back, seed=SEED)
 
 
-def _tensors(batch: Batch) -> Tensors:
-    return (batch,) if isinstance(batch, Tensor) else tuple(batch)
+def _tensors(batch: Batch, kind: str) -> Tensors:
+    """The tensors of one sample; raises `TdslError` for anything else that was handed in."""
+    tensors = (batch,) if isinstance(batch, Tensor) else tuple(batch) if isinstance(batch, Sequence) else None
+    wrong: Any = batch if tensors is None else next((t for t in tensors if not isinstance(t, Tensor)), None)
+    if tensors is None or wrong is not None:
+        name = type(wrong).__name__
+        raise TdslError(
+            f"a {kind} sample is {'an' if name[0] in 'aeiou' else 'a'} {name}",
+            expected="a tensor, or a tuple of the model's input tensors in their order",
+        )
+    return tensors
 
 
 # ---------------------------------------------------------------- report

@@ -12,6 +12,7 @@ import pytest
 import torch
 from rewriting import library
 from torch import nn
+from torch.export import Dim
 
 import tdsl
 from tdsl import BrokenContract, TdslError
@@ -216,14 +217,33 @@ def test_a_dimension_of_size_zero_in_a_weight_is_compiled(tmp_path):
     assert output.shape == (3, 3)
 
 
-def test_an_example_of_no_samples_is_compiled_or_refused_in_words(tmp_path):
-    path = tmp_path / "model.onnx"
-    try:
-        result = compile_to(path, args=torch.zeros(0, 12))
-    except TdslError as error:
-        assert error.message and not path.exists()
-    else:
-        assert result.report.correctness.passed
+def test_an_example_of_no_samples_is_compiled(tmp_path):
+    result = compile_to(tmp_path / "model.onnx", args=torch.zeros(0, 12))
+    assert result.report.correctness.passed
+    assert any("does not vary" in note.text for note in result.report.notes)
+
+
+def test_an_empty_batch_is_a_sample_where_the_batch_may_be_empty(tmp_path):
+    path, batch = tmp_path / "model.onnx", Dim("batch", min=0, max=8)
+    options = {"calibration": [torch.zeros(0, 12)], "dynamic_shapes": {"x": {0: batch}}}
+    result = compile_to(path, **options)
+    groups = [group.group for group in result.report.correctness.errors]
+    assert result.report.correctness.passed and "calibration" in groups
+    (output,) = onnxruntime.InferenceSession(path).run(None, {"x": np.zeros((0, 12), np.float32)})
+    assert output.shape == (0, 6)
+
+
+def test_a_dynamic_axis_cannot_be_shown_by_an_example_of_size_zero(tmp_path):
+    with pytest.raises(TdslError, match="cannot be traced") as error:
+        compile_to(tmp_path / "m.onnx", args=torch.zeros(0, 12), dynamic_shapes={"x": {0: Dim("n")}})
+    assert "n" in str(error.value) and "0" in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_inputs_that_the_model_does_not_accept_are_refused_at_its_line(tmp_path):
+    with pytest.raises(TdslError, match=r"x = self\.first"):
+        compile_to(tmp_path / "model.onnx", args=x(3, 13))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -233,6 +253,7 @@ def test_an_example_of_no_samples_is_compiled_or_refused_in_words(tmp_path):
         ([torch.zeros(3)], "axes"),
         ([(torch.zeros(3, 12), torch.zeros(3, 12))], "2"),
         ([torch.zeros(3, 12, dtype=torch.int64)], "int64"),
+        ([3], "a calibration sample is an int"),
     ],
 )
 def test_calibration_samples_that_do_not_fit_are_refused(tmp_path, samples, said):

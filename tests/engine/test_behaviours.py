@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 from itertools import pairwise
 
 import pytest
 import torch
+import torch.nn.functional as F
 from rewriting import apply, graph_of, library
 from torch import nn
 
+import tdsl
 from tdsl import TdslError
+from tdsl.engine.census import copied
+from tdsl.engine.explain import explain
 
 A, B, C = (torch.randn(4, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
 
@@ -308,3 +313,87 @@ def test_another_axis_does_not_match():
     rule = "rule log {\n    log(softmax(x, -1))\n  =>\n    log_softmax(x, -1)\n}\n"
     graph = graph_of(lambda x: torch.log(torch.softmax(x, 1)), torch.randn(2, 3, 4))
     assert apply(rule, graph).rules == []
+
+
+# ---------------------------------------------------------------- 10: patterns in torch functions
+
+
+def test_a_pattern_in_torch_functions_matches_an_exported_graph():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.fc(x).softmax(1).add(x)
+
+    graph = graph_of(Block(), torch.randn(3, 4))
+    module = copied(graph.module)
+
+    def pattern(x, w, b, y):
+        return y + F.softmax(F.linear(x, w, b), dim=-1)
+
+    def replacement(x, w, b, y):
+        return torch.sigmoid(F.linear(x, w, b)) - y
+
+    (match,) = tdsl.replace_pattern(module, pattern, replacement)
+    assert {node.name for node in match.nodes_map.values()} >= {"linear", "softmax", "add"}
+    calls = [n.target for n in module.graph.nodes if n.op == "call_function"]
+    aten = torch.ops.aten
+    assert calls == [aten.linear.default, aten.sigmoid.default, aten.sub.Tensor]
+    x = torch.randn(3, 4)
+    with torch.no_grad():
+        linear = graph.original.fc(x)
+        torch.testing.assert_close(module(x), torch.sigmoid(linear) - x)
+
+
+def test_a_pattern_of_another_operator_matches_nothing_there():
+    module = copied(graph_of(lambda x: torch.softmax(x, 1) + x, A).module)
+    code = module.code
+
+    def pattern(x):
+        return F.log_softmax(x, dim=-1) + x
+
+    assert tdsl.replace_pattern(module, pattern, lambda x: x) == []
+    assert module.code == code
+
+
+# ---------------------------------------------------------------- 11: near misses
+
+
+def explained(rule: str, graph) -> str:
+    loaded = library(rule)
+    (name,) = loaded.rules
+    return explain(loaded.rule(name), graph.module).render()
+
+
+class Shared(nn.Module):
+    def forward(self, x):
+        inner = torch.relu(x)
+        return torch.neg(inner), torch.exp(inner)
+
+
+def test_an_inner_value_in_use_elsewhere_is_named_with_its_user_and_its_line():
+    text = explained(NEG_RELU, graph_of(Shared(), A))
+    assert "relu is also used by exp" in text and "rules.tdsl:3:9" in text
+    line = inspect.getsourcelines(Shared.forward)[1] + 1
+    assert f"test_behaviours.py:{line}" in text
+
+
+def test_a_literal_that_differs_is_shown_with_both_values():
+    rule = "rule log {\n    log(softmax(x, -1))\n  =>\n    log_softmax(x, -1)\n}\n"
+    text = explained(rule, graph_of(lambda x: torch.log(torch.softmax(x, 0)), A))
+    assert "-1" in text and "-2" in text and "log(softmax(x, -1))" in text
+
+
+def test_a_condition_that_fails_is_shown_with_the_values_on_both_sides():
+    rule = "rule wide {\n    relu(x: [m, n])\n  =>\n    tanh(x)\n  where\n    n > 2 * m\n}\n"
+    text = explained(rule, graph_of(lambda x: torch.relu(x), A))
+    assert "n > 2 * m" in text and "4" in text and "8" in text
+
+
+def test_a_rule_that_fires_is_said_to_fire():
+    text = explained(NEG_RELU, graph_of(lambda x: torch.neg(torch.relu(x)), A))
+    assert "fires" in text and "neg" in text
+    missed = explained(NEG_RELU, graph_of(lambda x: torch.neg(torch.tanh(x)), A))
+    assert missed != text and "tanh" in missed
