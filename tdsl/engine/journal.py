@@ -33,6 +33,8 @@ class Applied:
     saved_parameters: int | None
     saved_macs: int | None
     error: float | None = None
+    approximate: bool = False
+    """Whether the rule loses something."""
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -81,6 +83,7 @@ class Journal:
             saved_parameters=saved[0],
             saved_macs=saved[1],
             error=_error(replacement),
+            approximate=replacement.rule.approximate,
             details={
                 name: value
                 for name, value in replacement.env.items()
