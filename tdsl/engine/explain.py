@@ -11,7 +11,7 @@ from typing import Any
 from torch import fx
 
 from tdsl.engine.conditions import refute
-from tdsl.engine.frame import Frame
+from tdsl.engine.frame import CannotStage, Frame
 from tdsl.engine.near_miss import hint, written_otherwise
 from tdsl.engine.partial import Mismatch, Nearest, Partial, operator_name, operators_text
 from tdsl.engine.pattern import Term
@@ -23,6 +23,9 @@ from tdsl.provenance import module_path, source_line
 
 WIDTH = 100
 """Columns of the rendered text."""
+
+RULE_WIDTH = 84
+"""Columns of a line of the rule in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,10 @@ def explain(rule: Rule, module: fx.GraphModule, limit: int = 5) -> Explanation:
 # ---------------------------------------------------------------- the search
 
 
+_Refusal = tuple[str, Test | None, Frame]
+"""The reason, the condition (`None` if something could not be computed), and the match."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Attempt:
     """A variant tried at a node without success: refused by a condition, or matched in part only."""
@@ -144,16 +151,9 @@ class _Attempt:
     order: int
     variant: Variant
     partial: Partial
-    refusal: tuple[str, Test | None, Frame] | None
-
-    @property
-    def passed(self) -> int:
-        """Conditions that held."""
-        if self.refusal is None:
-            return 0
-        test = self.refusal[1]
-        tests = self.variant.tests
-        return len(tests) if test is None else next(i for i, t in enumerate(tests) if t is test)
+    refusal: _Refusal | None = None
+    passed: int = 0
+    """Conditions that held."""
 
     @property
     def merit(self) -> tuple[int, int]:
@@ -174,7 +174,7 @@ class _Explainer:
     def __init__(self, rule: Rule, module: fx.GraphModule) -> None:
         self.rule = rule
         self.module = module
-        self.refused: list[tuple[str, Test | None, Frame]] = []
+        self.refused: list[_Refusal] = []
         work = Workspace(module)
         self.ways = [
             (variant, frozenset(roots), Nearest(variant.pattern), rule.attempt(variant, work, self._hear))
@@ -195,12 +195,12 @@ class _Explainer:
                 return []
             attempts = attempts or []
             partial = search.at(node)
-            tries = [_Attempt(node, order, variant, partial, refusal) for refusal in self.refused]
-            attempts.append(
-                max(tries, key=lambda way: way.passed)
-                if tries
-                else _Attempt(node, order, variant, partial, None)
-            )
+            tries = [
+                _Attempt(node, order, variant, partial, refusal, _passed(variant, refusal))
+                for refusal in self.refused
+            ]
+            whole = max(tries, key=lambda way: way.passed, default=None)
+            attempts.append(whole or _Attempt(node, order, variant, partial))
         return attempts
 
     def site(self, attempt: _Attempt, similar: int) -> Site:
@@ -213,7 +213,8 @@ class _Explainer:
         else:
             failures = tuple(_failure(mismatch) for mismatch in attempt.partial.mismatches)
         total = len(terms) + len(attempt.variant.tests)
-        return Site(_place_of(attempt.node), attempt.merit[0], total, matched, failures, similar)
+        satisfied = attempt.partial.satisfied + attempt.passed
+        return Site(_place_of(attempt.node), satisfied, total, matched, failures, similar)
 
     def refusal(self, reason: str, test: Test | None, frame: Frame) -> Failure:
         """A complete match that a condition, or the right side, refuses."""
@@ -231,9 +232,22 @@ class _Explainer:
         nodes = [n for n in self.module.graph.nodes if n.op == "call_function"]
         present = sorted({operator_name(n.target) for n in nodes})
         wanted = sorted({operator_name(t) for roots in self.rule.roots for t in roots})
-        near = [n for name in wanted for n in difflib.get_close_matches(name, present, n=3, cutoff=0.4)]
+        near = [n for name in wanted for n in difflib.get_close_matches(name, present, n=3, cutoff=0.6)]
         alike = [n for n in nodes if any(written_otherwise(name, n) for name in wanted)]
         return tuple(dict.fromkeys(near))[:limit], tuple(_place_of(n) for n in alike[:limit])
+
+
+def _passed(variant: Variant, refusal: _Refusal) -> int:
+    """How many conditions held before one did not, or could not be computed."""
+    _, failed, frame = refusal
+    for count, test in enumerate(variant.tests):
+        if test is failed:
+            return count
+        try:
+            test.evaluate(frame.extended())
+        except CannotStage:
+            return count
+    return len(variant.tests)
 
 
 def _kind_of(mismatch: Mismatch) -> tuple[Any, ...]:
@@ -256,14 +270,24 @@ def _written(
     verdict: str = "",
     hint: str = "",
 ) -> Failure:
-    line = caret = ""
-    if span is not None:
-        line = span.source.line(span.line)
-        stop = span.end_column if span.end_line == span.line else len(line) + 1
-        indent = len(line) - len(line.lstrip())
-        caret = " " * (span.column - 1 - indent) + "^" * max(1, stop - span.column)
-        line = line.strip()
+    line, caret = _pointed(span) if span is not None else ("", "")
     return Failure(kind, message, str(span or ""), line, caret, place, values, verdict, hint)
+
+
+def _pointed(span: Span) -> tuple[str, str]:
+    """The first line of a span and carets under it, without indentation, cut around them where it is long."""
+    text = span.source.line(span.line)
+    line = text.strip()
+    start = span.column - 1 - (len(text) - len(text.lstrip()))
+    stop = start + span.end_column - span.column if span.end_line == span.line else len(line)
+    if len(line) > RULE_WIDTH:
+        first = max(0, min(start - RULE_WIDTH // 4, len(line) - RULE_WIDTH))
+        last = first + RULE_WIDTH
+        line = (
+            ("…" if first else line[0]) + line[first + 1 : last - 1] + ("…" if last < len(line) else line[-1])
+        )
+        start, stop = start - first, min(stop - first, RULE_WIDTH)
+    return line, " " * start + "^" * max(1, stop - start)
 
 
 def term_text(term: Term) -> str:
@@ -291,8 +315,10 @@ def _headline(found: Explanation) -> list[str]:
         lines = [f"{found.rule} cannot fire: {found.root} occurs nowhere in the model"]
         if found.nearest:
             lines.append(f"    operators of the model with names like it: {', '.join(found.nearest)}")
+        if found.otherwise:
+            lines.append("    the same in other words:")
         for place in found.otherwise:
-            lines += ["    the same in other words:", *_place(place, "      ")]
+            lines += _place(place, "      ")
         return lines
     count = f"{found.candidates} candidate{'' if found.candidates == 1 else 's'} ({found.root})"
     where = f"at {found.fires} of {count}" if found.fires else f"nowhere among {count}"
@@ -301,8 +327,12 @@ def _headline(found: Explanation) -> list[str]:
 
 def _place(place: Place, indent: str, head: str = "") -> list[str]:
     lines = _wrapped(f"{place.node} = {place.text}", indent + head)
-    origin = ", ".join(part for part in (place.module and f"in {place.module}", place.source) if part)
+    origin = _origin(place)
     return [*lines, *(_wrapped(origin, indent + " " * (len(head) + 2)) if origin else [])]
+
+
+def _origin(place: Place) -> str:
+    return ", ".join(part for part in (place.module and f"in {place.module}", place.source) if part)
 
 
 def _site(site: Site) -> list[str]:
@@ -323,8 +353,8 @@ def _lines_of(failure: Failure) -> list[str]:
         lines += _wrapped(", ".join(f"{name} = {value}" for name, value in failure.values), inner)
     if failure.verdict:
         lines += _wrapped(failure.verdict, inner)
-    if failure.place is not None and (failure.place.module or failure.place.source):
-        lines += _place(failure.place, inner)
+    if failure.place is not None and _origin(failure.place):
+        lines += _wrapped(f"{failure.place.node}: {_origin(failure.place)}", inner)
     if failure.rule_at:
         lines += [f"{inner}{failure.rule_at}", f"{inner}  {failure.rule_line}", f"{inner}  {failure.caret}"]
     if failure.hint:

@@ -84,13 +84,12 @@ def _power(node: fx.Node, exponent: float) -> bool:
     return _calls(node, "pow") and _arg(node, 1) == exponent
 
 
-def _contains(node: Any, names: tuple[str, ...], depth: int) -> bool:
-    if _calls(node, *names):
-        return True
-    return (
+def _made_with(node: Any, name: str, depth: int) -> bool:
+    """Whether sums, products and quotients of at most `depth` levels lead from `node` to an operator."""
+    return _calls(node, name) or (
         depth > 0
-        and isinstance(node, fx.Node)
-        and any(_contains(operand, names, depth - 1) for operand in node.all_input_nodes)
+        and _calls(node, "mul", "add", "div")
+        and any(_made_with(operand, name, depth - 1) for operand in node.args)
     )
 
 
@@ -111,7 +110,7 @@ _OTHER_WORDS: Mapping[str, Callable[[fx.Node], bool]] = {
     "mish": lambda n: (
         _calls(n, "mul") and any(_calls(a, "tanh") and _calls(_arg(a, 0), "softplus") for a in n.args)
     ),
-    "gelu": lambda n: _calls(n, "mul") and _contains(n, ("erf",), 4),
+    "gelu": lambda n: _calls(n, "mul") and _made_with(n, "erf", 4) and not _product_with(n, "sigmoid"),
     "softmax": _quotient_of_exponentials,
     "square": lambda n: _power(n, 2) or (_calls(n, "mul") and n.args[0] is n.args[1]),
     "sqrt": lambda n: _power(n, 0.5),

@@ -30,6 +30,7 @@ from tdsl.engine.pattern import (
     Term,
     Type,
     binds,
+    children,
 )
 from tdsl.engine.reference import applies, equals, same_operator
 from tdsl.engine.sizes import DTYPES, dtype_of, same, same_value, sizes_of
@@ -43,7 +44,8 @@ class Mismatch:
     """One thing that a pattern asks for and a graph does not have."""
 
     kind: str
-    """`operator`, `attribute`, `operand`, `value`, `const`, `dtype`, `size`, `use`, `shared`, `count`."""
+    """`operator`, `sibling`, `attribute`, `operand`, `value`, `const`, `dtype`, `size`, `use`, `shared` or
+    `count`."""
     message: str
     span: Span | None
     value: Any = None
@@ -64,6 +66,11 @@ class Partial:
     def merit(self) -> tuple[int, int]:
         """How good it is; more is better."""
         return len(self.matched), -len(self.mismatches)
+
+    @property
+    def satisfied(self) -> int:
+        """Terms matched about which nothing is wrong."""
+        return sum(not any(m.term is term for m in self.mismatches) for term, _ in self.matched)
 
     def nodes(self, term: Term) -> tuple[fx.Node, ...] | None:
         """The graph nodes that `term` stands for; `None` where it met none."""
@@ -117,6 +124,7 @@ class Nearest:
         self.users = pattern.users()
         self.binds = [b for root in pattern.roots for b in binds(root)]
         self.optional = {b.name for b in self.binds if b.optional}
+        self.owners = {id(b): term for term in pattern.terms() for b in _own_binds(term)}
 
     def at(self, root: fx.Node) -> Partial:
         """The best partial match whose first root is `root`."""
@@ -138,8 +146,9 @@ class Nearest:
         found = [way for way in ways if len(way.matched) > len(partial.matched)]
         if found:
             return best(found)
-        message = f"no {operators_text(root)} reads the same value"
-        return partial.but(Mismatch("operator", message, root.span, starts[0] if starts else None, root))
+        names = " or ".join(value.name for value in starts) or "what is matched"
+        message = f"no further {operators_text(root)} reads {names}"
+        return partial.but(Mismatch("sibling", message, root.span, starts[0] if starts else None, root))
 
     # ------------------------------------------------------------ terms
 
@@ -188,7 +197,8 @@ class Nearest:
         def operands_in(order: Sequence[Any]) -> Partial:
             result = partial
             for i in operands:
-                result = self._argument(patterns[i], order[i], result, term)
+                label = names[i] if i < len(names) else "operand"
+                result = self._argument(patterns[i], order[i], result, term, label)
             return result
 
         written = operands_in(arguments)
@@ -273,7 +283,9 @@ class Nearest:
         hint = f"write `{label}={label[:1]}` to match any" if pattern.span is None else ""
         return partial.but(Mismatch("attribute", message, pattern.span or term.span, node, term, hint))
 
-    def _argument(self, pattern: Arg, value: Any, partial: Partial, term: Term) -> Partial:
+    def _argument(
+        self, pattern: Arg, value: Any, partial: Partial, term: Term, label: str = "operand"
+    ) -> Partial:
         match pattern:
             case Anything():
                 return partial
@@ -286,7 +298,7 @@ class Nearest:
                 return self._name(name, value, partial, term.span, term)
             case Bind(name=name, span=span):
                 if value is None and name not in self.optional:
-                    message = f"{operators_text(term)} has no operand here, the pattern needs {name}"
+                    message = f"{operators_text(term)} has no {label} here, the pattern needs {name}"
                     hint = f"write `{name}?` to allow that it is absent"
                     return partial.but(Mismatch("operand", message, span or term.span, None, term, hint))
                 return self._name(name, value, partial, span or term.span, term)
@@ -359,7 +371,7 @@ class Nearest:
             if bind.type is None or bind.name not in env or (value is None and bind.name in self.optional):
                 continue
             for kind, message in _type_errors(bind.name, value, bind.type, env):
-                partial = partial.but(Mismatch(kind, message, bind.span, value))
+                partial = partial.but(Mismatch(kind, message, bind.span, value, self.owners.get(id(bind))))
         return replace(partial, env=env)
 
 
@@ -392,6 +404,13 @@ def _type_errors(name: str, value: Any, type_: Type, env: dict[str, Any]) -> lis
             place = f"{name}: {written} is {shape} here ({what})"
             found.append(("size", f"{place}: {size} stands where the rule asks for {wanted}"))
     return found
+
+
+def _own_binds(arg: Arg) -> list[Bind]:
+    """The bindings that are arguments of a term itself, rather than of a term below it."""
+    below = [child for child in children(arg) if not isinstance(child, Term)]
+    own = [child for child in below if isinstance(child, Bind)]
+    return own + [b for child in below if not isinstance(child, Bind) for b in _own_binds(child)]
 
 
 def _user_text(node: fx.Node) -> str:
