@@ -45,7 +45,7 @@ class Editor:
         else:
             builder.after(max(late))
         results = [builder.node(value) for value in replacement.values]
-        created = builder.created
+        touched = [node for node in builder.created if node.op != "get_attr"]
         if late:
             # The users of the outputs that stood before the new nodes now follow them, in their old order.
             place = builder.last
@@ -53,12 +53,14 @@ class Editor:
                 if node not in replacement.matched:
                     place.append(node)
                     place = node
+                    touched.append(node)
         for old, new in zip(outputs, results, strict=True):
             old.replace_all_uses_with(new)
+        _require_order(touched)
         weights = [w for node in replacement.matched for w in node.all_input_nodes if w.op == "get_attr"]
         self.remove(replacement.matched)
         self.remove(weights)
-        return [node for node in created if not node._erased]
+        return [node for node in builder.created if not node._erased]
 
     def remove(self, nodes: Iterable[fx.Node]) -> None:
         """Erase those of `nodes` that nothing uses any more, users before their operands."""
@@ -177,6 +179,13 @@ class _Builder:
         node.meta[REWRITE] = self.record
         self.created.append(node)
         return node
+
+
+def _require_order(nodes: Iterable[fx.Node]) -> None:
+    """What a lint of the whole graph would find wrong after one edit, looked for where the edit was."""
+    for node in nodes:
+        if node._erased or any(operand._erased or not operand < node for operand in node.all_input_nodes):
+            raise RuntimeError(f"the edit left {node.name} before one of its operands")
 
 
 def _graph_inputs(values: Iterable[Any]) -> list[fx.Node]:
