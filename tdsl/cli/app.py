@@ -6,6 +6,7 @@ interrupted, 141 nobody reads the output any more (as a shell counts them: 128 a
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from typing import Annotated, Any
 
@@ -41,7 +42,6 @@ class Commands(TyperGroup):
             terminal.say("interrupted")
             status = INTERRUPTED
         except BrokenPipeError:
-            terminal.abandon_output()
             status = NO_READER
         except OSError as error:
             if error.errno not in _FULL:
@@ -55,12 +55,8 @@ def _report(error: TdslError, ctx: Any) -> None:
     """For people on standard error, and for a program that waits for JSON on standard output."""
     terminal.say_error(error)
     if ctx.meta.get(JSON):
-        try:
+        with contextlib.suppress(TdslError, BrokenPipeError):  # standard output may be what failed
             terminal.put_json(terminal.error_record(error))
-            return
-        except (TdslError, BrokenPipeError):
-            pass  # standard output is what failed
-    terminal.abandon_output()
 
 
 app = typer.Typer(

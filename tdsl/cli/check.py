@@ -44,8 +44,8 @@ def check_models(
 ) -> None:
     """Check that B computes what A does.
 
-    Runs both on A's example inputs, on random and hard ones, and on those given; exits with 1 when they differ
-    by more than they may.
+    Runs both on A's example inputs, on random and hard ones, and on those given. Exits with 1 when they
+    differ by more than they may.
     """
     for spec in (a, b):
         if kind_of(spec) is None:

@@ -54,7 +54,7 @@ def _listed(result: Any, spec: str, inputs: Sequence[Input]) -> list[Tensors]:
             if sorted(item) != sorted(names):
                 raise TdslError(f"sample {i} of {spec} has {', '.join(item)}", expected=", ".join(names))
             item = [item[name] for name in names]
-        values = (item,) if isinstance(item, Tensor) else tuple(item)
+        values = tuple(item) if isinstance(item, tuple | list) else (item,)
         wrong = next((value for value in values if not isinstance(value, Tensor)), None)
         if wrong is not None:
             raise TdslError(f"sample {i} of {spec} holds a {type(wrong).__name__}", expected="tensors")

@@ -35,10 +35,19 @@ def put(text: str) -> None:
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as reason:
+        _abandon_output()
+        if isinstance(reason, BrokenPipeError):
+            raise
         raise TdslError(f"cannot write to standard output: {reason.strerror}") from None
+
+
+def _abandon_output() -> None:
+    """Send what is still in the buffer of standard output nowhere, so that leaving Python raises nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def show(item: RenderableType, *, wrap: bool = True) -> None:
@@ -60,14 +69,6 @@ def show(item: RenderableType, *, wrap: bool = True) -> None:
 def put_json(value: Any) -> None:
     """Write `value`, of plain data only, as one JSON document."""
     put(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def abandon_output() -> None:
-    """Send what is still in the buffer of standard output nowhere, so that leaving Python raises nothing."""
-    with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 # ---------------------------------------------------------------- messages
