@@ -127,6 +127,8 @@ class _Emitter:
         self.late: list[tuple[str, Type, bool]] = []
         self.owned: dict[int, str] = {}
         self.unchecked: list[tuple[Term, str, str]] = []
+        self.chained: set[str] = set()
+        """Operator variables that stand for the operators of a chain."""
         self.blocks = 1
         self.open_functions: list[tuple[str, int]] = []
         self.free = {id(t) for t in (*pattern.outputs, *(term for _, term in pattern.kept))}
@@ -418,9 +420,11 @@ class _Emitter:
         self.put(f"{local} = {value}")
         return local
 
-    def operator_variable(self, variable: str, value: str) -> None:
+    def operator_variable(self, variable: str, value: str, *, chained: bool = False) -> None:
         """The same operator variable twice means the same operator with the same attributes."""
-        if variable in self.bound:
+        if chained or variable in self.chained:
+            self.reject_if(f"not {self.constant(_same_chain, 'same_chain')}({value}, {self.bound[variable]})")
+        elif variable in self.bound:
             known = self.bound[variable]
             self.reject_if(f"{value}.target is not {known}.target or {value}.kwargs != {known}.kwargs")
             test = self.constant(_same_attributes, "same_attributes")
@@ -488,7 +492,11 @@ class _Emitter:
         self.owned[id(chain)] = taken
         if id(chain) not in self.free:
             self.used_as_written(chain, value, unless=f"not {taken}")
-        self.bound[chain.variable] = taken
+        if chain.variable in self.bound:
+            self.operator_variable(chain.variable, taken, chained=True)
+        else:
+            self.bound[chain.variable] = taken
+            self.chained.add(chain.variable)
         self.argument(chain.inner, below, "()")
 
     def nary(self, tree: Nary, value: str) -> None:
@@ -573,6 +581,15 @@ def _same_attributes(a: fx.Node, b: fx.Node) -> bool:
     return len(a.args) == len(b.args) and all(
         isinstance(x, fx.Node) == isinstance(y, fx.Node) and (isinstance(x, fx.Node) or same_value(x, y))
         for x, y in zip(a.args, b.args, strict=True)
+    )
+
+
+def _same_chain(a: Any, b: Any) -> bool:
+    """Whether two chains (a node is a chain of one) are the same operators in the same order."""
+    links, others = (chain if isinstance(chain, tuple) else (chain,) for chain in (a, b))
+    return len(links) == len(others) and all(
+        x.target is y.target and x.kwargs == y.kwargs and _same_attributes(x, y)
+        for x, y in zip(links, others, strict=True)
     )
 
 

@@ -32,7 +32,7 @@ from tdsl.engine.pattern import (
     binds,
     children,
 )
-from tdsl.engine.reference import applies, equals, same_operator
+from tdsl.engine.reference import applies, equals, same_operators
 from tdsl.engine.sizes import DTYPES, dtype_of, same, same_value, sizes_of
 from tdsl.engine.text import call_text, value_text
 from tdsl.errors import Span
@@ -217,9 +217,9 @@ class Nearest:
         known = partial.env.get(name)
         if known is None:
             return partial.bound(name, node)
-        if same_operator(node, known):
+        if same_operators(node, known):
             return partial
-        message = f"{name} is {call_text(known)} elsewhere, here it is {call_text(node)}"
+        message = f"{name} is {_links_text(known)} elsewhere, here it is {_links_text(node)}"
         return partial.but(Mismatch("value", message, term.span, node, term))
 
     def _chain(self, chain: Chain, value: Any, partial: Partial) -> Partial:
@@ -238,7 +238,15 @@ class Nearest:
 
         def taking(length: int) -> Partial:
             taken = tuple(links[:length])
-            here = replace(partial, matched=(*partial.matched, (chain, taken))).bound(chain.variable, taken)
+            here = replace(partial, matched=(*partial.matched, (chain, taken)))
+            known = here.env.get(chain.variable)
+            if known is None:
+                here = here.bound(chain.variable, taken)
+            elif not same_operators(taken, known):
+                message = (
+                    f"{chain.variable} is {_links_text(known)} elsewhere, here it is {_links_text(taken)}"
+                )
+                here = here.but(Mismatch("value", message, chain.span, value, chain))
             return self._argument(chain.inner, below[length], here, chain)
 
         return best(taking(length) for length in range(most, least - 1, -1))
@@ -411,6 +419,12 @@ def _own_binds(arg: Arg) -> list[Bind]:
     below = [child for child in children(arg) if not isinstance(child, Term)]
     own = [child for child in below if isinstance(child, Bind)]
     return own + [b for child in below if not isinstance(child, Bind) for b in _own_binds(child)]
+
+
+def _links_text(links: Any) -> str:
+    """What an operator variable stands for: a node, or the links of a chain."""
+    nodes = links if isinstance(links, tuple) else (links,)
+    return " after ".join(call_text(node) for node in nodes) or "a chain of none"
 
 
 def _user_text(node: fx.Node) -> str:

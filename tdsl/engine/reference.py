@@ -141,7 +141,7 @@ class _Search:
             known = partial.env.get(term.variable)
             if known is None:
                 partial = replace(partial, env={**partial.env, term.variable: node})
-            elif not same_operator(node, known):
+            elif not same_operators(node, known):
                 return
         first = node.args[0] if node.args else None
         fixed = [i for i, p in enumerate(patterns) if isinstance(p, _ATTRIBUTES)]
@@ -242,7 +242,9 @@ class _Search:
         for length in range(most, least - 1, -1):
             taken = tuple(links[:length])
             here = partial.standing_for(chain, value, taken)
-            here = replace(here, env={**here.env, chain.variable: taken})
+            if not same_operators(taken, here.env.get(chain.variable, taken)):
+                continue
+            here = replace(here, env={chain.variable: taken, **here.env})
             yield from self.argument(chain.inner, below[length], here, None)
 
     def tree(self, tree: Nary, value: Any, partial: _Partial) -> Iterator[_Partial]:
@@ -361,7 +363,13 @@ def equals(literal: Literal, value: Any, first: Any) -> bool:
     return alike and same_value(value, expected)
 
 
-def same_operator(node: fx.Node, known: fx.Node) -> bool:
+def same_operators(one: Any, other: Any) -> bool:
+    """Whether what an operator variable stands for, a node or the links of a chain, is the same twice."""
+    links, others = (value if isinstance(value, tuple) else (value,) for value in (one, other))
+    return len(links) == len(others) and all(map(_same_operator, links, others))
+
+
+def _same_operator(node: fx.Node, known: fx.Node) -> bool:
     """Whether two nodes are one operator with the same attributes; operands may differ."""
     return (
         node.target is known.target

@@ -129,7 +129,7 @@ class Forgetting:
     def make(self, node: fx.Node, depth: int, simple: bool) -> Any:
         rng = self.rng
         if node.target in UNARY:
-            if self.one_variable:
+            if self.one_variable and (simple or rng.random() < 0.6):
                 return Apply(UNARY, (self.operand(node.args[0], depth),), variable="f")
             if not simple and rng.random() < 0.5:
                 return self.chain(node, depth)
@@ -223,7 +223,8 @@ class Forgetting:
         least = self.rng.randint(0, 2)
         most = None if self.rng.random() < 0.3 else least + self.rng.randint(0, 2)
         below = self.operand(inner, depth - 1) if inner is not node else Bind(self.name(node.args[0]))
-        return Chain(targets, f"links{next(self.fresh)}", below, least, most)
+        variable = "f" if self.one_variable or self.rng.random() < 0.3 else f"links{next(self.fresh)}"
+        return Chain(targets, variable, below, least, most)
 
     def tree(self, node: fx.Node, depth: int) -> Nary:
         leaves: list[Any] = []
@@ -522,6 +523,15 @@ def test_an_operator_variable_stands_for_operators_with_any_number_of_attributes
     assert count(module, Apply(targets, (X,), variable="f")) == 2
     assert count(module, Apply(targets, (X, Anything()), variable="f")) == 2
     assert count(module, Apply(targets, (X, Literal(0.1)), variable="f")) == 1
+
+
+def test_an_operator_variable_of_two_chains_stands_for_the_same_operators():
+    chains = binary(ADD, Chain((RELU, NEG), "f", X, 1, None), Chain((RELU, NEG), "f", Y, 1, None))
+    assert count(graph_of(lambda op, a, b: op(ADD, op(RELU, a), op(RELU, b))), chains) == 2
+    assert count(graph_of(lambda op, a, b: op(ADD, op(RELU, a), op(NEG, b))), chains) == 0
+    one = binary(ADD, Chain((RELU, NEG), "f", X, 1, None), Apply((RELU, NEG), (Y,), variable="f"))
+    assert count(graph_of(lambda op, a, b: op(ADD, op(NEG, a), op(NEG, b))), one) == 2
+    assert count(graph_of(lambda op, a, b: op(ADD, op(RELU, a), op(NEG, b))), one) == 0
 
 
 @pytest.mark.parametrize("name", ["größe", "root", "accept", "None", "Node", "a b", "x'y", "result", "T0"])
