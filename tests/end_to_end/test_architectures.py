@@ -22,14 +22,14 @@ FIRES = {
     "mobilenet": "batch_norm_of_conv",
     "convnext": "scale_of_linear",
     "vit": "dropout_at_inference",
-    "bert": "dropout_at_inference",
+    "bert": "linear_siblings",
     "gpt2": "linear_of_flattened",
     "lstm": "common_subexpressions",
     "gru": "dropout_at_inference",
     "densenet": "batch_norm_of_conv",
     "unet": "batch_norm_of_conv",
     "swin": "fold_constants",
-    "t5": "identity_cast",
+    "t5": "linear_siblings",
 }
 """A rule that the exact pipeline applies to each, at least once."""
 
