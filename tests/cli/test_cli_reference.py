@@ -1,0 +1,53 @@
+"""Every command in `docs/cli.md` prints what is shown below it, up to digits and spaces; `…` is anything."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "cli.md"
+COMMAND = re.compile(r"^\$ tdsl (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
+
+
+def blocks(language):
+    text = REFERENCE.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def examples():
+    return [found for block in blocks("console") for found in COMMAND.findall(block)]
+
+
+def normal(text):
+    """Without what depends on the machine: digits, the worst sample, runs of spaces, the library's folder."""
+    text = re.sub(r"\S*/(?=passes/)", "", text)
+    text = re.sub(r"sample '[^']*'", "sample '#'", text)
+    text = re.sub(r"(?<![\w.])-?\d[\d.,]*(?:e[+-]?\d+)?", "#", text)
+    return re.sub(r"─+", "─", re.sub(r"[^\S\n]+", " ", text))
+
+
+def matches(printed, shown):
+    pattern = r"[\s\S]*".join(map(re.escape, normal(shown).split(" …\n")))
+    return re.fullmatch(pattern, normal(printed)) is not None
+
+
+def test_every_command_prints_what_the_reference_shows(tdsl, folder):
+    [model] = blocks("python")
+    [rules] = blocks("tdsl")
+    (folder / "tiny.py").write_text(model, encoding="utf-8")
+    (folder / "lossy.tdsl").write_text(rules, encoding="utf-8")
+    (folder / "ugly.tdsl").write_text("rule twice { relu(relu(x)) => relu(x) }\n", encoding="utf-8")
+    seen = {command: tdsl(*shlex.split(command)) for command, _ in examples()}
+    for command, shown in examples():
+        printed = seen[command].out + seen[command].err
+        assert matches(printed, shown), f"tdsl {command}\n{printed}"
+    assert {command.split()[0] for command in seen} == {"compile", "check", "explain", "list", "show", "fmt"}
+    assert {outcome.status for outcome in seen.values()} == {0, 1}
+
+
+def test_only_digits_and_spaces_may_differ():
+    assert matches("error  1.02e-07  kept\n", "error 9  kept\n")
+    assert matches("a\n b\n c\n d\n", "a\n …\n d\n")
+    assert not matches("error 9 kept\n", "error 9 BROKEN\n")
+    assert not matches("a\n b\n c\n", "a\n …\n d\n")
