@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from rule_cases import fires, leaves, number
 from torch import fx, nn
+from torch.export import Dim
 
 aten = torch.ops.aten
 X = (3, 5)
@@ -389,8 +390,8 @@ MOVEMENT = [
     leaves(
         "cleanup.movement.identity_repeat",
         lambda m, x: x.repeat(x.shape[0] // 3, 1),
-        X,
-        dynamic=BATCH,
+        (4, 5),
+        dynamic={"x": {0: Dim("batch", min=3)}},
         because="one copy is what the example takes, other batches take more",
     ),
     leaves(

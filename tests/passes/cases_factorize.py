@@ -205,7 +205,7 @@ TUCKER = [
         IMAGE,
         w=small_core(8, 6, 3, 3, 2),
         b=number(8),
-        parameters={"rank_out": rank, "rank_in": rank},
+        parameters={"rank": rank},
         precision=FULL,
         expect="""
             conv2d_1 = conv2d(x, w_tucker2)
@@ -221,7 +221,7 @@ TUCKER = [
         IMAGE,
         w=low_rank(8, 6, 2).reshape(8, 6, 1, 1),
         b=number(8),
-        parameters={"rank_out": 2, "rank_in": 2},
+        parameters={"rank": 2},
         because="a 1×1 kernel has no core",
     ),
     leaves(
@@ -230,7 +230,7 @@ TUCKER = [
         IMAGE,
         w=small_core(8, 6, 3, 3, 2),
         b=number(8),
-        parameters={"rank_out": 2, "rank_in": 7},
+        parameters={"rank": 2, "rank_in": 7},
         because="six inputs have no rank of 7",
     ),
 ]

@@ -1,5 +1,7 @@
 """Cases of `passes/fold`, `passes/layout` and `passes/merge`: constants that become part of a weight."""
 
+# ruff: noqa: E501 - graphs as text have long lines
+
 import math
 
 import torch

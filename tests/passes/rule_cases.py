@@ -51,7 +51,7 @@ class Case:
     expect: str | None
     because: str = ""
     times: int = 1
-    dynamic: Mapping[str, Mapping[int, str]] | None = None
+    dynamic: Mapping[str, Mapping[int, Any]] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     precision: float = ROUNDING
     prepare: Callable[[fx.Graph], None] | None = None
@@ -64,7 +64,7 @@ def fires(
     *inputs: Any,
     expect: str,
     times: int = 1,
-    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    dynamic: Mapping[str, Mapping[int, Any]] | None = None,
     parameters: Mapping[str, Any] | None = None,
     precision: float = ROUNDING,
     prepare: Callable[[fx.Graph], None] | None = None,
@@ -80,7 +80,7 @@ def leaves(
     forward: Callable[..., Any],
     *inputs: Any,
     because: str,
-    dynamic: Mapping[str, Mapping[int, str]] | None = None,
+    dynamic: Mapping[str, Mapping[int, Any]] | None = None,
     parameters: Mapping[str, Any] | None = None,
     **parts: Any,
 ) -> Case:
