@@ -19,7 +19,7 @@ def list_names(
     pattern: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PATTERN]",
+            metavar="PATTERN",
             help="A glob (`cleanup.*`), a part of a name (`svd`), or `rules`, `laws`, `passes`, `pipelines`.",
             show_default=False,
         ),
