@@ -55,7 +55,8 @@ def call_function(path: str, name: str, finish: Callable[[Any], _Result]) -> _Re
 
     An exception in either (a generator runs in `finish`) becomes a `TdslError` at the user's line.
     """
-    return _called(path, name, finish)[0]
+    result: _Result = _called(path, name, finish)[0]
+    return result
 
 
 def _called(
