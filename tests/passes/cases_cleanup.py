@@ -92,7 +92,7 @@ IDENTITY = [
     ),
     fires("cleanup.identity.first_power", lambda m, x: x.relu() ** 1, X, expect="relu = relu(x)"),
     leaves("cleanup.identity.first_power", lambda m, x: 1**x, X, because="one is the base"),
-    fires("cleanup.identity.double_negation", lambda m, x: -(-x.relu()), X, expect="relu = relu(x)"),
+    fires("cleanup.identity.double_negation", lambda m, x: x.relu().neg().neg(), X, expect="relu = relu(x)"),
     fires("cleanup.identity.double_negation", lambda m, x: ~(~(x > 0)), X, expect="gt = gt(x, 0)"),
     leaves(
         "cleanup.identity.double_negation", lambda m, x: -(-x).relu(), X, because="something stands between"
@@ -236,6 +236,13 @@ ARITHMETIC = [
         (3, 1),
         (1,),
         because="nothing else says that there are five columns",
+    ),
+    leaves(
+        "cleanup.arithmetic.expand_left",
+        lambda m, x, y: y - x.expand(3, 5),
+        (3, 1),
+        X,
+        because="sub does not commute, though add does",
     ),
     fires(
         "cleanup.arithmetic.expand_right",

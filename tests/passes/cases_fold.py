@@ -910,25 +910,49 @@ LAYOUT = [
         because="the rows are cut in two",
     ),
     fires(
-        "layout.constant.leading_axis",
-        lambda m, x: x * m.a,
+        "layout.constant.channel_axis",
+        lambda m, x: m.a * m.conv(x),
         IMAGE,
-        a=number(1, 4, 1, 1),
-        expect="mul_1 = mul(x, a_leading_axis)",
-    ),
-    fires(
-        "layout.constant.leading_axis",
-        lambda m, x: m.a + x,
-        TOKENS,
-        a=number(1, 1, 6),
-        times=2,
-        expect="add_2 = add(x, a_leading_axis_1)",
+        conv=nn.Conv2d(4, 6, 3, padding=1),
+        a=number(1, 6, 1, 1),
+        expect="""
+            conv2d_1 = conv2d(x, conv.weight, conv.bias, padding=[1, 1])
+            mul_1 = mul(conv2d_1, a_channel_axis)
+        """,
     ),
     leaves(
-        "layout.constant.leading_axis",
-        lambda m, x: x * m.a,
+        "layout.constant.channel_axis",
+        lambda m, x: m.conv(x) * m.a,
+        (1, 4, 6, 6),
+        conv=nn.Conv2d(4, 6, 1),
+        a=number(1, 6, 6, 1),
+        because="the constant differs from row to row",
+    ),
+    fires(
+        "layout.constant.feature_axis",
+        lambda m, x: m.fc(x) + m.c,
+        TOKENS,
+        fc=nn.Linear(6, 5),
+        c=number(1, 1, 5),
+        expect="""
+            linear_1 = linear(x, fc.weight, fc.bias)
+            add_1 = add(linear_1, c_feature_axis)
+        """,
+    ),
+    leaves(
+        "layout.constant.feature_axis",
+        lambda m, x: m.fc(x) + m.c,
+        TOKENS,
+        fc=nn.Linear(6, 5),
+        c=number(1, 4, 5),
+        because="each position has a constant of its own",
+    ),
+    leaves(
+        "layout.constant.feature_axis",
+        lambda m, x: m.fc(x) + m.c,
         X,
-        a=number(1, 4, 6),
+        fc=nn.Linear(6, 5),
+        c=number(1, 1, 5),
         because="the constant brings a new axis",
     ),
 ]
