@@ -19,6 +19,7 @@ from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.library import Library, load, standard_library
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.errors import TdslError
+from tdsl.files import require_writable
 from tdsl.report import Note, Report, RewriteRecord, Size, correctness_of, notes_of, to_text, write_json
 from tdsl.verify import (
     Bound,
@@ -101,6 +102,8 @@ def compile(
         TdslError: the model does not trace, the pipeline is wrong, an operator has no ONNX form, …
         BrokenContract: the file differs from the original by more than it may.
     """
+    if output is not None:
+        require_writable(Path(output))
     progress("capture")
     if isinstance(model, Captured):
         captured = model

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tdsl.errors import TdslError
+
 
 @contextlib.contextmanager
 def whole(target: Path) -> Iterator[Path]:
@@ -37,3 +39,17 @@ def _mode(target: Path) -> int:
         mask = os.umask(0)
         os.umask(mask)
         return 0o666 & ~mask
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a target that cannot be written, before the work and not after it; creates nothing.
+
+    Raises `TdslError`.
+    """
+    if path.is_dir():
+        raise TdslError(f"cannot write {path}: it is a directory", expected="the path of a file")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise TdslError(f"cannot write {path}: {folder} is not a directory")
+    if not os.access(folder, os.W_OK):
+        raise TdslError(f"cannot write {path}: no permission to write in {folder}")

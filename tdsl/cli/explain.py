@@ -46,7 +46,7 @@ def explain_rule(
         progress("read rules")
         library = standard_library().extended(load(rules)) if rules else standard_library()
         full = _one(library.select(rule), rule)
-        declared = library.rules[full].source.parameters if full in library.rules else ()
+        declared = library.rules[full].parameters if full in library.rules else ()
         chosen = library.rule(full, parameters_from(settings or (), f"rule {full}", declared))
         progress("capture")
         module = copied(captured_model(model).module)

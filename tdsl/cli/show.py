@@ -88,7 +88,7 @@ def _matcher(name: str, rules: Any, settings: list[str] | None) -> str:
     from tdsl.engine.library import load, standard_library
 
     library = standard_library().extended(load(rules)) if rules else standard_library()
-    declared = library.rules[name].source.parameters
+    declared = library.rules[name].parameters
     rule = library.rule(name, parameters_from(settings or (), f"rule {name}", declared))
     return "\n\n".join(_source(variant.matcher(rule.name)) for variant in rule.variants)
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from tdsl.engine.frame import Frame
+from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import macs
-from tdsl.engine.rule import Variant
 from tdsl.engine.pattern import Pattern
 from tdsl.engine.staged import Workspace
 

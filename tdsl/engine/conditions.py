@@ -10,11 +10,10 @@ import torch
 from torch import fx
 
 from tdsl.engine.expression import compile_expression
-from tdsl.engine.frame import CannotStage, Frame
+from tdsl.engine.frame import Frame, Test
 from tdsl.engine.partial import value_described
-from tdsl.engine.rule import Test
 from tdsl.engine.sizes import DTYPES, describe
-from tdsl.engine.staged import tensors_in
+from tdsl.engine.staged import CannotStage, tensors_in
 from tdsl.engine.text import call_text, value_text
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree

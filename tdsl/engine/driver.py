@@ -16,9 +16,10 @@ from typing import Any, Literal
 from torch import fx
 
 from tdsl.engine.edit import Editor
+from tdsl.engine.frame import Variant
 from tdsl.engine.journal import Journal
 from tdsl.engine.pattern import Apply, Pattern, Term, children
-from tdsl.engine.rule import Replacement, Rule, Variant
+from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import Workspace
 from tdsl.errors import TdslError
 from tdsl.provenance import REWRITE, Rewrite

@@ -11,12 +11,12 @@ from typing import Any
 from torch import fx
 
 from tdsl.engine.conditions import refute
-from tdsl.engine.frame import CannotStage, Frame
+from tdsl.engine.frame import Frame, Test, Variant
 from tdsl.engine.near_miss import hint, written_otherwise
 from tdsl.engine.partial import Mismatch, Nearest, Partial, operator_name, operators_text
 from tdsl.engine.pattern import Term
-from tdsl.engine.rule import Rule, Test, Variant
-from tdsl.engine.staged import Workspace
+from tdsl.engine.rule import Rule
+from tdsl.engine.staged import CannotStage, Workspace
 from tdsl.engine.text import call_text
 from tdsl.errors import Span
 from tdsl.provenance import module_path, source_line

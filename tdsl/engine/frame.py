@@ -1,21 +1,23 @@
-"""One match of one rule: the bound values, the definitions computed on demand, the staged right side."""
+"""One match of one rule, and the compiled parts of the rule that are evaluated in it.
+
+A `Variant` holds the code, a `Frame` the values: bound by the match, defined on demand, staged.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import fx
 
-from tdsl.engine.sizes import dtype_of, sizes_of
-from tdsl.engine.staged import CannotStage, Filled, Workspace
-from tdsl.errors import TdslError
+from tdsl.engine.matcher import Matcher, compile_pattern
+from tdsl.engine.pattern import Pattern, Type
+from tdsl.engine.sizes import dtype_of, same, sizes_of
+from tdsl.engine.staged import Filled, Workspace
+from tdsl.errors import Span, TdslError
 from tdsl.ops import Operator, Param
 from tdsl.ops.targets import operator_of
-
-if TYPE_CHECKING:
-    from tdsl.engine.rule import Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Frame:
             definition.evaluate(self)
             self.pending.discard(name)
             return self.env[name]
+        if name in self.variant.results:
+            return self.variant.pattern.output_nodes(self.nodes, self.env)[self.variant.results[name]]
         return self.parameters[name]
 
     def has(self, name: str) -> bool:
@@ -92,6 +96,65 @@ class Frame:
         return Filled(float(param.default), declared_sizes(op, param, owner), dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class Test:
+    """A compiled condition and the text it came from."""
+
+    evaluate: Callable[[Frame], Any]
+    source: Any
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionCode:
+    """A compiled definition: names, their types, and the value."""
+
+    names: tuple[str, ...]
+    types: tuple[Type | None, ...]
+    value: Callable[[Frame], Any]
+    span: Span
+
+    def evaluate(self, frame: Frame) -> None:
+        """Compute the definition and bind its names, and the sizes its types mention."""
+        result = self.value(frame)
+        parts = list(result) if len(self.names) > 1 else [result]
+        if len(parts) != len(self.names):
+            raise TdslError(f"{len(self.names)} names for {len(parts)} results", self.span)
+        for name, type_, part in zip(self.names, self.types, parts, strict=True):
+            frame.env[name] = part
+            if type_ is None or type_.dims is None:
+                continue
+            sizes = tuple(frame.work.evaluate(part).shape)
+            if len(sizes) != len(type_.dims):
+                raise TdslError(
+                    f"{name} has {len(sizes)} axes where {len(type_.dims)} are written", self.span
+                )
+            for dim, size in zip(type_.dims, sizes, strict=True):
+                known = dim if isinstance(dim, int) else frame.env.setdefault(dim, size)
+                if not same(known, size):
+                    raise TdslError(f"{name} has size {size} where {dim} = {known} is written", self.span)
+
+
+@dataclass(slots=True)
+class Variant:
+    """One choice of alternatives of a rule."""
+
+    pattern: Pattern
+    tests: tuple[Test, ...]
+    definitions: Mapping[str, DefinitionCode]
+    build: Callable[[Frame], tuple[Any, ...]]
+    optional: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
+    """Optional operands: the parameter, and the name under which a match binds the operator's node."""
+    results: Mapping[str, int] = field(default_factory=dict)
+    """Names of the outputs: a condition may speak of what is to be replaced."""
+    _matcher: Matcher | None = None
+
+    def matcher(self, name: str) -> Matcher:
+        """The generated matcher, compiled on first use."""
+        if self._matcher is None:
+            self._matcher = compile_pattern(self.pattern, name)
+        return self._matcher
+
+
 def declared_sizes(op: Operator, param: Param, node: fx.Node) -> tuple[Any, ...] | None:
     """The shape that `op`'s signature gives an operand, from the shapes of the others at `node`."""
     if param.dims is None:
@@ -109,6 +172,3 @@ def declared_sizes(op: Operator, param: Param, node: fx.Node) -> tuple[Any, ...]
     if not all(dim in known or dim.isdigit() for dim in param.dims):
         return None
     return tuple(known[dim] if dim in known else int(dim) for dim in param.dims)
-
-
-__all__ = ["Approximation", "CannotStage", "Frame", "declared_sizes"]

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from tdsl.engine.frame import Frame
+from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import macs, params
-from tdsl.engine.rule import Replacement, Variant
+from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import Workspace
 from tdsl.provenance import module_path, source_line
 

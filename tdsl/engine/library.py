@@ -16,27 +16,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tdsl.engine.expression import compile_expression
-from tdsl.engine.frame import Frame
 from tdsl.engine.lower import lower
+from tdsl.engine.parameters import parameter_values, vocabulary
 from tdsl.engine.passes import GraphPass, RulePass, standard_passes
-from tdsl.engine.rule import Rule, Variant
+from tdsl.engine.rule import Rule
 from tdsl.errors import Span, TdslError
-from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 from tdsl.lang import parse_file, tree
 from tdsl.lang.imports import full_name, load_files, prefix_of, standard_files
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.typecheck import check_types
 from tdsl.lang.unsupported import refuse_unsupported
-from tdsl.lang.vocabulary import Function, Vocabulary
-
-
-@cache
-def vocabulary() -> Vocabulary:
-    """Every name that a rule may use: operators, built-in functions, factorizations, predicates."""
-    decompositions = [Function(f.name, f.kind, f.params, f.results, f.doc) for f in DECOMPOSITIONS.values()]
-    functions = [Function(f.name, f.kind, f.params, f.results, f.doc) for f in FUNCTIONS.values()]
-    return Vocabulary.standard([*decompositions, *functions])
 
 
 @dataclass(frozen=True)
@@ -58,45 +47,20 @@ class Declaration:
         """Whether the rule loses something (`~>`)."""
         return self.source.arrow == "~>"
 
+    @property
+    def parameters(self) -> tuple[tree.Parameter, ...]:
+        """The parameters that take values; operator variables are bound by each match."""
+        return tuple(p for p in self.source.parameters if p.name not in self.resolved.operators)
+
     def instantiate(self, arguments: Mapping[str, Any] | None = None) -> Rule:
         """The rule with values for its parameters, defaults elsewhere.
 
-        Raises `TdslError` for a missing or unknown parameter.
+        Raises `TdslError` for a missing or unknown parameter, or a value of another kind.
         """
-        given = dict(arguments or {})
-        values: dict[str, Any] = {}
-        for parameter in self.source.parameters:
-            if parameter.name in self.resolved.operators:
-                continue
-            if parameter.name in given:
-                values[parameter.name] = given.pop(parameter.name)
-            elif parameter.default is not None:
-                values[parameter.name] = constant_value(parameter.default)
-            else:
-                raise TdslError(f"rule {self.name} needs a value for {parameter.name}", parameter.span)
-        if given:
-            name = next(iter(given))
-            raise TdslError(
-                f"rule {self.name} has no parameter {name}",
-                self.source.span,
-                expected=", ".join(values) or "no parameters",
-            )
+        values = parameter_values(f"rule {self.name}", self.parameters, arguments or {}, self.source.span)
         return Rule(
             self.name, lower(self.resolved, values), self.source, values, self.approximate, self.source.doc
         )
-
-
-def constant_value(expr: tree.Expr, names: Mapping[str, Any] | None = None) -> Any:
-    """The value of an expression without a match: `energy(0.95)`, `50%`, `64`, a pipeline's parameter."""
-    frame = Frame(_NOTHING, _NO_VARIANT, (), dict(names or {}), {})
-    try:
-        return compile_expression(expr, {})(frame)
-    except KeyError as missing:
-        raise TdslError(f"unknown name {missing.args[0]}", expr.span) from None
-
-
-_NOTHING: Any = None
-_NO_VARIANT: Any = Variant(None, (), {}, lambda _: ())  # type: ignore[arg-type]
 
 
 @dataclass

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tdsl.engine.expression import apply, compile_expression
+from tdsl.engine.frame import DefinitionCode, Test, Variant
 from tdsl.engine.pattern import (
     ELLIPSIS,
     Anything,
@@ -28,7 +29,6 @@ from tdsl.engine.pattern import (
     Type,
     find_roots,
 )
-from tdsl.engine.rule import DefinitionCode, Test, Variant
 from tdsl.engine.sizes import DTYPES
 from tdsl.errors import TdslError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
@@ -128,6 +128,7 @@ class _Lowering:
             optional={
                 name: (param, f"@{watched.index(owner)}") for name, (param, owner) in self.optional.items()
             },
+            results={name: outputs.index(term) for name, term in self.named.items() if term in outputs},
         )
 
     # ------------------------------------------------------------ sides
@@ -255,7 +256,8 @@ class _Lowering:
             return self.operator_variable(call)
         op = OPERATORS[call.callee]
         if call.repeat is not None:
-            return self.chain(call, (op,), call.callee)
+            # Each chain of a named operator has a length of its own; chains of a variable are the same.
+            return self.chain(call, (op,), f"_{call.callee}{next(self.fresh)}")
         if is_nary(call, op):
             items = tuple(self.element_pattern(a.value) for a in call.arguments)
             return Nary(overload(op), items, op.commutative, call.callee, call.span)

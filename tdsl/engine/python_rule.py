@@ -24,9 +24,9 @@ from typing import Any, get_args
 import torch
 from torch import fx, nn
 
-from tdsl.engine.frame import Frame
+from tdsl.engine.frame import Frame, Test, Variant
 from tdsl.engine.pattern import ELLIPSIS, Type, binds, children, walk
-from tdsl.engine.rule import Rule, Test, Variant
+from tdsl.engine.rule import Rule
 from tdsl.engine.sizes import compare, dtype_of
 from tdsl.engine.staged import Constant
 from tdsl.engine.traced import TracedPattern, trace, translate

@@ -1,8 +1,4 @@
-"""A compiled rule: what it matches, what must hold, and what it puts in place.
-
-`Rule.match(node, work)` is the whole protocol that the driver needs; a rule written in Python or traced
-from two functions offers the same.
-"""
+"""A compiled rule: what it matches, what must hold, and what it puts in place."""
 
 from __future__ import annotations
 
@@ -14,71 +10,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from tdsl.engine.frame import Approximation, CannotStage, Frame
-from tdsl.engine.matcher import Matcher, compile_pattern
+from tdsl.engine.frame import Approximation, Frame, Test, Variant
 from tdsl.engine.order import disconnected
-from tdsl.engine.pattern import Nary, Pattern, Term, Type
-from tdsl.engine.sizes import compare, describe, same
-from tdsl.engine.staged import Workspace
-from tdsl.errors import Span, TdslError
+from tdsl.engine.pattern import Nary, Term
+from tdsl.engine.sizes import compare, describe
+from tdsl.engine.staged import CannotStage, Workspace
 from tdsl.lang import tree
-
-
-@dataclass(frozen=True, slots=True)
-class Test:
-    """A compiled condition and the text it came from."""
-
-    evaluate: Callable[[Frame], Any]
-    source: Any
-
-
-@dataclass(frozen=True, slots=True)
-class DefinitionCode:
-    """A compiled definition: names, their types, and the value."""
-
-    names: tuple[str, ...]
-    types: tuple[Type | None, ...]
-    value: Callable[[Frame], Any]
-    span: Span
-
-    def evaluate(self, frame: Frame) -> None:
-        """Compute the definition and bind its names, and the sizes its types mention."""
-        result = self.value(frame)
-        parts = list(result) if len(self.names) > 1 else [result]
-        if len(parts) != len(self.names):
-            raise TdslError(f"{len(self.names)} names for {len(parts)} results", self.span)
-        for name, type_, part in zip(self.names, self.types, parts, strict=True):
-            frame.env[name] = part
-            if type_ is None or type_.dims is None:
-                continue
-            sizes = tuple(frame.work.evaluate(part).shape)
-            if len(sizes) != len(type_.dims):
-                raise TdslError(
-                    f"{name} has {len(sizes)} axes where {len(type_.dims)} are written", self.span
-                )
-            for dim, size in zip(type_.dims, sizes, strict=True):
-                known = dim if isinstance(dim, int) else frame.env.setdefault(dim, size)
-                if not same(known, size):
-                    raise TdslError(f"{name} has size {size} where {dim} = {known} is written", self.span)
-
-
-@dataclass(slots=True)
-class Variant:
-    """One choice of alternatives of a rule."""
-
-    pattern: Pattern
-    tests: tuple[Test, ...]
-    definitions: Mapping[str, DefinitionCode]
-    build: Callable[[Frame], tuple[Any, ...]]
-    optional: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
-    """Optional operands: the parameter, and the name under which a match binds the operator's node."""
-    _matcher: Matcher | None = None
-
-    def matcher(self, name: str) -> Matcher:
-        """The generated matcher, compiled on first use."""
-        if self._matcher is None:
-            self._matcher = compile_pattern(self.pattern, name)
-        return self._matcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +30,7 @@ class Replacement:
     env: Mapping[str, Any] = field(default_factory=dict)
 
 
-Refusal = Callable[[str, Any, Frame], None]
+Refusal = Callable[[str, Test | None, Frame], None]
 """Hears why a complete structural match was not applied: the reason, the condition, the frame."""
 
 
@@ -121,7 +58,7 @@ class Rule:
     def attempt(
         self, variant: Variant, work: Workspace, refused: Refusal | None = None
     ) -> Callable[[fx.Node], Replacement | None]:
-        """A function from a candidate for the root to the first match there for which every condition holds."""
+        """From a candidate for the root to the first match there for which every condition holds."""
         matcher = variant.matcher(self.name)
 
         def accept(nodes: tuple[fx.Node, ...], env: dict[str, Any]) -> Replacement | None:
@@ -190,7 +127,7 @@ def _operators(value: Any) -> int:
     if not isinstance(value, tree.Node):
         return 0
     own = isinstance(value, tree.Call | tree.Unary | tree.Binary)
-    if isinstance(value, tree.Call) and value.repeat is not None or isinstance(value, tree.Splat):
+    if (isinstance(value, tree.Call) and value.repeat is not None) or isinstance(value, tree.Splat):
         own_count = 1_000_000
     else:
         own_count = int(own)
@@ -199,6 +136,3 @@ def _operators(value: Any) -> int:
 
 def _targets(term: Term) -> tuple[Any, ...]:
     return (term.target,) if isinstance(term, Nary) else term.targets
-
-
-__all__ = ["DefinitionCode", "Replacement", "Rule", "Test", "Variant"]

@@ -20,7 +20,6 @@ from tdsl.ops.calls import canonical_call
 from tdsl.ops.spec import REQUIRED, Operand
 from tdsl.ops.targets import operator_of, overload, overload_for
 
-
 _LAYOUT_DEPENDENT = frozenset({"conv", "conv_transpose", "pool", "attention"})
 """Shape laws of the operators whose fake kernels choose a memory layout by the sizes."""
 
@@ -206,8 +205,8 @@ class Workspace:
     def _run(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`target` on fake tensors, for every value of the symbolic sizes.
 
-        An answer that holds only for the traced example (a broadcast of `s` with 2 where `s` was 2) would be a
-        guard, and raises. Where a kernel's choice of memory layout asks such questions, they are answered for
+        An answer that holds only for the traced example (a broadcast of `s` with 2 where `s` was 2) would be
+        a guard, and raises. Where a kernel's choice of memory layout asks such questions, they are answered for
         the example and forgotten: its sizes do not depend on them.
         """
         assert self._mode is not None

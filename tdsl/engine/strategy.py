@@ -12,7 +12,8 @@ from torch import fx
 from tdsl.engine.driver import Order, Scope, Settings, rewrite
 from tdsl.engine.edit import prune_weights
 from tdsl.engine.journal import Journal
-from tdsl.engine.library import Library, constant_value
+from tdsl.engine.library import Library
+from tdsl.engine.parameters import constant_value, parameter_values
 from tdsl.engine.passes import GraphPass
 from tdsl.engine.rule import Rule
 from tdsl.engine.staged import Workspace
@@ -50,7 +51,9 @@ class Runner:
     ) -> None:
         self.library = library
         self.pipeline = pipeline
-        self.names = self._parameters(dict(arguments or {}))
+        self.names = parameter_values(
+            f"pipeline {pipeline.name}", pipeline.parameters, arguments or {}, pipeline.span
+        )
         self.contract = tuple(self._bounds(pipeline.steps))
         self._compiled: dict[int, tuple[list[Rule], list[GraphPass]]] = {}
         for step in _all_steps(pipeline.steps):
@@ -111,14 +114,15 @@ class Runner:
 
     def _repeat(self, step: tree.Repeated, module: fx.GraphModule, journal: Journal, context: Context) -> int:
         rules, passes = self._compiled[id(step)]
-        settings = Settings(context.order, True, step.limit, context.scope)
-        total = 0
+        by_rules = by_passes = 0
         for _ in range(ROUNDS):
-            count = rewrite(module, rules, settings, journal) if rules else 0
-            by_passes = sum(p.rewrite(module, journal, context.scope) for p in passes)
-            total += count + by_passes
-            if by_passes == 0 or journal.full:
-                return total
+            left = None if step.limit is None else step.limit - by_rules
+            settings = Settings(context.order, True, left, context.scope)
+            by_rules += rewrite(module, rules, settings, journal) if rules else 0
+            changed = sum(p.rewrite(module, journal, context.scope) for p in passes)
+            by_passes += changed
+            if changed == 0 or journal.full:
+                return by_rules + by_passes
         raise TdslError(
             f"no fixed point after {ROUNDS} rounds of rules and passes",
             step.span,
@@ -126,25 +130,6 @@ class Runner:
         )
 
     # ------------------------------------------------------------ preparation
-
-    def _parameters(self, given: dict[str, Any]) -> dict[str, Any]:
-        values: dict[str, Any] = {}
-        for parameter in self.pipeline.parameters:
-            if parameter.name in given:
-                values[parameter.name] = given.pop(parameter.name)
-            elif parameter.default is not None:
-                values[parameter.name] = constant_value(parameter.default, values)
-            else:
-                raise TdslError(
-                    f"pipeline {self.pipeline.name} needs a value for {parameter.name}", parameter.span
-                )
-        if given:
-            raise TdslError(
-                f"pipeline {self.pipeline.name} has no parameter {next(iter(given))}",
-                self.pipeline.span,
-                expected=", ".join(values) or "no parameters",
-            )
-        return values
 
     def _select(self, references: Sequence[tree.RuleRef]) -> tuple[list[Rule], list[GraphPass]]:
         """The rules and passes of a step, each once, in the order of the references."""

@@ -107,7 +107,7 @@ def test_samples_decide_what_is_judged(tdsl):
         ),
         (
             ["tiny.py:model", "--set", "n=1"],
-            "error: pipeline exact has no parameter n\n  expected: no --set: ",
+            "error: pipeline exact has no parameter n\n  expected: no values: ",
         ),
         (["tiny.py:model", "--opset", "3"], "error: opset 3 is not available\n"),
         (["tiny.py:model", "-o", "."], "error: cannot write .: it is a directory\n"),

@@ -194,7 +194,7 @@ def test_a_parameter_reaches_the_contract():
 def test_a_parameter_that_the_pipeline_does_not_have_is_refused():
     with pytest.raises(TdslError, match="has no parameter size") as error:
         ranks(size=3)
-    assert error.value.expected == "rank, least"
+    assert error.value.expected == "one of rank, least"
 
 
 def test_a_parameter_without_a_value_is_asked_for():

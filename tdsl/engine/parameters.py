@@ -1,0 +1,133 @@
+"""Values that need no model: parameters of rules and pipelines, and what may be written for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from types import MappingProxyType
+from typing import Any
+
+from tdsl.engine.expression import compile_expression
+from tdsl.engine.frame import Frame, Variant
+from tdsl.engine.pattern import Pattern
+from tdsl.errors import Span, TdslError
+from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
+from tdsl.lang import tree
+from tdsl.lang.expected import did_you_mean
+from tdsl.lang.vocabulary import Function, Vocabulary
+from tdsl.lang.walk import walk
+
+
+@cache
+def vocabulary() -> Vocabulary:
+    """Every name that a rule may use: operators, built-in functions, factorizations, predicates."""
+    decompositions = [Function(f.name, f.kind, f.params, f.results, f.doc) for f in DECOMPOSITIONS.values()]
+    functions = [Function(f.name, f.kind, f.params, f.results, f.doc) for f in FUNCTIONS.values()]
+    return Vocabulary.standard([*decompositions, *functions])
+
+
+def parameter_values(
+    owner: str,
+    declared: Sequence[tree.Parameter],
+    given: Mapping[str, Any],
+    span: Span | None = None,
+    written: Mapping[str, Span] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """The values of the `declared` parameters of `owner` (`rule svd_linear`), defaults where none is given.
+
+    A default may speak of the parameters before it; `written` says where the values stand. Raises `TdslError` for a missing or unknown parameter, or
+    a value of another kind.
+    """
+    known = {parameter.name: parameter for parameter in declared}
+    for name in given:
+        if name not in known:
+            raise TdslError(
+                f"{owner} has no parameter {name}",
+                span,
+                expected=f"one of {', '.join(known)}" if known else "no values: it has no parameters",
+                hint=did_you_mean(name, known),
+            )
+    values: dict[str, Any] = {}
+    for parameter in declared:
+        if parameter.name in given:
+            value = given[parameter.name]
+            _require_kind(parameter, value, written.get(parameter.name, parameter.span))
+            values[parameter.name] = value
+        elif parameter.default is not None:
+            values[parameter.name] = constant_value(parameter.default, values)
+        else:
+            raise TdslError(f"{owner} needs a value for {parameter.name}", parameter.span)
+    return values
+
+
+def constant_value(expr: tree.Expr, names: Mapping[str, Any] | None = None) -> Any:
+    """The value of an expression without a match: `energy(0.95)`, `50%`, `64`, a pipeline's parameter.
+
+    Raises `TdslError` for an unknown name, a function that needs a model, or arithmetic without a result.
+    """
+    _require_constant(expr, names or {})
+    frame = Frame(_NO_MODEL, _NO_VARIANT, (), dict(names or {}), {})
+    try:
+        return compile_expression(expr, {})(frame)
+    except ArithmeticError as reason:
+        raise TdslError(f"this has no value: {reason}", expr.span) from None
+
+
+_NO_MODEL: Any = None
+_NO_VARIANT = Variant(Pattern(()), (), {}, lambda _: ())
+
+
+def _require_constant(expr: tree.Expr, names: Mapping[str, Any]) -> None:
+    """Only known names, and functions of numbers with as many arguments as they take."""
+    functions = {f.name: f for f in vocabulary().functions.values() if f.kind in ("number", "rank")}
+    for node in walk(expr):
+        if isinstance(node, tree.Name) and node.id not in names:
+            expected = None if names else "a value: nothing has a name here"
+            hint = did_you_mean(node.id, names)
+            raise TdslError(f"unknown name {node.id}", node.span, expected=expected, hint=hint)
+        if not isinstance(node, tree.Call):
+            continue
+        function = functions.get(node.callee)
+        if function is None:
+            raise TdslError(
+                f"unknown function {node.callee}", node.span, hint=did_you_mean(node.callee, functions)
+            )
+        count = len(node.arguments)
+        if count < function.least or (function.most is not None and count > function.most):
+            signature = f"{function.name}({', '.join(function.params)})"
+            raise TdslError(f"wrong number of arguments: {count}", node.span, expected=signature)
+
+
+_MEANING = {
+    "Rank": "a rank: a number (64), a ratio (50%), or a rule such as energy(0.9)",
+    "Real": "a number",
+    "Ratio": "a ratio such as 99% or 0.99",
+    "Int": "a whole number",
+    "Bool": "true or false",
+    "Text": 'a text in quotes: "…"',
+}
+
+
+def _require_kind(parameter: tree.Parameter, value: Any, span: Span) -> None:
+    """Refuse a value that is neither of the parameter's kind nor its default (`none`)."""
+    is_default = isinstance(parameter.default, tree.Constant) and parameter.default.value == value
+    if not is_default and not any(_fits(kind, value) for kind in parameter.kinds):
+        kinds = " or ".join(_MEANING.get(kind, kind) for kind in parameter.kinds)
+        raise TdslError(f"this is no value for {parameter.name}", span, expected=kinds)
+
+
+def _fits(kind: str, value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    match kind:
+        case "Real" | "Ratio":
+            return number
+        case "Int":
+            return number and isinstance(value, int)
+        case "Bool":
+            return isinstance(value, bool)
+        case "Text":
+            return isinstance(value, str)
+        case "Rank":
+            return number or hasattr(value, "select")
+        case _:
+            return False
