@@ -147,7 +147,7 @@ def compile(
         progress("find the guilty rewrite")
         blame = _guilty(captured, runner, check, len(journal.entries), opset)
     report = Report(
-        model=name or _name(captured),
+        model=name or captured.name,
         pipeline=pipeline,
         correctness=correctness_of(verdict, blame),
         original=_size(census(captured.module), baseline),
@@ -314,10 +314,6 @@ def str_contract(report: Report) -> str:
     """The promises of a report as text."""
     promises = [promise.bound for promise in report.correctness.contract]
     return ", ".join(promises) or "outputs equal to rounding"
-
-
-def _name(captured: Captured) -> str:
-    return type(captured.original).__name__
 
 
 def _require_folder(folder: Path) -> None:

@@ -49,6 +49,12 @@ class Captured:
     range_constraints: Mapping[sympy.Symbol, Any] = field(repr=False)
     """torch's ranges of the symbols in the graph's shapes."""
 
+    @property
+    def name(self) -> str:
+        """What the user's model is called: its class."""
+        model = self.original.model if isinstance(self.original, _EvalMode) else self.original
+        return type(model).__name__
+
     def flat_args(self, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None) -> Any:
         """The tensors of a call (of the example, without arguments) as a list in order of `input_names`."""
         call = (

@@ -54,8 +54,10 @@ class Frame:
             if name in self.pending:
                 raise TdslError(f"the definition of {name} needs {name} itself", definition.span)
             self.pending.add(name)
-            definition.evaluate(self)
-            self.pending.discard(name)
+            try:
+                definition.evaluate(self)
+            finally:
+                self.pending.discard(name)
             return self.env[name]
         if name in self.variant.results:
             return self.variant.pattern.output_nodes(self.nodes, self.env)[self.variant.results[name]]

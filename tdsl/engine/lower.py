@@ -282,6 +282,15 @@ class _Lowering:
         if call.repeat is not None:
             return self.chain(call, candidates, call.callee)
         bound = bind(call, candidates[0])
+        for name in bound:
+            places = {
+                [p.name for p in op.params].index(name) if op.param(name) else None for op in candidates
+            }
+            if len(places) > 1:
+                raise TdslError(
+                    f"{name} is not the same parameter in all operators that {call.callee} stands for",
+                    call.span,
+                )
         term = self.application(
             call, candidates, lambda p: self.argument(p, bound.get(p.name), omitted=Anything()), call.callee
         )
@@ -295,6 +304,8 @@ class _Lowering:
         if len(arities) > 1 and any(p.is_operand for p in op.params[1:]):
             raise TdslError(f"the operators of {call.callee} have different signatures", call.span)
         args = tuple(argument(p) for p in op.params if not p.keyword_only)
+        if op.commutative and isinstance(args[0], Literal) and not isinstance(args[1], Literal):
+            args = (args[1], args[0], *args[2:])  # in normal form a number stands second
         kwargs = tuple((p.name, argument(p), p.default) for p in op.params if p.keyword_only)
         return Apply(
             tuple(target for o in ops for target in overloads(o)),
@@ -344,9 +355,15 @@ class _Lowering:
             return Splat(expr.value.id if isinstance(expr.value, tree.Name) else expr.value.name)
         if isinstance(expr.value, tree.Call):
             each = self.apply(expr.value)
-            if isinstance(each, Apply) and isinstance(each.args[0], Bind):
+            rest = each.args[1:] if isinstance(each, Apply) else ()
+            plain = all(isinstance(a, Literal | Attribute | Anything) for a in rest)
+            if isinstance(each, Apply) and isinstance(each.args[0], Bind) and plain:
                 return Splat(each.args[0].name, each)
-        raise TdslError("this cannot be repeated", expr.span, expected="xs... or f(xs)...")
+        raise TdslError(
+            "this cannot be repeated",
+            expr.span,
+            expected="xs..., or f(xs)... with nothing but attributes besides",
+        )
 
     def attribute(self, param: Param, expr: tree.Expr) -> Arg:
         match expr:

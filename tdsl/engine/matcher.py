@@ -37,6 +37,7 @@ from tdsl.engine.pattern import (
     children,
 )
 from tdsl.engine.sizes import dtype_named, same, same_value, sizes_of
+from tdsl.errors import TdslError
 from tdsl.ops import Param
 
 Accept = Callable[[tuple[fx.Node, ...], dict[str, Any]], Any]
@@ -207,7 +208,12 @@ class _Emitter:
         """Loop over the nodes that can be `root`: users, level by level, of a value already bound."""
         path = self.path_to_bound(root)
         if path is None:
-            raise ValueError("the outputs of a pattern must share a value")
+            raise TdslError(
+                "this cannot be reached from the rest of the left side",
+                root.span,
+                hint="matching starts at the first equation and goes on through a value that both use; "
+                "that value may not stand behind a repetition or an n-ary sum",
+            )
         start, levels = path
         current = start
         for level in reversed(levels):
@@ -566,7 +572,10 @@ class _Emitter:
             elif dim in self.bound:
                 self.reject_if(f"not {test}({size}, {self.bound[dim]})")
             elif optional:
-                raise ValueError(f"size {dim} is bound only by an optional operand")
+                raise TdslError(
+                    f"the size {dim} is bound only by an optional operand",
+                    hint="write it in the type of an operand that is always there, too",
+                )
             else:
                 self.bound[dim] = self.rename(size, dim)
 

@@ -35,8 +35,8 @@ def parameter_values(
 ) -> dict[str, Any]:
     """The values of the `declared` parameters of `owner` (`rule svd_linear`), defaults where none is given.
 
-    A default may speak of the parameters before it; `written` says where the values stand. Raises `TdslError` for a missing or unknown parameter, or
-    a value of another kind.
+    A default may speak of the parameters before it; `written` says where the values stand. Raises `TdslError`
+    for a missing or unknown parameter, or a value of another kind.
     """
     known = {parameter.name: parameter for parameter in declared}
     for name in given:

@@ -7,6 +7,8 @@ parameter. Nothing touches the graph until every condition of the rule holds.
 
 from __future__ import annotations
 
+import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +21,8 @@ from tdsl.ops import Operator
 from tdsl.ops.calls import canonical_call
 from tdsl.ops.spec import REQUIRED, Operand
 from tdsl.ops.targets import operator_of, overload, overload_for
+
+_FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 _LAYOUT_DEPENDENT = frozenset({"conv", "conv_transpose", "pool", "attention"})
 """Shape laws of the operators whose fake kernels choose a memory layout by the sizes."""
@@ -206,18 +210,22 @@ class Workspace:
         """`target` on fake tensors, for every value of the symbolic sizes.
 
         An answer that holds only for the traced example (a broadcast of `s` with 2 where `s` was 2) would be
-        a guard, and raises. Where a kernel's choice of memory layout asks such questions, they are answered for
-        the example and forgotten: its sizes do not depend on them.
+        a guard, and raises. Where a kernel asks such questions to choose a memory layout, they are answered
+        for the example and forgotten: its sizes do not depend on them.
         """
         assert self._mode is not None
         env = self._mode.shape_env
-        if env is None:
-            with self._mode:
-                return target(*args, **kwargs)
         op = operator_of(target)
         asks = op is not None and op.result in _LAYOUT_DEPENDENT
-        with env.suppress_guards() if asks else env.error_on_new_guards(), self._mode:
-            return target(*args, **kwargs)
+        guards = (
+            nullcontext() if env is None else env.suppress_guards() if asks else env.error_on_new_guards()
+        )
+        was_disabled, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True  # a refusal is an answer here, no error
+        try:
+            with guards, self._mode:
+                return target(*args, **kwargs)
+        finally:
+            _FAKE_LOG.disabled = was_disabled
 
     def guards(self) -> tuple[str, ...]:
         """What the symbolic sizes were assumed to satisfy; rewriting must not add to it."""
