@@ -16,11 +16,11 @@ from tdsl import Library, load
 from tdsl.capture import Captured, capture
 from tdsl.engine.census import copied
 from tdsl.engine.driver import Settings, rewrite
-from tdsl.engine.edit import prune_weights
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import standard_library
 from tdsl.engine.strategy import Runner
 from tdsl.engine.text import graph_text
+from tdsl.engine.weights import prune_weights
 
 
 class Net(nn.Module):

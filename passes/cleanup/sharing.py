@@ -8,9 +8,9 @@ import torch
 from torch import fx
 
 from tdsl.engine.driver import Scope
-from tdsl.engine.edit import prune_weights
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.passes import GraphPass, graph_pass
+from tdsl.engine.weights import prune_weights
 from tdsl.ops.targets import operator_of
 from tdsl.provenance import module_path, source_line
 

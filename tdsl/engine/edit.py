@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import fx
 
-from tdsl.engine.expression import origin_of
+from tdsl.engine.expression import origins_of
 from tdsl.engine.order import dependents_before
 from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import Constant, Filled, Staged, Workspace, map_values, tensors_in
 from tdsl.engine.symbols import SizeNodes
+from tdsl.engine.weights import STANDS_FOR, add_weight
 from tdsl.ops.targets import operator_of
 from tdsl.provenance import REWRITE, Rewrite, provenance
 
@@ -72,36 +73,16 @@ class Editor:
         self, values: torch.Tensor, dtype: torch.dtype, like: fx.Node | None, label: str
     ) -> fx.Node:
         """A new parameter at the top of the graph, named after the weight it is made from."""
-        base = str(like.target) if like is not None else "constant"
-        owner_path, _, leaf = base.rpartition(".")
-        owner: nn.Module = self.module.get_submodule(owner_path)
-        if like is None:
-            name = label or leaf
-        else:
-            name = leaf if not label or leaf.endswith(f"_{label}") else f"{leaf}_{label}"
-        name = next(n for n in _numbered(name) if not hasattr(owner, n))
-        tensor = values.to(dtype).contiguous().clone()
-        if tensor.is_floating_point():
-            owner.register_parameter(name, nn.Parameter(tensor))
-        else:
-            owner.register_buffer(name, tensor)
+        path = add_weight(self.module, values.to(dtype).contiguous().clone(), like, label)
         with self.graph.inserting_before(next(iter(self.graph.nodes))):
-            node = self.graph.get_attr(f"{owner_path}.{name}" if owner_path else name)
+            node = self.graph.get_attr(path)
+        if like is not None:
+            own = (str(like.target), self.work.tensor(like).shape)
+            node.meta[STANDS_FOR] = like.meta.get(STANDS_FOR, own)
         mode = self.work.mode()
         if mode is not None:
-            node.meta["val"] = mode.from_tensor(getattr(owner, name), static_shapes=True)
+            node.meta["val"] = mode.from_tensor(self.work.tensor(node), static_shapes=True)
         return node
-
-
-def prune_weights(module: fx.GraphModule) -> None:
-    """Drop the parameters, buffers and submodules of `module` that its graph does not read."""
-    used = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
-    for path, owner in list(module.named_modules()):
-        prefix = f"{path}." if path else ""
-        for table in (owner._parameters, owner._buffers):
-            for name in [n for n in table if prefix + n not in used]:
-                del table[name]
-    module.delete_all_unused_submodules()
 
 
 class _Builder:
@@ -146,7 +127,9 @@ class _Builder:
         values = work.evaluate(value)
         val = work.val(value)
         dtype = val.dtype if val is not None else _dtype_from(value, work)
-        like = origin_of([value])
+        origins = origins_of([value])
+        alike = (weight for weight in origins if work.tensor(weight).shape == values.shape)
+        like = next(alike, origins[0] if origins else None)
         return self.mark(self.editor.add_parameter(values, dtype, like, value.label or self.label))
 
     def call(self, value: Staged) -> fx.Node:
@@ -220,12 +203,3 @@ def _dtype_from(value: Staged, work: Workspace) -> torch.dtype:
     for dtype in known[1:]:
         result = torch.promote_types(result, dtype)
     return result
-
-
-def _numbered(name: str) -> Iterable[str]:
-    """`name`, `name_1`, `name_2`, …"""
-    yield name
-    count = 0
-    while True:
-        count += 1
-        yield f"{name}_{count}"

@@ -355,21 +355,21 @@ def _constant(frame: Frame, arguments: list[Any], values: torch.Tensor, label: s
     sources = [a for a in arguments if is_tensor(a)]
     described = frame.work.val(sources[0]) if sources else None
     dtype = described.dtype if described is not None else torch.float32
-    return Constant(values, dtype if values.is_floating_point() else values.dtype, label, origin_of(sources))
+    origin = next(iter(origins_of(sources)), None)
+    return Constant(values, dtype if values.is_floating_point() else values.dtype, label, origin)
 
 
-def origin_of(values: list[Any]) -> fx.Node | None:
-    """The first weight of the graph that some values are made from, for naming what is made of them."""
+def origins_of(values: list[Any]) -> list[fx.Node]:
+    """The weights of the graph that some values are made from, for naming what is made of them."""
+    found: list[fx.Node] = []
     for value in values:
         if isinstance(value, fx.Node) and value.op == "get_attr":
-            return value
-        if isinstance(value, Constant) and value.origin is not None:
-            return value.origin
-        if isinstance(value, Staged):
-            found = origin_of([*tensors_in(value.args), *tensors_in(list(value.kwargs.values()))])
-            if found is not None:
-                return found
-    return None
+            found.append(value)
+        elif isinstance(value, Constant) and value.origin is not None:
+            found.append(value.origin)
+        elif isinstance(value, Staged):
+            found += origins_of([*tensors_in(value.args), *tensors_in(list(value.kwargs.values()))])
+    return found
 
 
-__all__ = ["Filled", "compile_expression", "is_tensor", "origin_of"]
+__all__ = ["Filled", "compile_expression", "is_tensor", "origins_of"]

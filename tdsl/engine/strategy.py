@@ -10,13 +10,13 @@ from typing import Any
 from torch import fx
 
 from tdsl.engine.driver import Order, Scope, Settings, rewrite
-from tdsl.engine.edit import prune_weights
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library
 from tdsl.engine.parameters import constant_value, parameter_values
 from tdsl.engine.passes import GraphPass
 from tdsl.engine.rule import Rule
 from tdsl.engine.staged import Workspace
+from tdsl.engine.weights import prune_weights, restore_names
 from tdsl.errors import NotSupportedYet, TdslError
 from tdsl.lang import tree
 from tdsl.provenance import module_path
@@ -79,6 +79,7 @@ class Runner:
         if work.guards() != assumed:
             raise RuntimeError(f"rewriting fixed a symbolic size: {work.guards()[len(assumed) :]}")
         prune_weights(module)
+        restore_names(module)
         module.recompile()
         return count
 

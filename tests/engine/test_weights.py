@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from rewriting import apply, graph_of
+from rewriting import apply, graph_of, run_pipeline
 from torch import nn
 
 MERGE = """
@@ -81,3 +81,19 @@ def test_a_new_weight_is_named_after_the_one_it_was_made_from():
 def test_weights_that_are_used_no_more_are_dropped():
     result = apply(MERGE, graph_of(two_layers(), torch.randn(3, 6)))
     assert sum(p.numel() for p in result.module.parameters()) == 6 * 5 + 5
+
+
+def test_a_folded_weight_keeps_its_name_and_a_merged_one_gets_its_own():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 9), nn.Linear(9, 4))
+    pipeline = "pipeline p { repeat fold.* until stable }"
+    result = run_pipeline(pipeline, graph_of(model, torch.randn(3, 6)))
+    assert result.rules == ["merge_linear", "batch_norm_of_linear"]
+    assert dict(result.module.named_parameters()).keys() == {
+        "0.weight",
+        "0.bias",
+        "4.bias",
+        "4.weight_merge_linear",
+    }
+    assert result.module.get_parameter("0.weight") is not model[0].weight
+    result.assert_equal()

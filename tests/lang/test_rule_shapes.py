@@ -64,8 +64,8 @@ RIGHT_AND_WRONG = {
         "mul(x: [b, n], s: [n]) => s * s",
     ),
     "branch": (
-        "(mean(x, dim=-1, keepdim=true) | sum(x, dim=-1, keepdim=k) where k) => amax(x, dim=-1, keepdim=true)",
-        "(mean(x, dim=-1, keepdim=true) | sum(x, dim=-1, keepdim=k)) => amax(x, dim=-1, keepdim=true)",
+        "(mean(x, dim=1, keepdim=true) | sum(x, dim=1, keepdim=k) where k) => amax(x, dim=1, keepdim=true)",
+        "(mean(x, dim=1, keepdim=true) | sum(x, dim=1, keepdim=k)) => amax(x, dim=1, keepdim=true)",
     ),
     "chain": (
         "relu{2,4}(x) => relu(x)",

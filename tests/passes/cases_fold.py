@@ -147,7 +147,7 @@ BATCH_NORM = [
         bn=nn.BatchNorm2d(4),
         conv=nn.Conv2d(4, 6, 3, stride=2, dilation=2),
         expect="""
-            conv2d_1 = conv2d(x, conv.weight_conv_of_batch_norm, conv.weight_conv_of_batch_norm_1, stride=[2, 2], dilation=[2, 2])
+            conv2d_1 = conv2d(x, conv.weight_conv_of_batch_norm, conv.bias_conv_of_batch_norm, stride=[2, 2], dilation=[2, 2])
         """,
     ),
     fires(
@@ -188,7 +188,7 @@ BATCH_NORM = [
         X,
         bn=nn.BatchNorm1d(6),
         fc=nn.Linear(6, 5),
-        expect="linear_1 = linear(x, fc.weight_linear_of_batch_norm, fc.weight_linear_of_batch_norm_1)",
+        expect="linear_1 = linear(x, fc.weight_linear_of_batch_norm, fc.bias_linear_of_batch_norm)",
     ),
     leaves(
         "fold.batch_norm.linear_of_batch_norm",
@@ -625,7 +625,7 @@ MERGE = [
         TOKENS,
         a=nn.Linear(6, 5),
         b=nn.Linear(5, 3),
-        expect="linear_2 = linear(x, b.weight_merge_linear, b.weight_merge_linear_1)",
+        expect="linear_2 = linear(x, b.weight_merge_linear, b.bias_merge_linear)",
     ),
     fires(
         "fold.merge.merge_linear",
@@ -657,7 +657,7 @@ MERGE = [
         lambda m, x: m.a(m.a(x)),
         X,
         a=nn.Linear(6, 6),
-        expect="linear_2 = linear(x, a.weight_merge_linear, a.weight_merge_linear_1)",
+        expect="linear_2 = linear(x, a.weight_merge_linear, a.bias_merge_linear)",
     ),
     leaves(
         "fold.merge.merge_linear",
@@ -674,7 +674,7 @@ MERGE = [
         a=nn.Conv2d(4, 6, 3, stride=2, padding=1, dilation=2),
         b=nn.Conv2d(6, 5, 1),
         expect="""
-            conv2d_2 = conv2d(x, b.weight_merge_conv2d_1x1, b.weight_merge_conv2d_1x1_1, stride=[2, 2], padding=[1, 1], dilation=[2, 2])
+            conv2d_2 = conv2d(x, b.weight_merge_conv2d_1x1, b.bias_merge_conv2d_1x1, stride=[2, 2], padding=[1, 1], dilation=[2, 2])
         """,
     ),
     leaves(
@@ -708,7 +708,7 @@ MERGE = [
         a=nn.Conv2d(4, 6, 1),
         b=nn.Conv2d(6, 5, 3, stride=2),
         expect="""
-            conv2d_2 = conv2d(x, b.weight_merge_1x1_conv2d, b.weight_merge_1x1_conv2d_1, stride=[2, 2])
+            conv2d_2 = conv2d(x, b.weight_merge_1x1_conv2d, b.bias_merge_1x1_conv2d, stride=[2, 2])
         """,
     ),
     leaves(

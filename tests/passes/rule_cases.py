@@ -30,10 +30,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from tdsl.capture import Captured, capture
 from tdsl.engine.census import copied
 from tdsl.engine.driver import rewrite
-from tdsl.engine.edit import prune_weights
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import standard_library
 from tdsl.engine.text import graph_text
+from tdsl.engine.weights import prune_weights
 
 ROUNDING = 1e-12
 """Largest relative difference in float64 between an exact rule's sides."""

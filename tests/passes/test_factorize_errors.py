@@ -15,10 +15,10 @@ from torch import Tensor, fx, nn
 from tdsl.capture import capture
 from tdsl.engine.census import copied
 from tdsl.engine.driver import rewrite
-from tdsl.engine.edit import prune_weights
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.library import load, standard_library
 from tdsl.engine.strategy import Runner
+from tdsl.engine.weights import prune_weights
 from tdsl.factor.rank import Auto, Energy, Error, Ratio
 
 
