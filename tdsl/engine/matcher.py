@@ -11,13 +11,22 @@ The text of a matcher can be read with `tdsl show --matcher RULE`.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from torch import fx
 
+from tdsl.engine.matching import (
+    REQUIRED_KEYWORD,
+    depends_on_rank,
+    is_plain,
+    operands_of_each,
+    operands_of_tree,
+    rank_of_first,
+    same_attributes,
+    same_chain,
+)
 from tdsl.engine.pattern import (
     ELLIPSIS,
     Anything,
@@ -38,14 +47,9 @@ from tdsl.engine.pattern import (
 )
 from tdsl.engine.sizes import dtype_named, same, same_value, sizes_of
 from tdsl.errors import TdslError
-from tdsl.ops import Param
 
 Accept = Callable[[tuple[fx.Node, ...], dict[str, Any]], Any]
 Matcher = Callable[[fx.Node, Accept], Any]
-
-MAX_LEAVES = 64
-"""Most operands of an associative tree that are tried; larger trees do not match."""
-
 
 MAX_BLOCKS = 18
 """Most loops in one function; Python's own limit is 20."""
@@ -60,57 +64,6 @@ def compile_pattern(pattern: Pattern, name: str = "match") -> Matcher:
     matcher: Any = namespace["match"]
     matcher.source = source
     return matcher  # type: ignore[no-any-return]
-
-
-def operands_of_tree(root: fx.Node, target: Any) -> tuple[list[Any], list[fx.Node]]:
-    """Leaves and inner nodes of the tree of `target` nodes under `root`, left to right.
-
-    An inner node belongs to the tree if it is used once, and there. Too large a tree has no leaves.
-    """
-    leaves: list[Any] = []
-    inner: list[fx.Node] = []
-    stack: list[Any] = [root]
-    while stack:
-        value = stack.pop()
-        if (
-            isinstance(value, fx.Node)
-            and value.target is target
-            and not value.kwargs
-            and (value is root or len(value.users) == 1)
-        ):
-            inner.append(value)
-            left, right = value.args
-            if left is right:
-                leaves.extend((left, right))
-            else:
-                stack.extend((right, left))
-        else:
-            leaves.append(value)
-        if len(leaves) > MAX_LEAVES:
-            return [], []
-    return leaves, inner
-
-
-def operands_of_each(values: Any, each: Apply) -> tuple[list[Any], list[fx.Node]]:
-    """Operands and nodes when every one of `values` is `each` applied to one operand, else nothing.
-
-    The attributes must be the same throughout, and no node may be used elsewhere.
-    """
-    operands: list[Any] = []
-    nodes: list[fx.Node] = []
-    for value in values:
-        if not (
-            isinstance(value, fx.Node)
-            and value.target in each.targets
-            and len(value.users) == 1
-            and value not in nodes
-            and (not nodes or (value.target is nodes[0].target and value.args[1:] == nodes[0].args[1:]))
-            and (not nodes or value.kwargs == nodes[0].kwargs)
-        ):
-            return [], []
-        operands.append(value.args[0])
-        nodes.append(value)
-    return operands, nodes
 
 
 class _Emitter:
@@ -321,7 +274,7 @@ class _Emitter:
                 self.argument(term.args[i], slots[i], arguments)
         for name, pattern, default in term.kwargs:
             local = self.fresh("k")
-            if default is _REQUIRED:
+            if default is REQUIRED_KEYWORD:
                 self.reject_if(f"{name!r} not in {value}.kwargs")
                 self.put(f"{local} = {value}.kwargs[{name!r}]")
             else:
@@ -376,11 +329,11 @@ class _Emitter:
     # ------------------------------------------------------------ leaves
 
     def literal(self, literal: Literal, value: str, arguments: str) -> None:
-        constant = repr(literal.value) if _is_plain(literal.value) else self.constant(literal.value)
-        if literal.param is not None and _depends_on_rank(literal.param, literal.value):
+        constant = repr(literal.value) if is_plain(literal.value) else self.constant(literal.value)
+        if literal.param is not None and depends_on_rank(literal.param, literal.value):
             test, rank = (
                 self.constant(same_value, "same_value"),
-                self.constant(_rank_of_first, "rank_of_first"),
+                self.constant(rank_of_first, "rank_of_first"),
             )
             axes = f"{self.constant(literal.param, 'P')}.canonical({constant}, {rank}({arguments}))"
             self.reject_if(f"not {test}({value}, {axes})")
@@ -429,11 +382,11 @@ class _Emitter:
     def operator_variable(self, variable: str, value: str, *, chained: bool = False) -> None:
         """The same operator variable twice means the same operator with the same attributes."""
         if chained or variable in self.chained:
-            self.reject_if(f"not {self.constant(_same_chain, 'same_chain')}({value}, {self.bound[variable]})")
+            self.reject_if(f"not {self.constant(same_chain, 'same_chain')}({value}, {self.bound[variable]})")
         elif variable in self.bound:
             known = self.bound[variable]
             self.reject_if(f"{value}.target is not {known}.target or {value}.kwargs != {known}.kwargs")
-            test = self.constant(_same_attributes, "same_attributes")
+            test = self.constant(same_attributes, "same_attributes")
             self.reject_if(f"not {test}({value}, {known})")
         else:
             self.bound[variable] = value
@@ -578,47 +531,3 @@ class _Emitter:
                 )
             else:
                 self.bound[dim] = self.rename(size, dim)
-
-
-_REQUIRED: Any = object()
-REQUIRED_KEYWORD = _REQUIRED
-"""Default of a keyword argument that must be written in the graph."""
-
-
-def _same_attributes(a: fx.Node, b: fx.Node) -> bool:
-    """Whether two nodes of one operator have the same attributes (the arguments that are no nodes)."""
-    return len(a.args) == len(b.args) and all(
-        isinstance(x, fx.Node) == isinstance(y, fx.Node) and (isinstance(x, fx.Node) or same_value(x, y))
-        for x, y in zip(a.args, b.args, strict=True)
-    )
-
-
-def _same_chain(a: Any, b: Any) -> bool:
-    """Whether two chains (a node is a chain of one) are the same operators in the same order."""
-    links, others = (chain if isinstance(chain, tuple) else (chain,) for chain in (a, b))
-    return len(links) == len(others) and all(
-        x.target is y.target and x.kwargs == y.kwargs and _same_attributes(x, y)
-        for x, y in zip(links, others, strict=True)
-    )
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_plain(v) for v in value)
-    return value is None or type(value) in (int, str, bool) or (type(value) is float and math.isfinite(value))
-
-
-def _depends_on_rank(param: Param, value: Any) -> bool:
-    """Whether the normal form of some axes depends on how many there are."""
-    axes = value if isinstance(value, list | tuple) else [value]
-    in_order = param.kind != "dims" or len(axes) == 1
-    return param.kind in ("dim", "newdim", "dims", "axes") and not (
-        in_order and all(type(a) is not int or a < 0 for a in axes)
-    )
-
-
-def _rank_of_first(arguments: tuple[Any, ...]) -> int | None:
-    """Number of axes of an operator's first operand (of the first one in a list), if known."""
-    first = arguments[0] if arguments else None
-    sizes = sizes_of(first[0] if isinstance(first, list | tuple) and first else first)
-    return None if sizes is None else len(sizes)

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import fx
 
-from tdsl.engine.matcher import operands_of_tree
+from tdsl.engine.matching import operands_of_tree
 from tdsl.engine.pattern import (
     ELLIPSIS,
     Anything,

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import fx
 
-from tdsl.engine.matcher import MAX_LEAVES, REQUIRED_KEYWORD
+from tdsl.engine.matching import MAX_LEAVES, REQUIRED_KEYWORD
 from tdsl.engine.pattern import (
     ELLIPSIS,
     Anything,

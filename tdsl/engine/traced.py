@@ -16,7 +16,7 @@ import torch
 from torch import fx, nn
 
 from tdsl.capture.normal import one_constant_each, respell
-from tdsl.engine.matcher import REQUIRED_KEYWORD
+from tdsl.engine.matching import REQUIRED_KEYWORD
 from tdsl.engine.pattern import (
     Apply,
     Arg,
