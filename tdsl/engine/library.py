@@ -70,6 +70,14 @@ class Library:
     rules: dict[str, Declaration] = field(default_factory=dict)
     passes: dict[str, type[GraphPass]] = field(default_factory=dict)
     pipelines: dict[str, tree.Pipeline] = field(default_factory=dict)
+    python_rules: dict[str, Rule] = field(default_factory=dict)
+
+    def add(self, item: Rule | type[GraphPass]) -> None:
+        """Add a rule written in Python (`tdsl.rule`) or a pass, so that pipelines can refer to its name."""
+        if isinstance(item, Rule):
+            self.python_rules[item.name] = item
+        else:
+            self.passes[item.name] = item
 
     def add_file(self, file: tree.File, prefix: str) -> None:
         """Check and add the declarations of a file under `prefix`.
@@ -81,6 +89,8 @@ class Library:
             if not isinstance(item, tree.Rule | tree.Pipeline):
                 continue
             name = full_name(prefix, item.name)
+            if name in self.rules or name in self.pipelines:
+                raise TdslError(f"{name} is declared twice", item.span, hint="give one of them another name")
             if isinstance(item, tree.Rule):
                 resolved = resolve(item, vocabulary())
                 self.rules[name] = Declaration(name, resolved, check_types(resolved))
@@ -93,6 +103,7 @@ class Library:
             {**self.rules, **other.rules},
             {**self.passes, **other.passes},
             {**self.pipelines, **other.pipelines},
+            {**self.python_rules, **other.python_rules},
         )
 
     def select(self, pattern: str, span: Span | None = None) -> list[str]:
@@ -100,7 +111,7 @@ class Library:
 
         Raises `TdslError` with the nearest names when there is none.
         """
-        names = [*self.rules, *self.passes]
+        names = [*self.rules, *self.python_rules, *self.passes]
         if pattern in names:
             return [pattern]
         if "*" in pattern:
@@ -121,6 +132,9 @@ class Library:
     def rule(self, name: str, arguments: Mapping[str, Any] | None = None, span: Span | None = None) -> Rule:
         """The rule that `name` refers to, with `arguments`."""
         full = self.select(name, span)[0]
+        if full in self.python_rules:
+            parameter_values(f"rule {full}", (), arguments or {}, span)
+            return self.python_rules[full]
         if full not in self.rules:
             raise TdslError(f"{full} is a pass, not a rule", span)
         if self._is_law(full):
@@ -142,8 +156,7 @@ class Library:
 
     def as_pass(self, pattern: str = "*") -> RulePass:
         """The selected rules, defaults for their parameters, as one PyTorch pass."""
-        names = [n for n in self.select(pattern) if n in self.rules]
-        return RulePass([self.rules[n].instantiate() for n in names], name=pattern)
+        return RulePass([self.rule(n) for n in self.select(pattern) if n not in self.passes], name=pattern)
 
 
 def _unknown(kind: str, name: str, known: list[str], span: Span | None) -> TdslError:

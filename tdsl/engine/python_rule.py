@@ -136,12 +136,7 @@ def rule(
         sides.require_known(where, "`where`")
         tests.append(Test(lambda frame: sides.holds(where, frame), _source(where)))
     variant = Variant(traced.pattern, tuple(tests), {}, lambda frame: sides.build(replacement, frame))
-    try:
-        variant.matcher(called)
-    except ValueError as reason:
-        raise TdslError(
-            f"{called}: {reason}", hint="write the size at an operand that is always there"
-        ) from None
+    variant.matcher(called)
     doc = inspect.getdoc(pattern) or ""
     return Rule(called, (variant,), approximate=approximate, doc=doc.partition("\n")[0])
 

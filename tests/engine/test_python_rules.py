@@ -22,7 +22,9 @@ from tdsl import Const, Optional, RulePass, TdslError, Tensor
 from tdsl.capture import capture
 from tdsl.engine.journal import Journal
 from tdsl.engine.rule import Rule
+from tdsl.engine.strategy import Runner
 from tdsl.engine.text import graph_text
+from tdsl.lang import parse
 from tdsl.provenance import origins_of, provenance, rules_of
 
 DOCS = Path(__file__).parents[2] / "docs" / "python.md"
@@ -345,3 +347,33 @@ def test_the_examples_of_the_documentation_run():
     names: dict[str, object] = {}
     for block in blocks:
         exec(compile(block, str(DOCS), "exec"), names)
+
+
+def test_a_rule_and_a_pass_written_in_python_have_their_names_in_a_pipeline():
+    class Count(tdsl.GraphPass):
+        """Count the runs, change nothing."""
+
+        name = "local.count"
+        runs = 0
+
+        def rewrite(self, module, journal, scope=None):
+            Count.runs += 1
+            return 0
+
+    library = tdsl.Library()
+    library.add(tdsl.rule(lambda x: F.relu(F.relu(x)), lambda x: F.relu(x), name="local.once"))
+    library.add(Count)
+    library.add_file(parse("pipeline p { repeat local.* until stable }"), "mine")
+    module = capture(nn.Sequential(nn.ReLU(), nn.ReLU(), nn.ReLU()).eval(), (X,)).module
+    journal = Journal()
+    Runner(library, library.pipeline("p")).run(module, journal)
+    assert [entry.rule for entry in journal.entries] == ["local.once", "local.once"]
+    assert Count.runs == 1
+    with pytest.raises(TdslError, match=r"local.once has no parameter size"):
+        library.rule("local.once", {"size": 3})
+
+
+def test_a_name_declared_twice_is_refused():
+    text = "rule r { relu(relu(x)) => relu(x) }\nrule r { neg(neg(x)) => x }\n"
+    with pytest.raises(TdslError, match="declared twice"):
+        tdsl.Library().add_file(parse(text), "mine")
