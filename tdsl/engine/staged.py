@@ -7,6 +7,7 @@ parameter. Nothing touches the graph until every condition of the rule holds.
 
 from __future__ import annotations
 
+import functools
 import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -266,8 +267,7 @@ def stage(work: Workspace, op: Operator, arguments: dict[str, Any], label: str =
         if not p.keyword_only
     ]
     kwargs = {p.name: values[p.name] for p in op.params if p.keyword_only}
-    is_python_function = not op.target.startswith("aten.")
-    if is_python_function or (all(p.is_operand for p in op.params) and not op.variants):
+    if _has_one_form(op) and not any(name in arguments for name in kwargs):
         return Staged(overload(op), tuple(args), {}, label)
     call = canonical_call(
         op, [_described(work, a) for a in args], {k: _described(work, v) for k, v in kwargs.items()}
@@ -275,6 +275,14 @@ def stage(work: Workspace, op: Operator, arguments: dict[str, Any], label: str =
     if call is None:
         raise CannotStage(f"{op.name} has no meaning with these arguments")
     return Staged(call[0], tuple(call[1]), call[2], label)
+
+
+@functools.cache
+def _has_one_form(op: Operator) -> bool:
+    """Whether operands alone make a call in normal form: no attribute to canonicalise, no other overload."""
+    if not op.target.startswith("aten."):
+        return True
+    return op.normal is None and not op.variants and all(p.is_operand or p.keyword_only for p in op.params)
 
 
 def _described(work: Workspace, value: Any) -> Any:
