@@ -7,9 +7,11 @@ from typing import Any
 import torch
 from torch import fx
 
+from tdsl.engine.census import macs_of
 from tdsl.engine.driver import Scope
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.passes import GraphPass, graph_pass
+from tdsl.engine.staged import Workspace
 from tdsl.engine.weights import prune_weights
 from tdsl.ops.targets import operator_of
 from tdsl.provenance import module_path, source_line
@@ -23,6 +25,7 @@ class CommonSubexpressions(GraphPass):
 
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Share in one sweep: operands come first, so equal subtrees meet bottom up."""
+        work = Workspace(module)
         first: dict[Any, fx.Node] = {}
         count = 0
         for node in list(module.graph.nodes):
@@ -43,7 +46,7 @@ class CommonSubexpressions(GraphPass):
                     replaced=(node.name,),
                     saved_nodes=1,
                     saved_parameters=0,
-                    saved_macs=0,
+                    saved_macs=macs_of(work, (node,)),
                 )
             )
             node.replace_all_uses_with(known)
@@ -62,6 +65,7 @@ class DeadCode(GraphPass):
 
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Erase unused nodes, users first; model inputs stay, for they are the signature."""
+        work = Workspace(module)
         count = 0
         for node in reversed(list(module.graph.nodes)):
             unused = not node.users and node.op in ("call_function", "get_attr")
@@ -77,7 +81,7 @@ class DeadCode(GraphPass):
                         replaced=(node.name,),
                         saved_nodes=1,
                         saved_parameters=None,
-                        saved_macs=None,
+                        saved_macs=macs_of(work, (node,)),
                     )
                 )
                 count += 1
@@ -98,11 +102,13 @@ def _pure(node: fx.Node) -> bool:
 
 
 def _key(value: Any) -> Any:
-    """A hashable form in which `1`, `1.0` and `True` stay apart."""
+    """A hashable form in which `1`, `1.0` and `True` stay apart, and `0.0` and `-0.0` do."""
     if isinstance(value, list | tuple):
         return (type(value).__name__, *(_key(item) for item in value))
     if isinstance(value, dict):
         return tuple((k, _key(v)) for k, v in sorted(value.items()))
     if isinstance(value, slice):
         return ("slice", _key(value.start), _key(value.stop), _key(value.step))
+    if isinstance(value, float):
+        return ("float", value.hex())
     return value if isinstance(value, fx.Node) else (type(value).__name__, value)

@@ -31,14 +31,18 @@ def census(module: fx.GraphModule) -> Census:
     for node in module.graph.find_nodes(op="get_attr"):
         tensor = work.tensor(node)
         weights[tensor.untyped_storage().data_ptr() or id(tensor)] = tensor
-    frame = Frame(work, Variant(Pattern(()), (), {}, lambda _: ()), operators, {}, {})
-    total = macs(frame, "lhs")
     return Census(
         nodes=len(operators),
         parameters=sum(t.numel() for t in weights.values() if t.is_floating_point()),
         bytes=sum(t.numel() * t.element_size() for t in weights.values()),
-        macs=int(total.node.hint) if isinstance(total, torch.SymInt) else int(total),
+        macs=macs_of(work, operators),
     )
+
+
+def macs_of(work: Workspace, nodes: tuple[fx.Node, ...]) -> int:
+    """Multiply–accumulates of some nodes of a graph, at the traced example where sizes are dynamic."""
+    total = macs(Frame(work, Variant(Pattern(()), (), {}, lambda _: ()), nodes, {}, {}), "lhs")
+    return int(total.node.hint) if isinstance(total, torch.SymInt) else int(total)
 
 
 def copied(module: fx.GraphModule) -> fx.GraphModule:

@@ -20,7 +20,7 @@ from tdsl.engine.frame import Variant
 from tdsl.engine.journal import Journal
 from tdsl.engine.pattern import Apply, Pattern, Term, children
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.staged import Workspace
+from tdsl.engine.staged import CannotStage, Workspace
 from tdsl.errors import TdslError
 from tdsl.provenance import REWRITE, Rewrite
 
@@ -100,11 +100,14 @@ class _Driver:
                 if journal.full:
                     self.finish(count)
                     return count
-                count += 1
-                if limit is not None and count > limit:
+                if limit is not None and count == limit:
                     self.finish(count)
                     raise self.no_fixed_point(limit)
-                affected = self.apply(found, variant)
+                try:
+                    affected = self.apply(found, variant)
+                except CannotStage:
+                    continue
+                count += 1
                 if self.settings.repeat:
                     fresh = [n for n in affected if n not in waiting]
                     waiting.update(fresh)

@@ -11,7 +11,7 @@ from torch import fx
 from tdsl.engine.expression import origins_of
 from tdsl.engine.order import dependents_before
 from tdsl.engine.rule import Replacement
-from tdsl.engine.staged import Constant, Filled, Staged, Workspace, map_values, tensors_in
+from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Workspace, map_values, tensors_in
 from tdsl.engine.symbols import SizeNodes
 from tdsl.engine.weights import STANDS_FOR, add_weight
 from tdsl.ops.targets import operator_of
@@ -33,7 +33,8 @@ class Editor:
         """Replace the outputs, remove what is dead, and return the new nodes in graph order.
 
         The replacement stands after its last input; nodes that use an output and stood before that point
-        move behind it.
+        move behind it. Raises `CannotStage`, with the graph as it was, where the values need a size that
+        no node before that point tells.
         """
         outputs, root = replacement.outputs, replacement.outputs[0]
         record = Rewrite(number, replacement.rule.name, tuple(provenance(n) for n in replacement.matched))
@@ -45,7 +46,11 @@ class Editor:
             builder.before(first)
         else:
             builder.after(max(late))
-        results = [builder.node(value) for value in replacement.values]
+        try:
+            results = [builder.node(value) for value in replacement.values]
+        except CannotStage:
+            self.remove(builder.created)
+            raise
         touched = [node for node in builder.created if node.op != "get_attr"]
         if late:
             # The users of the outputs that stood before the new nodes now follow them, in their old order.

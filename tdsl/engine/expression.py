@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from tdsl.engine.frame import Approximation, Frame
-from tdsl.engine.functions import BUILTINS, PREDICATES
+from tdsl.engine.functions import BUILTINS, COSTS, PREDICATES
 from tdsl.engine.sizes import DTYPES, compare, value_of
 from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, stage, tensors_in
 from tdsl.errors import TdslError
@@ -149,14 +149,14 @@ class _Compiler:
         if symbol == "or":
             return lambda frame: left(frame) or right(frame)
         if symbol in _COMPARISONS:
-            return lambda frame: compare(symbol, _number(left(frame)), _number(right(frame)))
+            return lambda frame: _computed(expr, compare, symbol, _number(left(frame)), _number(right(frame)))
         numbers, name = _ARITHMETIC[symbol], INFIX[symbol]
 
         def arithmetic(frame: Frame) -> Any:
             a, b = left(frame), right(frame)
             if is_tensor(a) or is_tensor(b):
                 return _tensor_arithmetic(frame, name, a, b)
-            return _elementwise(numbers, _number(a), _number(b))
+            return _computed(expr, _elementwise, numbers, _number(a), _number(b))
 
         return arithmetic
 
@@ -188,8 +188,10 @@ class _Compiler:
             values = arguments(frame)
             if also_operator and any(is_tensor(value) for value in values):
                 return self.operator(call, OPERATORS[name])(frame)
-            if name in BUILTINS:
+            if name in COSTS:
                 return BUILTINS[name](frame, *values)
+            if name in BUILTINS:
+                return _computed(call, BUILTINS[name], frame, *values)
             declared = FUNCTIONS[name]
             plain = [
                 frame.work.evaluate(v) if is_tensor(v) else v for v in self.constants(frame, call, values)
@@ -322,6 +324,23 @@ def _number(value: Any) -> Any:
     if isinstance(value, fx.Node) and not is_tensor(value):
         return value_of(value)
     return [_number(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _computed(expr: tree.Expr, function: Callable[..., Any], *values: Any) -> Any:
+    """`function` of numbers, lists and texts.
+
+    Raises `CannotStage` where it has no value (a division by zero), `TdslError` for values of a wrong kind.
+    """
+    try:
+        return function(*values)
+    except (ArithmeticError, ValueError, IndexError) as reason:
+        raise CannotStage(f"this has no value: {reason}") from None
+    except TypeError as reason:
+        raise TdslError(
+            f"this has no value: {reason}",
+            expr.span,
+            expected="numbers, or lists of them; a tensor has a shape, a dtype and a rank to ask about",
+        ) from reason
 
 
 def _elementwise(function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:

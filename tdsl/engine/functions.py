@@ -53,11 +53,42 @@ def _constants(values: tuple[Any, ...], frame: Frame) -> list[Any]:
     return list(found.values())
 
 
-def dying_constants(frame: Frame) -> list[fx.Node]:
-    """The weights that only matched nodes use: they leave the model with the left side."""
+def dying_nodes(frame: Frame) -> list[fx.Node]:
+    """The matched nodes that leave the model; a named one stays where others, or the right side, read it."""
+    names = [name for name, _ in frame.variant.pattern.kept]
+    if not names:
+        return list(frame.nodes)
     matched = set(frame.nodes)
-    found = dict.fromkeys(arg for node in frame.nodes for arg in node.all_input_nodes if arg.op == "get_attr")
-    return [weight for weight in found if all(user in matched for user in weight.users)]
+    read = _nodes_read(frame.rhs)
+    named = [node for name in names for node in tensors_in(frame.env[name])]
+    stack = [node for node in named if node in read or any(user not in matched for user in node.users)]
+    staying: set[fx.Node] = set()
+    while stack:
+        node = stack.pop()
+        if node in matched and node not in staying:
+            staying.add(node)
+            stack.extend(node.all_input_nodes)
+    return [node for node in frame.nodes if node not in staying]
+
+
+def _nodes_read(values: tuple[Any, ...]) -> set[fx.Node]:
+    """The graph nodes that staged values are made from."""
+    found: set[fx.Node] = set()
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if isinstance(value, fx.Node):
+            found.add(value)
+        elif isinstance(value, Staged):
+            stack.extend(tensors_in([value.args, value.kwargs]))
+    return found
+
+
+def dying_constants(frame: Frame) -> list[fx.Node]:
+    """The weights that only dying nodes use: they leave the model with the left side."""
+    dying = dying_nodes(frame)
+    found = dict.fromkeys(arg for node in dying for arg in node.all_input_nodes if arg.op == "get_attr")
+    return [weight for weight in found if all(user in dying for user in weight.users)]
 
 
 def _weigh(constants: list[Any], frame: Frame, *, in_bytes: bool) -> Any:
@@ -95,10 +126,10 @@ def _macs_of(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], resu
 
 
 def macs(frame: Frame, side: str) -> Any:
-    """Multiply–accumulates of one side at this site; a symbolic number where sizes are."""
+    """Multiply–accumulates of one side, symbolic where sizes are; what stays counts on neither."""
     total: Any = 0
     if side == "lhs":
-        for node in frame.nodes:
+        for node in dying_nodes(frame):
             total = total + _macs_of(node.target, node.args, node.kwargs, node.meta.get("val"), frame)
     else:
         for term in _terms(frame.rhs, frame):
@@ -117,8 +148,8 @@ def bytes_(frame: Frame, side: str) -> Any:
 
 
 def nodes(frame: Frame, side: str) -> int:
-    """Operators of one side."""
-    return len(frame.nodes) if side == "lhs" else len(_terms(frame.rhs, frame))
+    """Operators of one side; those that stay in the model count on neither."""
+    return len(dying_nodes(frame)) if side == "lhs" else len(_terms(frame.rhs, frame))
 
 
 # ---------------------------------------------------------------- numbers and predicates
@@ -223,6 +254,9 @@ BUILTINS: Mapping[str, Builtin] = {
     "all_equal": _all_equal,
 }
 """The meaning of every name that `tdsl.lang.vocabulary` calls built in; the first argument is the match."""
+
+COSTS = frozenset({"macs", "params", "bytes", "nodes"})
+"""Those that look at a whole side."""
 
 PREDICATES = frozenset({"square", "holds", "used_once", "same", "broadcasts_to", "is_identity", "all_equal"})
 """Those that answer yes or no, whatever operators are called the same."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from tdsl.engine.expression import apply, compile_expression
 from tdsl.engine.frame import DefinitionCode, Test, Variant
+from tdsl.engine.functions import COSTS
 from tdsl.engine.pattern import (
     ELLIPSIS,
     Anything,
@@ -446,9 +447,6 @@ def _attributes(term: Apply) -> list[Arg]:
     return found
 
 
-_COSTS = frozenset({"macs", "params", "bytes", "nodes"})
-
-
 def _dearness(expr: Any, known: Mapping[str, int]) -> int:
     """How dear an expression is to evaluate: 0 sizes and attributes, 1 costs of a side, 2 weight values.
 
@@ -464,7 +462,7 @@ def _dearness(expr: Any, known: Mapping[str, int]) -> int:
     if isinstance(expr, tree.Call):
         if expr.callee in DECOMPOSITIONS or expr.callee in FUNCTIONS:
             own = 2
-        elif expr.callee in _COSTS:
+        elif expr.callee in COSTS:
             # The right side may hold what a definition computes.
             own = max([1, *known.values()])
     below = (getattr(expr, f.name) for f in dataclasses.fields(expr) if f.name != "span")

@@ -10,6 +10,7 @@ from typing import Any
 from tdsl.engine.expression import compile_expression
 from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.pattern import Pattern
+from tdsl.engine.staged import CannotStage
 from tdsl.errors import Span, TdslError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 from tdsl.lang import tree
@@ -69,8 +70,8 @@ def constant_value(expr: tree.Expr, names: Mapping[str, Any] | None = None) -> A
     frame = Frame(_NO_MODEL, _NO_VARIANT, (), dict(names or {}), {})
     try:
         return compile_expression(expr, {})(frame)
-    except ArithmeticError as reason:
-        raise TdslError(f"this has no value: {reason}", expr.span) from None
+    except CannotStage as reason:
+        raise TdslError(str(reason), expr.span) from None
 
 
 _NO_MODEL: Any = None
@@ -84,6 +85,8 @@ def _require_constant(expr: tree.Expr, names: Mapping[str, Any]) -> None:
         if isinstance(node, tree.Name) and node.id not in names:
             expected = None if names else "a value: nothing has a name here"
             hint = did_you_mean(node.id, names)
+            if node.id in functions:
+                hint = f"it is a function: `{node.id}({', '.join(functions[node.id].params)})`"
             raise TdslError(f"unknown name {node.id}", node.span, expected=expected, hint=hint)
         if not isinstance(node, tree.Call):
             continue

@@ -138,12 +138,13 @@ class Runner:
         passes: dict[str, GraphPass] = {}
         for reference in references:
             arguments = {
-                argument.name: constant_value(argument.value, self.names)
+                _named(argument): constant_value(argument.value, self.names)
                 for argument in reference.arguments
-                if argument.name is not None
             }
             for name in self.library.select(reference.pattern, reference.span):
                 if name in self.library.passes:
+                    if arguments:
+                        raise TdslError(f"{name} is a pass and takes no arguments", reference.span)
                     passes.setdefault(name, self.library.passes[name]())
                 elif name not in rules:
                     rules[name] = self.library.rule(name, arguments, reference.span)
@@ -176,6 +177,15 @@ class Runner:
             expected="a `check` step, which says how much may be lost",
             hint="add for example `check cosine >= 0.99`",
         )
+
+
+def _named(argument: tree.Argument) -> str:
+    """The parameter that an argument of a rule in a pipeline is for."""
+    if argument.name is None:
+        raise TdslError(
+            "an argument of a rule has no name", argument.span, expected="rank=64, as the rule declares it"
+        )
+    return argument.name
 
 
 def _all_steps(steps: Sequence[tree.Step]) -> list[tree.Step]:

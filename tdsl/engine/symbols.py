@@ -13,7 +13,11 @@ from torch import fx
 from tdsl.engine.staged import CannotStage
 
 _SIZE = torch.ops.aten.sym_size.int
-_FUNCTIONS: dict[type, Callable[[Any, Any], Any]] = {sympy.Add: operator.add, sympy.Mul: operator.mul}
+_FUNCTIONS: dict[type, Callable[[Any, Any], Any]] = {
+    sympy.Add: operator.add,
+    sympy.Mul: operator.mul,
+    sympy.Pow: operator.mul,
+}
 
 
 class Place(Protocol):
@@ -36,7 +40,7 @@ class SizeNodes:
     def plain(self, value: Any, at: Place) -> Any:
         """`value` as an argument of a node: symbolic integers as the nodes that compute them, lists alike.
 
-        Raises `CannotStage` for a size that is no sum or product of what the inputs' sizes are.
+        Raises `CannotStage` for a size that is no sum or product of sizes of earlier nodes.
         """
         if isinstance(value, torch.SymInt):
             return self._node(value.node.expr, value, at)
@@ -47,25 +51,28 @@ class SizeNodes:
     def _node(self, expr: Any, size: torch.SymInt, at: Place) -> fx.Node | int:
         if expr.is_Integer:
             return int(expr)
-        found = self._existing(expr, at.last)
+        found = self._existing(expr, at)
         if found is not None:
             return found
         function = _FUNCTIONS.get(type(expr))
-        if function is None:
+        if function is None or not _factors(expr):
             raise CannotStage(f"the size {expr} cannot be computed from the inputs here")
-        first, *others = (self._node(arg, size, at) for arg in expr.args)
+        first, *others = (self._node(arg, size, at) for arg in _factors(expr))
         total: Any = first
         for part in others:
             val = function(*(p.meta["val"] if isinstance(p, fx.Node) else p for p in (total, part)))
             total = at.place(function, (total, part), {}, val)
         return total  # type: ignore[no-any-return]
 
-    def _existing(self, expr: Any, last: fx.Node) -> fx.Node | None:
+    def _existing(self, expr: Any, at: Place) -> fx.Node | None:
+        """A node before the place that computes a size, made from the first value that has it if need be."""
         known = self._sizes()
         for node in known.get(expr, ()):
-            if not node._erased and not last < node:
+            if not node._erased and not at.last < node:
                 return node
-        for node in self.graph.find_nodes(op="placeholder"):
+        for node in self.graph.nodes:
+            if at.last < node:
+                break
             val = node.meta.get("val")
             for axis, extent in enumerate(val.shape if isinstance(val, torch.Tensor) else ()):
                 if isinstance(extent, torch.SymInt) and extent.node.expr == expr:
@@ -73,6 +80,8 @@ class SizeNodes:
                         made = self.graph.call_function(_SIZE, (node, axis))
                     made.meta["val"] = extent
                     known.setdefault(expr, []).append(made)
+                    if at.last is node:
+                        at.last = made
                     return made
         return None
 
@@ -84,3 +93,10 @@ class SizeNodes:
                 if isinstance(val := node.meta.get("val"), torch.SymInt):
                     self._known.setdefault(val.node.expr, []).append(node)
         return self._known
+
+
+def _factors(expr: Any) -> tuple[Any, ...]:
+    """The operands of a sum or product, a whole power as a product; empty for any other power."""
+    if not isinstance(expr, sympy.Pow):
+        return tuple(expr.args)
+    return (expr.base,) * int(expr.exp) if expr.exp.is_Integer and expr.exp > 0 else ()
