@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import onnx
@@ -17,6 +19,7 @@ from tdsl.emit.storage import Stored, store_f16
 from tdsl.engine.census import Census, census, copied
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.library import Library, load, standard_library
+from tdsl.engine.parameters import as_written
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
@@ -93,15 +96,27 @@ def compile(
     """Compile a PyTorch model under a pipeline into an ONNX model that was run against the original.
 
     `pipeline` names one of the standard library's or of `rules` (a `.tdsl` file or a loaded library);
-    `parameters` are its arguments. `calibration` and `held_out` yield inputs as tensors or tuples of them;
-    without `held_out` every fourth calibration sample is held out. With `output` the file is written there
-    and `report.json` beside it, once everything holds; otherwise nothing is written. `name` is what the
-    report calls the model, its class by default; `progress` hears each stage as it begins.
+    `parameters` are its arguments, as values or as text of the language (`"energy(0.9)"`). `calibration` and
+    `held_out` yield inputs as tensors or tuples of them; without `held_out` every fourth calibration sample
+    is held out. With `output` the file is written there and `report.json` beside it, once everything holds;
+    otherwise nothing is written. `name` is what the report calls the model, its class by default; `progress`
+    hears each stage as it begins.
 
     Raises:
         TdslError: the model does not trace, the pipeline is wrong, an operator has no ONNX form, …
         BrokenContract: the file differs from the original by more than it may.
     """
+    _require_kinds(
+        args=(args, (Tensor, Sequence)),
+        kwargs=(kwargs, (Mapping, NoneType)),
+        pipeline=(pipeline, str),
+        parameters=(parameters, (Mapping, NoneType)),
+        rules=(rules, (str, PathLike, Library, NoneType)),
+        calibration=(calibration, Iterable),
+        held_out=(held_out, Iterable),
+        output=(output, (str, PathLike, NoneType)),
+        opset=(opset, (int, NoneType)),
+    )
     if output is not None:
         require_writable(Path(output))
     progress("capture")
@@ -119,7 +134,8 @@ def compile(
     library = standard_library()
     if rules is not None:
         library = library.extended(rules if isinstance(rules, Library) else load(rules))
-    runner = PipelineRunner(library, library.pipeline(pipeline), parameters)
+    declared = library.pipeline(pipeline)
+    runner = PipelineRunner(library, declared, as_written(declared.parameters, parameters or {}))
     samples = _samples(captured, calibration, held_out)
 
     progress("rewrite")
@@ -172,6 +188,17 @@ def compile(
         write_json(report, path.parent / "report.json")
     progress("done")
     return Result(module, proto, report, captured, path)
+
+
+def _require_kinds(**arguments: tuple[Any, Any]) -> None:
+    """Refuse an argument of `compile` that is not of the kind, or of one of the kinds, beside it."""
+    for name, (value, kinds) in arguments.items():
+        if not isinstance(value, kinds):
+            expected = kinds if isinstance(kinds, tuple) else (kinds,)
+            raise TdslError(
+                f"`{name}` is of type {type(value).__name__}",
+                expected=" or ".join("None" if kind is NoneType else kind.__name__ for kind in expected),
+            )
 
 
 def _emit(

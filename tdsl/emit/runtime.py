@@ -9,12 +9,18 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
+
+from tdsl.errors import TdslError
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 
 def session(model: onnx.ModelProto | str | PathLike[str], threads: int = 1) -> onnxruntime.InferenceSession:
-    """A CPU session of a model or a file; one thread and fixed kernels give the same bits each run."""
+    """A CPU session of a model or a file; one thread and fixed kernels give the same bits each run.
+
+    Raises `TdslError` where onnxruntime has no kernel for an operator on its element type (bfloat16, mostly).
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -22,7 +28,13 @@ def session(model: onnx.ModelProto | str | PathLike[str], threads: int = 1) -> o
     options.use_deterministic_compute = True
     options.log_severity_level = 3
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else fspath(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except NoKernel as reason:
+        raise TdslError(
+            f"onnxruntime cannot run the model: {str(reason).partition(' : ')[2]}",
+            hint="it has few kernels for bfloat16 on the CPU: convert the model with `model.float()`",
+        ) from None
 
 
 def run(

@@ -336,6 +336,8 @@ def _computed(expr: tree.Expr, function: Callable[..., Any], *values: Any) -> An
     except (ArithmeticError, ValueError, IndexError) as reason:
         raise CannotStage(f"this has no value: {reason}") from None
     except TypeError as reason:
+        if any(value is None for value in values):
+            raise CannotStage("an operand that is absent has no value here") from None
         raise TdslError(
             f"this has no value: {reason}",
             expr.span,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from rewriting import Rewritten, apply, graph_of, run_pipeline
-from torch import Tensor
+from torch import Tensor, nn
 from torch.export import Dim
 
+import tdsl
 from tdsl import TdslError
 from tdsl.engine.census import census
 from tdsl.engine.library import standard_library
@@ -153,3 +156,31 @@ def test_a_condition_on_values_of_a_wrong_kind_is_an_error_at_its_place(conditio
 def test_arguments_that_nothing_takes_are_refused(step: str, message: str) -> None:
     with pytest.raises(TdslError, match=message):
         run_pipeline(f"pipeline p {{ {step}\n check cosine >= 0.1 }}", graph_of(lambda x: torch.relu(x), X))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("pipeline", 3),
+        ("rules", 3),
+        ("calibration", 5),
+        ("output", 3),
+        ("opset", "18"),
+        ("parameters", ["k"]),
+    ],
+)
+def test_an_argument_of_a_wrong_kind_is_named(name: str, value: object) -> None:
+    arguments: dict[str, Any] = {name: value}
+    with pytest.raises(TdslError, match=f"`{name}` is of type {type(value).__name__}"):
+        tdsl.compile(nn.ReLU(), X, **arguments)
+
+
+def test_a_model_that_onnxruntime_has_no_kernel_for_is_a_message() -> None:
+    with pytest.raises(TdslError, match="onnxruntime cannot run the model"):
+        tdsl.compile(nn.Linear(4, 4).bfloat16(), X.bfloat16(), latency=False)
+
+
+def test_an_absent_bias_of_integers_leaves_the_site_alone() -> None:
+    weight = torch.arange(12).reshape(4, 3)
+    captured = graph_of(lambda x, w: F.linear(x, w) * 2, torch.arange(6).reshape(2, 3), w=weight)
+    assert apply(standard_library(), captured, select="number_of_linear").rules == []
