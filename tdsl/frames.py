@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sysconfig
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ _NOT_THE_USERS = (
     *(str(Path(module.__file__ or "").parent) + os.sep for module in (torch, onnxscript)),
     str(Path(__file__).parent) + os.sep,
 )
+_STANDARD_LIBRARY = sysconfig.get_paths()["stdlib"] + os.sep
+_INSTALLED = ("site-packages", "dist-packages")  # may lie inside the folder of the standard library
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 
 
@@ -27,8 +30,11 @@ def shown_path(path: str) -> str:
 
 
 def is_user_file(path: str) -> bool:
-    """Whether `path` is neither torch, the ONNX exporter, generated code, nor tdsl itself."""
-    return not path.startswith(("<", *_NOT_THE_USERS))
+    """Whether `path` is neither Python's own, torch, the ONNX exporter, generated code, nor tdsl itself."""
+    if path.startswith(("<", *_NOT_THE_USERS)):
+        return False
+    inside = path.removeprefix(_STANDARD_LIBRARY)
+    return inside == path or inside.startswith(_INSTALLED)
 
 
 def user_frame(frames: Iterable[tuple[str, int]]) -> tuple[str, int] | None:

@@ -1,18 +1,20 @@
-"""`tdsl list`: rules, laws, passes and pipelines by name."""
+"""`tdsl list`: rules, laws, passes and pipelines by name; operators and functions with their signatures."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from itertools import groupby
 from typing import Annotated
 
 import typer
 
-from tdsl.cli import terminal
+from tdsl.cli import terminal, words
 from tdsl.cli.catalog import Entry, catalog, matching
 from tdsl.cli.options import AsJson, Rules
 
-_WORDS = {"=>": "exact", "~>": "approximate", "==": "law"}
+_EXACTNESS = {"=>": "exact", "~>": "approximate", "==": "law"}
+_VOCABULARY = {"operators": words.operators, "functions": words.functions}
 
 
 def list_names(
@@ -20,7 +22,8 @@ def list_names(
         str | None,
         typer.Argument(
             metavar="PATTERN",
-            help="A glob (`cleanup.*`), a part of a name (`svd`), or `rules`, `laws`, `passes`, `pipelines`.",
+            help="A glob (`cleanup.*`), a part of a name (`svd`), or `rules`, `laws`, `passes`, `pipelines`; "
+            "`operators` or `functions`: what rules may call.",
             show_default=False,
         ),
     ] = None,
@@ -28,6 +31,9 @@ def list_names(
     as_json: AsJson = False,
 ) -> None:
     """List rules, laws, passes and pipelines with what they are for."""
+    if pattern in _VOCABULARY:
+        _list_words(_VOCABULARY[pattern](), as_json)
+        return
     entries = catalog(rules)
     if pattern is not None:
         entries = matching(entries, pattern)
@@ -37,11 +43,19 @@ def list_names(
     _print(entries)
 
 
+def _list_words(found: Sequence[words.Word], as_json: bool) -> None:
+    """The signature of each, and below it what it means."""
+    if as_json:
+        terminal.put_json({"format": "tdsl-list/1", "entries": [asdict(word) for word in found]})
+        return
+    terminal.put("".join(f"{word.signature}\n    {word.doc}\n" for word in found))
+
+
 def _record(entry: Entry) -> dict[str, str]:
     return {
         "name": entry.name,
         "kind": entry.kind,
-        "exactness": _WORDS.get(entry.arrow, ""),
+        "exactness": _EXACTNESS.get(entry.arrow, ""),
         "doc": entry.summary,
     }
 

@@ -72,6 +72,10 @@ class Library:
     pipelines: dict[str, tree.Pipeline] = field(default_factory=dict)
     python_rules: dict[str, Rule] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        parts = (f"{kind}={sorted(names)}" for kind, names in vars(self).items() if names)
+        return f"Library({', '.join(parts)})"
+
     def add(self, item: Rule | type[GraphPass]) -> None:
         """Add a rule written in Python (`tdsl.rule`) or a pass, so that pipelines can refer to its name."""
         if isinstance(item, Rule):
@@ -123,6 +127,8 @@ class Library:
                     f"{pattern} is ambiguous", span, expected="one of " + ", ".join(sorted(found))
                 )
         if not found:
+            if pattern in self.pipelines:
+                raise TdslError(f"{pattern} is a pipeline", span, expected="a rule or a pass")
             raise _unknown("rule or pass", pattern, names, span)
         return found
 
@@ -155,14 +161,14 @@ class Library:
         return self.pipelines[name if name in found else found[0]]
 
     def as_pass(self, pattern: str = "*") -> RulePass:
-        """The selected rules, defaults for their parameters, as one PyTorch pass."""
+        """The rules whose names match, approximate ones too, with default parameters: one PyTorch pass."""
         return RulePass([self.rule(n) for n in self.select(pattern) if n not in self.passes], name=pattern)
 
 
 def _unknown(kind: str, name: str, known: list[str], span: Span | None) -> TdslError:
     short = {n.rpartition(".")[2]: n for n in known}
     near = difflib.get_close_matches(name, [*known, *short], n=1, cutoff=0.6)
-    hint = f"did you mean {short.get(near[0], near[0])}?" if near else "`tdsl list` shows all of them"
+    hint = f"did you mean `{short.get(near[0], near[0])}`?" if near else "`tdsl list` shows all of them"
     return TdslError(f"unknown {kind} {name}", span, hint=hint)
 
 

@@ -13,7 +13,7 @@ from tdsl.engine.pattern import Pattern
 from tdsl.engine.staged import CannotStage
 from tdsl.errors import Span, TdslError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
-from tdsl.lang import tree
+from tdsl.lang import parse_expression, tree
 from tdsl.lang.expected import did_you_mean
 from tdsl.lang.vocabulary import Function, Vocabulary
 from tdsl.lang.walk import walk
@@ -59,6 +59,20 @@ def parameter_values(
         else:
             raise TdslError(f"{owner} needs a value for {parameter.name}", parameter.span)
     return values
+
+
+def as_written(declared: Sequence[tree.Parameter], given: Mapping[str, Any]) -> dict[str, Any]:
+    """`given` with a text read as in the language (`"energy(0.9)"`, `"50%"`), unless it is for a `Text`.
+
+    Raises `TdslError` for a text that is no constant expression.
+    """
+    plain = {parameter.name for parameter in declared if "Text" in parameter.kinds}
+    return {
+        name: constant_value(parse_expression(value, name))
+        if isinstance(value, str) and name not in plain
+        else value
+        for name, value in given.items()
+    }
 
 
 def constant_value(expr: tree.Expr, names: Mapping[str, Any] | None = None) -> Any:

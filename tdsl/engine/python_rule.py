@@ -221,7 +221,7 @@ class _Sides:
         if unknown:
             raise TdslError(
                 f"{what} asks for {unknown[0]}, which the pattern does not bind",
-                expected=", ".join([*self.names, "site"]),
+                expected="one of " + ", ".join([*self.names, "site"]),
             )
 
     def holds(self, where: Callable[..., Any], frame: Frame) -> bool:

@@ -155,6 +155,8 @@ def _hint(lines: list[str], line: int, column: int, found: str, accepted: list[s
         meant = nearest(word, ("where", "rule", "div", "const"), 0.75)
         if meant and meant != word:
             return f"did you mean `{meant}` instead of `{word}`?"
+    if found == ":":
+        return "a type stands in an argument list or in parentheses: `x * (s: const)`"
     if "," in accepted and (found.isidentifier() or found.isdigit()):
         return "a comma may be missing"
     if "a new line" in accepted and "rule" not in accepted:

@@ -80,8 +80,8 @@ class Bound:
         except ValueError:
             raise TdslError(
                 f"'{text}' is not a bound",
-                expected="METRIC <= NUMBER or METRIC >= NUMBER",
-                hint="error <= 2%",
+                expected=" or ".join(f"{m.name} {m.relation} NUMBER" for m in METRICS.values()),
+                hint="for example `error <= 2%`",
             ) from None
         return cls(found[1], "<=" if found[2] == "<=" else ">=", value)
 

@@ -1,5 +1,6 @@
 """Mistakes in models and files become one short diagnostic at the user's line."""
 
+import inspect
 import textwrap
 
 import pytest
@@ -9,6 +10,7 @@ from torch.export import Dim
 
 from tdsl.capture import capture, capture_spec, require_finite
 from tdsl.errors import TdslError
+from tdsl.frames import is_user_file
 
 GOOD = """
     import torch
@@ -167,3 +169,10 @@ def test_a_file_that_is_missing_broken_or_names_nothing_is_explained(file, tmp_p
     broken.write_text("import a_package_nobody_has\n")
     text = diagnostic(lambda: capture_spec(f"{broken}:build"))
     assert "ModuleNotFoundError" in text and "import a_package_nobody_has" in text
+
+
+def test_pythons_own_files_are_never_shown_as_the_users():
+    assert not is_user_file(inspect.__file__)
+    assert not is_user_file(torch.__file__)
+    assert is_user_file(__file__)
+    assert is_user_file(pytest.__file__)  # an installed package may hold the user's model

@@ -103,7 +103,7 @@ def test_samples_decide_what_is_judged(tdsl):
         ),
         (
             ["tiny.py:model", "-p", "exakt"],
-            "error: unknown pipeline exakt\n  hint: did you mean pipelines.exact?\n",
+            "error: unknown pipeline exakt\n  hint: did you mean `pipelines.exact`?\n",
         ),
         (
             ["tiny.py:model", "--set", "n=1"],

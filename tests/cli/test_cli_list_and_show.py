@@ -57,6 +57,21 @@ def test_list_as_json(tdsl):
     }
 
 
+@pytest.mark.parametrize(
+    ("pattern", "lines"),
+    [
+        ("operators", ["relu(x) -> like", "    max(x, 0)."]),
+        ("functions", ["svd(W, rank)", "energy(kept)", "used_once(x)"]),
+    ],
+)
+def test_list_shows_what_rules_may_call(tdsl, pattern, lines):
+    shown = tdsl("list", pattern).out.splitlines()
+    assert set(lines) <= set(shown)
+    assert not any(line.startswith("project(") for line in shown)  # declared, not supported yet
+    entries = tdsl("list", pattern, "--json").json["entries"]
+    assert [entry["signature"] for entry in entries] == [line for line in shown if line[0] != " "]
+
+
 @pytest.mark.parametrize(("pattern", "kind"), [("passes", "pass"), ("pipelines", "pipeline")])
 def test_list_by_kind(tdsl, pattern, kind):
     entries = tdsl("list", pattern, "--json").json["entries"]

@@ -9,7 +9,9 @@ from torch import nn
 
 from tdsl import NotSupportedYet, TdslError
 from tdsl.engine.library import standard_library
+from tdsl.engine.parameters import as_written
 from tdsl.engine.strategy import Runner
+from tdsl.lang import parse
 
 X = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
 
@@ -215,7 +217,7 @@ def test_an_argument_that_the_rule_does_not_have_is_refused():
 def test_a_misspelt_rule_is_refused_with_the_nearest_name_at_its_place(relu_exp_sigmoid):
     with pytest.raises(TdslError, match="unknown rule or pass relu_to_sigmod") as error:
         result("once relu_to_sigmod", relu_exp_sigmoid)
-    assert error.value.hint == "did you mean rules.relu_to_sigmoid?"
+    assert error.value.hint == "did you mean `rules.relu_to_sigmoid`?"
     span = error.value.span
     assert span is not None and span.source.line(span.line).strip() == "once relu_to_sigmod"
 
@@ -282,3 +284,19 @@ def test_what_is_not_supported_yet_is_refused_at_its_own_line(step, what):
 
 def test_the_same_pipeline_without_that_step_is_loaded():
     assert list(library("pipeline p {\n    once cleanup.*\n}\n").pipelines) == ["rules.p"]
+
+
+def test_a_pipeline_is_not_taken_for_a_rule():
+    loaded = library("pipeline p {\n    once cleanup.*\n}\n")
+    with pytest.raises(TdslError, match=r"rules\.p is a pipeline"):
+        loaded.as_pass("rules.p")
+    assert repr(loaded) == "Library(pipelines=['rules.p'])"
+
+
+def test_parameters_from_python_may_be_written_as_in_the_language():
+    [pipeline] = parse('pipeline p(rank: Rank = 1, name: Text = "a") {\n    once cleanup.*\n}\n').items
+    given = as_written(pipeline.parameters, {"rank": "50%", "name": "50%", "other": 3})
+    assert given == {"rank": 0.5, "name": "50%", "other": 3}
+    with pytest.raises(TdslError, match="unknown name energy") as error:
+        as_written(pipeline.parameters, {"rank": "energy"})
+    assert error.value.hint == "it is a function: `energy(kept)`"

@@ -341,7 +341,8 @@ def test_annotations_that_mean_nothing_are_explained():
         tdsl.rule(only_optional, lambda x: x)
 
 
-def test_the_examples_of_the_documentation_run():
+def test_the_examples_of_the_documentation_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     assert len(blocks) >= 6
     names: dict[str, object] = {}
