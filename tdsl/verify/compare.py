@@ -71,7 +71,7 @@ def compare(reference: Tensor, result: Tensor) -> Difference:
     mismatch = "" if reference.dtype == result.dtype else f"{result.dtype} instead of {reference.dtype}"
     a, b = as_double(reference), as_double(result)
     known = torch.isfinite(a)
-    lost, gained = count_lost(reference, result), count_lost(result, reference)
+    lost, gained = count_lost(reference, result), int((torch.isfinite(b) & ~known).sum())
     delta = torch.where(known, b - a, 0.0)
     max_error = _or_infinity(delta.abs().max().item()) if delta.numel() else 0.0
     if not (reference.dtype.is_floating_point or reference.dtype.is_complex):
@@ -134,9 +134,15 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 def count_lost(reference: Tensor, result: Tensor) -> int:
-    """How many entries are finite in `reference` and not in `result`; all of them for unequal shapes."""
+    """How many entries are finite in `reference` and not in `result`, or infinite with the other sign.
+
+    All of them for unequal shapes.
+    """
     a, b = as_double(reference), as_double(result)
-    return int((torch.isfinite(a) & ~torch.isfinite(b)).sum()) if a.shape == b.shape else a.numel()
+    if a.shape != b.shape:
+        return a.numel()
+    opposite = torch.isinf(a) & torch.isinf(b) & (a != b)
+    return int(((torch.isfinite(a) & ~torch.isfinite(b)) | opposite).sum())
 
 
 def as_double(value: Tensor) -> Tensor:

@@ -110,3 +110,9 @@ def test_complex_outputs_are_compared():
 
 def test_distance_ignores_the_dtype_and_what_is_not_finite_in_either():
     assert distance(torch.tensor([1.0, math.inf]), torch.tensor([4.0, 0.0]).double()) == 3
+
+
+def test_an_infinity_of_the_other_sign_is_a_lost_value():
+    reference = torch.tensor([1.0, float("inf"), float("-inf")])
+    assert compare(reference, reference.clone()).lost == 0
+    assert compare(reference, torch.tensor([1.0, float("-inf"), float("-inf")])).lost == 1
