@@ -18,7 +18,7 @@ from torch import fx
 from tdsl.engine.edit import Editor
 from tdsl.engine.frame import Variant
 from tdsl.engine.journal import Journal
-from tdsl.engine.pattern import Apply, Pattern, Term, children
+from tdsl.engine.pattern import Apply, Chain, Pattern, Term, children, targets_of
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage, Workspace
 from tdsl.errors import TdslError
@@ -209,10 +209,6 @@ def _made_by(node: fx.Node, rule: Rule) -> bool:
     return made is not None and made.rule == rule.name
 
 
-def _term_targets(term: Term) -> tuple[Any, ...]:
-    return term.targets if not hasattr(term, "target") else (term.target,)
-
-
 def _all_targets(pattern: Pattern) -> set[Any]:
     """Targets of every term of a pattern, those that repeat over a list included."""
     found: set[Any] = set()
@@ -220,7 +216,7 @@ def _all_targets(pattern: Pattern) -> set[Any]:
     while stack:
         arg = stack.pop()
         if isinstance(arg, Term):
-            found.update(_term_targets(arg))
+            found.update(targets_of(arg))
         stack.extend(children(arg))
     return found
 
@@ -235,8 +231,8 @@ def _rarest(root: Term, nodes: dict[Any, list[fx.Node]]) -> tuple[int, list[Term
     while stack:
         arg, above, direct = stack.pop()
         if isinstance(arg, Term):
-            needed = not (hasattr(arg, "least") and arg.least == 0)
-            count = sum(len(nodes.get(t, ())) for t in _term_targets(arg))
+            needed = not (isinstance(arg, Chain) and arg.least == 0)
+            count = sum(len(nodes.get(t, ())) for t in targets_of(arg))
             if needed and count == 0:
                 return None
             above = [arg, *above]
@@ -244,14 +240,14 @@ def _rarest(root: Term, nodes: dict[Any, list[fx.Node]]) -> tuple[int, list[Term
                 best = (count, above)
             direct = direct and isinstance(arg, Apply)
         stack.extend((child, above, direct) for child in children(arg))
-    return best or (sum(len(nodes.get(t, ())) for t in _term_targets(root)), [root])
+    return best or (sum(len(nodes.get(t, ())) for t in targets_of(root)), [root])
 
 
 def _climb(path: list[Term], nodes: dict[Any, list[fx.Node]]) -> set[fx.Node]:
     """Nodes that can stand for the last term of `path`, reached through users from those of the first."""
-    current: set[fx.Node] = {n for t in _term_targets(path[0]) for n in nodes.get(t, ())}
+    current: set[fx.Node] = {n for t in targets_of(path[0]) for n in nodes.get(t, ())}
     for term in path[1:]:
-        targets = _term_targets(term)
+        targets = targets_of(term)
         current = {user for node in current for user in node.users if user.target in targets}
     return current
 

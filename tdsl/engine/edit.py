@@ -11,7 +11,16 @@ from torch import fx
 from tdsl.engine.expression import origins_of
 from tdsl.engine.order import dependents_before
 from tdsl.engine.rule import Replacement
-from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Workspace, map_values, tensors_in
+from tdsl.engine.staged import (
+    CannotStage,
+    Constant,
+    Filled,
+    Staged,
+    Workspace,
+    map_values,
+    parts_of,
+    tensors_in,
+)
 from tdsl.engine.symbols import SizeNodes
 from tdsl.engine.weights import STANDS_FOR, add_weight
 from tdsl.ops.targets import operator_of
@@ -40,7 +49,9 @@ class Editor:
         record = Rewrite(number, replacement.rule.name, tuple(provenance(n) for n in replacement.matched))
         builder = _Builder(self, record, replacement.rule.name, root)
         first = root if len(outputs) == 1 else min(outputs)
-        inputs = _graph_inputs(replacement.values) if len(outputs) > 1 else ()
+        inputs = (
+            [p for p in parts_of(replacement.values) if isinstance(p, fx.Node)] if len(outputs) > 1 else ()
+        )
         late = [node for node in inputs if not node < first]
         if not late:
             builder.before(first)
@@ -174,20 +185,6 @@ def _require_order(nodes: Iterable[fx.Node]) -> None:
     for node in nodes:
         if node._erased or any(operand._erased or not operand < node for operand in node.all_input_nodes):
             raise RuntimeError(f"the edit left {node.name} before one of its operands")
-
-
-def _graph_inputs(values: Iterable[Any]) -> list[fx.Node]:
-    """The graph nodes that staged values read."""
-    found: dict[fx.Node, None] = {}
-    stack: list[Any] = list(values)
-    while stack:
-        value = stack.pop()
-        if isinstance(value, fx.Node):
-            found.setdefault(value)
-        elif isinstance(value, Staged):
-            stack.extend(tensors_in(value.args))
-            stack.extend(tensors_in(list(value.kwargs.values())))
-    return list(found)
 
 
 def _dtype_from(value: Staged, work: Workspace) -> torch.dtype:

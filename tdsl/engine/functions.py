@@ -16,7 +16,7 @@ from torch import fx
 
 from tdsl.engine.frame import Frame
 from tdsl.engine.sizes import compare, dtype_of, same, same_value, sizes_of
-from tdsl.engine.staged import Constant, Filled, Staged, tensors_in
+from tdsl.engine.staged import Staged, parts_of, tensors_in
 from tdsl.ops.targets import operator_of
 
 Builtin = Callable[..., Any]
@@ -27,30 +27,15 @@ Builtin = Callable[..., Any]
 
 def _terms(values: tuple[Any, ...], frame: Frame) -> list[Staged]:
     """Staged terms that will be graph nodes, each once; constant ones will be parameters instead."""
-    found: dict[int, Staged] = {}
-    stack = list(values)
-    while stack:
-        value = stack.pop()
-        if isinstance(value, Staged) and id(value) not in found and not frame.work.is_const(value):
-            found[id(value)] = value
-            stack.extend(tensors_in(value.args))
-            stack.extend(tensors_in(list(value.kwargs.values())))
-    return list(found.values())
+    is_const = frame.work.is_const
+    parts = parts_of(values, below=lambda term: not is_const(term))
+    return [part for part in parts if isinstance(part, Staged) and not is_const(part)]
 
 
 def _constants(values: tuple[Any, ...], frame: Frame) -> list[Any]:
     """The constants that a staged side holds: graph weights, computed factors, constant terms."""
-    found: dict[int, Any] = {}
-    stack = list(values)
-    while stack:
-        value = stack.pop()
-        if isinstance(value, fx.Node | Constant | Filled) or frame.work.is_const(value):
-            if frame.work.is_const(value):
-                found[id(value)] = value
-        elif isinstance(value, Staged):
-            stack.extend(tensors_in(value.args))
-            stack.extend(tensors_in(list(value.kwargs.values())))
-    return list(found.values())
+    is_const = frame.work.is_const
+    return [part for part in parts_of(values, below=lambda term: not is_const(term)) if is_const(part)]
 
 
 def dying_nodes(frame: Frame) -> list[fx.Node]:
@@ -59,7 +44,7 @@ def dying_nodes(frame: Frame) -> list[fx.Node]:
     if not names:
         return list(frame.nodes)
     matched = set(frame.nodes)
-    read = _nodes_read(frame.rhs)
+    read = {part for part in parts_of(frame.rhs) if isinstance(part, fx.Node)}
     named = [node for name in names for node in tensors_in(frame.env[name])]
     stack = [node for node in named if node in read or any(user not in matched for user in node.users)]
     staying: set[fx.Node] = set()
@@ -69,19 +54,6 @@ def dying_nodes(frame: Frame) -> list[fx.Node]:
             staying.add(node)
             stack.extend(node.all_input_nodes)
     return [node for node in frame.nodes if node not in staying]
-
-
-def _nodes_read(values: tuple[Any, ...]) -> set[fx.Node]:
-    """The graph nodes that staged values are made from."""
-    found: set[fx.Node] = set()
-    stack = list(values)
-    while stack:
-        value = stack.pop()
-        if isinstance(value, fx.Node):
-            found.add(value)
-        elif isinstance(value, Staged):
-            stack.extend(tensors_in([value.args, value.kwargs]))
-    return found
 
 
 def dying_constants(frame: Frame) -> list[fx.Node]:

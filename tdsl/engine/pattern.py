@@ -176,6 +176,11 @@ class Pattern:
         return max(_depth(root) for root in self.roots)
 
 
+def targets_of(term: Term) -> tuple[Any, ...]:
+    """The targets that the graph node of a term, or the first of its nodes, may have."""
+    return (term.target,) if isinstance(term, Nary) else term.targets
+
+
 def children(arg: Arg) -> tuple[Arg, ...]:
     """The patterns directly below `arg`."""
     if isinstance(arg, Apply):

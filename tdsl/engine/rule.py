@@ -12,7 +12,7 @@ from torch import fx
 
 from tdsl.engine.frame import Approximation, Frame, Test, Variant
 from tdsl.engine.order import disconnected
-from tdsl.engine.pattern import Nary, Term
+from tdsl.engine.pattern import targets_of
 from tdsl.engine.sizes import compare, describe
 from tdsl.engine.staged import CannotStage, Workspace
 from tdsl.lang import tree
@@ -48,7 +48,7 @@ class Rule:
     @cached_property
     def roots(self) -> tuple[tuple[Any, ...], ...]:
         """Root targets of each variant."""
-        return tuple(_targets(variant.pattern.roots[0]) for variant in self.variants)
+        return tuple(targets_of(variant.pattern.roots[0]) for variant in self.variants)
 
     @cached_property
     def depth(self) -> int:
@@ -132,7 +132,3 @@ def _operators(value: Any) -> int:
     else:
         own_count = int(own)
     return own_count + sum(_operators(getattr(value, f.name)) for f in fields(value) if f.name != "span")
-
-
-def _targets(term: Term) -> tuple[Any, ...]:
-    return (term.target,) if isinstance(term, Nary) else term.targets

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,6 +83,20 @@ def tensors_in(value: Any) -> list[Any]:
     if isinstance(value, slice):
         return tensors_in([value.start, value.stop, value.step])
     return [value] if isinstance(value, Value) else []
+
+
+def parts_of(values: Iterable[Any], below: Callable[[Staged], bool] = lambda term: True) -> Iterator[Any]:
+    """What staged values are made of, themselves included, each part once; `below` says which to enter."""
+    seen: set[int] = set()
+    stack = list(values)
+    while stack:
+        value = stack.pop()
+        if id(value) in seen or not isinstance(value, Value):
+            continue
+        seen.add(id(value))
+        yield value
+        if isinstance(value, Staged) and below(value):
+            stack.extend(tensors_in([value.args, value.kwargs]))
 
 
 def map_values(value: Any, change: Any) -> Any:

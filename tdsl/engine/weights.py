@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import fx, nn
+
+from tdsl.capture.normal import attribute
 
 STANDS_FOR = "stands_for"
 """Key of a `get_attr` node's `meta`: path and shape of the captured weight that it was made from."""
@@ -42,7 +43,7 @@ def restore_names(module: fx.GraphModule) -> None:
     used = {str(node.target) for node in nodes}
     for node in nodes:
         old, shape = node.meta.get(STANDS_FOR, ("", None))
-        values = _at(module, str(node.target))
+        values = attribute(module, str(node.target))
         if not old or old in used or values.shape != shape:
             continue
         owner_path, _, leaf = old.rpartition(".")
@@ -69,14 +70,6 @@ def _remove(module: nn.Module, path: str) -> None:
     owner = module.get_submodule(owner_path)
     if hasattr(owner, leaf):
         delattr(owner, leaf)
-
-
-def _at(module: nn.Module, path: str) -> Any:
-    """The tensor at a path; `None` when it is gone."""
-    value: Any = module
-    for part in path.split("."):
-        value = getattr(value, part, None)
-    return value
 
 
 def _numbered(name: str) -> Iterator[str]:
