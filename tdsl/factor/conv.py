@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.matrix import checked, decompose, svd, triplets
 from tdsl.factor.rank import RankRule, as_rank_rule
 
@@ -176,3 +177,51 @@ def _refined(kernel: Tensor, out: Tensor, into: Tensor, sweeps: int) -> tuple[Te
             break
         kept = now
     return out, into
+
+
+DECLARED = (
+    Decomposition(
+        name="channel_svd",
+        params=("K", "rank"),
+        results=2,
+        function=channel_svd,
+        promise_text="K[t, s, …] ≈ Σ_r second[t, r] · first[r, s, …]",
+        promise=channel_product,
+        forms=forms(
+            "[T, S, k] -> [r, S, k], [T, r, 1]",
+            "[T, S, kh, kw] -> [r, S, kh, kw], [T, r, 1, 1]",
+            "[T, S, kd, kh, kw] -> [r, S, kd, kh, kw], [T, r, 1, 1, 1]",
+        ),
+        source="Zhang, Zou, He & Sun, 2016",
+        doc="A kernel as one with fewer outputs, then a 1×1 mixing of channels.",
+    ),
+    Decomposition(
+        name="spatial_svd",
+        params=("K", "rank"),
+        results=2,
+        function=spatial_svd,
+        promise_text="K[t, s, i, …] ≈ Σ_r horizontal[t, r, 0, …] · vertical[r, s, i, 0…]",
+        promise=spatial_product,
+        forms=forms(
+            "[T, S, kh, kw] -> [r, S, kh, 1], [T, r, 1, kw]",
+            "[T, S, kd, kh, kw] -> [r, S, kd, 1, 1], [T, r, 1, kh, kw]",
+        ),
+        source="Jaderberg, Vedaldi & Zisserman, 2014",
+        doc="A kernel as one along the first spatial axis, then one along the others.",
+    ),
+    Decomposition(
+        name="tucker2",
+        params=("K", "rank_out", "rank_in?"),
+        results=3,
+        function=tucker2,
+        promise_text="K[t, s, …] ≈ Σ_r Σ_q last[t, r] · core[r, q, …] · first[q, s]",
+        promise=tucker2_product,
+        forms=forms(
+            "[T, S, k] -> [q, S, 1], [r, q, k], [T, r, 1]",
+            "[T, S, kh, kw] -> [q, S, 1, 1], [r, q, kh, kw], [T, r, 1, 1]",
+            "[T, S, kd, kh, kw] -> [q, S, 1, 1, 1], [r, q, kd, kh, kw], [T, r, 1, 1, 1]",
+        ),
+        source="Tucker, 1966; De Lathauwer, De Moor & Vandewalle, 2000; of kernels Kim et al., 2016",
+        doc="A kernel as a 1×1 reduction of channels, a small kernel, and a 1×1 expansion.",
+    ),
+)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.memo import memoised
 from tdsl.factor.rank import RankRule, as_rank_rule, break_even
 
@@ -161,3 +162,18 @@ def _oriented(left: Tensor, values: Tensor, right: Tensor, error: float) -> Trun
     signs = left.gather(0, largest[None])[0].sign()
     signs = signs.where(signs != 0, 1.0)
     return Truncation(left * signs, values, signs[:, None] * right, error)
+
+
+DECLARED = (
+    Decomposition(
+        name="svd",
+        params=("W", "rank"),
+        results=2,
+        function=svd,
+        promise_text="W ≈ U @ V",
+        promise=lambda U, V: U @ V,  # noqa: N803
+        forms=forms("[m, n] -> [m, r], [r, n]"),
+        source="Eckart & Young, 1936; by random projection Halko, Martinsson & Tropp, 2011",
+        doc="The best rank-r approximation of a matrix in the Frobenius norm, as two balanced factors.",
+    ),
+)

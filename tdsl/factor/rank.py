@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.factor.declare import CompileTimeFunction
 
 _EPSILON = torch.finfo(torch.float64).eps
 
@@ -245,3 +246,19 @@ def _require_fraction(what: str, value: float, *, hint: str) -> None:
 def _is_number(value: object) -> bool:
     """A `.tdsl` file may put anything between the parentheses."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+DECLARED = (
+    CompileTimeFunction(
+        "energy", "rank", ("kept",), Energy, "The smallest rank that keeps that share of the energy."
+    ),
+    CompileTimeFunction(
+        "ratio", "rank", ("fraction",), Ratio, "That fraction of the break-even rank, rounded down."
+    ),
+    CompileTimeFunction(
+        "error", "rank", ("bound",), Error, "The smallest rank within that relative Frobenius error."
+    ),
+    CompileTimeFunction(
+        "auto", "rank", (), Auto, "As many terms as stand out of white noise (Gavish & Donoho, 2014)."
+    ),
+)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.factor.declare import CompileTimeFunction
 from tdsl.factor.matrix import checked, spectrum
 from tdsl.factor.memo import memoised
 from tdsl.factor.rank import Energy, break_even
@@ -96,3 +97,45 @@ def _square(matrix: Tensor) -> bool:
 
 def _near(matrix: Tensor, nearest: Tensor, tolerance: float) -> bool:
     return bool((matrix - nearest).norm() <= tolerance * matrix.norm())
+
+
+DECLARED = (
+    CompileTimeFunction(
+        "numerical_rank",
+        "number",
+        ("W", "tolerance?"),
+        numerical_rank,
+        "How many singular values exceed `tolerance` times the largest; by default, rounding.",
+    ),
+    CompileTimeFunction(
+        "energy_rank",
+        "number",
+        ("W", "energy"),
+        energy_rank,
+        "The smallest rank that keeps that share of the squared Frobenius norm.",
+    ),
+    CompileTimeFunction("sparsity", "number", ("W",), sparsity, "The share of entries that are zero."),
+    CompileTimeFunction("norm", "number", ("W",), norm, "The Frobenius norm."),
+    CompileTimeFunction(
+        "relative_error",
+        "number",
+        ("reference", "approximation"),
+        relative_error,
+        "‖reference − approximation‖ / ‖reference‖ in the Frobenius norm.",
+    ),
+    CompileTimeFunction("is_symmetric", "predicate", ("W", "tolerance?"), is_symmetric, "Whether W = Wᵀ."),
+    CompileTimeFunction(
+        "is_diagonal",
+        "predicate",
+        ("W", "tolerance?"),
+        is_diagonal,
+        "Whether a square W is zero off its diagonal.",
+    ),
+    CompileTimeFunction(
+        "is_circulant",
+        "predicate",
+        ("W", "tolerance?"),
+        is_circulant,
+        "Whether W[i, j] depends on (i − j) mod n alone.",
+    ),
+)

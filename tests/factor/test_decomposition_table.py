@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.factor.declare import Decomposition, Form
 from tdsl.factor.matrix import svd
 from tdsl.factor.rank import Energy, as_rank_rule
 from tdsl.factor.structure import relative_error
-from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, Decomposition, Form
+from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 
 SIZES = {"m": 7, "n": 5, "T": 6, "S": 4, "k": 5, "kd": 2, "kh": 3, "kw": 2}
 
@@ -23,21 +24,35 @@ def weight_of(form: Form) -> Tensor:
     return torch.randn([SIZES[dim] for dim in form.operand], generator=generator, dtype=torch.float64)
 
 
+def moments_of(decomposition: Decomposition, form: Form) -> list[Tensor]:
+    """Random statistics of the declared shapes: positive definite matrices, positive vectors."""
+    generator = torch.Generator().manual_seed(4)
+    axes = len(form.operand)
+    shapes = next((f.results for f in decomposition.moments if len(f.operand) == axes), ())
+    drawn = []
+    for dims in shapes:
+        sizes = [SIZES[dim] for dim in dims]
+        root = torch.randn(*sizes, generator=generator, dtype=torch.float64)
+        drawn.append(root @ root.T + 0.1 * torch.eye(sizes[0]) if len(sizes) == 2 else root.square() + 0.1)
+    return drawn
+
+
 def keeps_its_promise(decomposition: Decomposition, form: Form) -> None:
     """At rank rules that keep everything the promise is an equation; below, the factors lose at most what
     was allowed. The factors have the declared number, names of axes and sizes.
     """
-    weight = weight_of(form)
+    weight, moments = weight_of(form), moments_of(decomposition, form)
     for rule, allowed in ((Energy(1.0), 1e-12), (as_rank_rule(1), 1.0), (Energy(0.7), 0.3**0.5)):
-        factors = decomposition.function(weight, rule)
+        factors = decomposition.function(weight, *moments, rule)
         assert len(factors) == decomposition.results == len(form.results)
-        assert relative_error(weight, decomposition.promise(*factors)) <= allowed
+        assert decomposition.relative_error(weight, decomposition.promise(*factors), *moments) <= allowed
         sizes = dict(SIZES)
         for factor, dims in zip(factors, form.results, strict=True):
             assert factor.dtype == torch.float64 and factor.ndim == len(dims)
             for dim, size in zip(dims, factor.shape, strict=True):
                 assert size == (int(dim) if dim.isdigit() else sizes.setdefault(dim, size)), (dim, dims)
-    assert relative_error(weight, decomposition.promise(*decomposition.function(weight, 1))) > 1e-3
+    least = decomposition.promise(*decomposition.function(weight, *moments, 1))
+    assert relative_error(weight, least) > 1e-3
 
 
 FORMS = [

@@ -1,0 +1,95 @@
+"""How a factorization, a predicate on weights or a rank rule is declared, beside its implementation.
+
+A module of this room names what it offers in a tuple `DECLARED`; `table` collects them. A decomposition is
+a promise and a function that keeps it: the prover substitutes the promise for the weight, the engine calls
+the function, the tests hold each function to its promise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+Dims = tuple[str, ...]
+"""A shape as dimension text: `("T", "r", "1", "1")`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """Shapes of a decomposition for one number of axes of its operand."""
+
+    operand: Dims
+    results: tuple[Dims, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decomposition:
+    """A weight as several: `function(weight, *moments, *ranks)` returns factors, `promise` rebuilds it."""
+
+    kind: ClassVar[str] = "decomposition"
+
+    name: str
+    params: tuple[str, ...]
+    """Argument names, the weight first; `?` marks an optional one."""
+    results: int
+    """How many factors it returns."""
+    function: Callable[..., tuple[Tensor, ...]]
+    promise_text: str
+    """The promise in the notation of the language, in the names of `forms`."""
+    promise: Callable[..., Tensor]
+    """The weight that the factors stand for, from the factors alone."""
+    forms: tuple[Form, ...]
+    """One for each number of axes that the weight may have."""
+    source: str
+    """Author and year of the method."""
+    doc: str
+    moments: tuple[Form, ...] = ()
+    """Shapes of the data statistics that `function` takes between the weight and the ranks, in that order.
+
+    One form for each number of axes of the weight, its `results` the statistics: `[m, n] -> [n, n]`.
+    """
+    metric: Callable[..., float] | None = None
+    """`metric(difference, *moments)`: the squared error that the factors make small. Frobenius by default."""
+
+    def form(self, axes: int) -> Form | None:
+        """The shapes for a weight of that many axes; `None` when it takes no such weight."""
+        return next((form for form in self.forms if len(form.operand) == axes), None)
+
+    def relative_error(self, weight: Tensor, rebuilt: Tensor, *moments: Tensor) -> float:
+        """The error of `rebuilt` relative to `weight`, in the metric of this decomposition."""
+        missed = self._squared(weight - rebuilt, *moments)
+        total = self._squared(weight, *moments)
+        return math.sqrt(missed / total) if total > 0 else (math.inf if missed > 0 else 0.0)
+
+    def _squared(self, difference: Tensor, *moments: Tensor) -> float:
+        if self.metric is None:
+            return float(difference.square().sum())
+        return max(0.0, float(self.metric(difference, *moments)))
+
+
+@dataclass(frozen=True, slots=True)
+class CompileTimeFunction:
+    """A function on weights known at compile time, or a rank rule."""
+
+    name: str
+    kind: Literal["number", "predicate", "tensor", "rank"]
+    params: tuple[str, ...]
+    """Argument names; `?` marks an optional one."""
+    function: Callable[..., Any]
+    doc: str
+    results: int = 1
+
+
+def forms(*texts: str) -> tuple[Form, ...]:
+    """`[m, n] -> [m, r], [r, n]`, once for each number of axes."""
+
+    def dims(text: str) -> tuple[Dims, ...]:
+        shapes = text.strip()[1:-1].split("], [")
+        return tuple(tuple(dim.strip() for dim in shape.split(",")) for shape in shapes)
+
+    parts = (text.split("->") for text in texts)
+    return tuple(Form(dims(operand)[0], dims(results)) for operand, results in parts)
