@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from tdsl.errors import TdslError
+
 Dims = tuple[str, ...]
 """A shape as dimension text: `("T", "r", "1", "1")`."""
 
@@ -60,7 +62,15 @@ class Decomposition:
         return next((form for form in self.forms if len(form.operand) == axes), None)
 
     def relative_error(self, weight: Tensor, rebuilt: Tensor, *moments: Tensor) -> float:
-        """The error of `rebuilt` relative to `weight`, in the metric of this decomposition."""
+        """The error of `rebuilt` relative to `weight`, in the metric of this decomposition.
+
+        Raises `TdslError` when the shapes differ.
+        """
+        if weight.shape != rebuilt.shape:
+            raise TdslError(
+                f"{self.name} rebuilds a weight of shape {list(rebuilt.shape)}",
+                expected=f"the shape of the weight, {list(weight.shape)}",
+            )
         missed = self._squared(weight - rebuilt, *moments)
         total = self._squared(weight, *moments)
         return math.sqrt(missed / total) if total > 0 else (math.inf if missed > 0 else 0.0)
