@@ -18,6 +18,9 @@ from tdsl.frames import frames_of, shown_path, user_frame
 REWRITE = "rewrite"
 """Key of `node.meta` under which a rewrite leaves its record."""
 
+VALUE = "value"
+"""Key of `node.meta` for the name of the node whose value this one computes, exactly or approximately."""
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -60,6 +63,12 @@ def provenance(node: fx.Node) -> Origin | Rewrite:
     """The rewrite that made `node`, or its origin in the captured model."""
     made: Rewrite | None = node.meta.get(REWRITE)
     return made or origin(node)
+
+
+def value_name(node: fx.Node) -> str:
+    """The name of the node, before any rewrite, whose value `node` stands for; its own name by default."""
+    name: str = node.meta.get(VALUE, node.name)
+    return name
 
 
 def module_path(node: fx.Node) -> str:

@@ -24,7 +24,7 @@ from tdsl.engine.staged import (
 from tdsl.engine.symbols import SizeNodes
 from tdsl.engine.weights import STANDS_FOR, add_weight
 from tdsl.ops.targets import operator_of
-from tdsl.provenance import REWRITE, Rewrite, provenance
+from tdsl.provenance import REWRITE, VALUE, Rewrite, provenance, value_name
 
 _INHERITED = ("nn_module_stack", "stack_trace")
 
@@ -72,6 +72,8 @@ class Editor:
                     place = node
                     touched.append(node)
         for old, new in zip(outputs, results, strict=True):
+            if new in builder.created:
+                new.meta[VALUE] = value_name(old)
             old.replace_all_uses_with(new)
         _require_order(touched)
         weights = [w for node in replacement.matched for w in node.all_input_nodes if w.op == "get_attr"]

@@ -219,9 +219,9 @@ class _Compiler:
                 factors = declared.function(*plain)
             except UnreachableRankError as reason:
                 raise CannotStage(reason.message) from None
-            weight = next(p for p in plain if isinstance(p, torch.Tensor))
+            weight, *moments = (p for p in plain if isinstance(p, torch.Tensor))
             frame.approximations.append(
-                Approximation(call.callee, weight, lambda: declared.promise(*factors))
+                Approximation(declared, weight, lambda: declared.promise(*factors), tuple(moments))
             )
             return [
                 _constant(frame, values, f, call.callee) if isinstance(f, torch.Tensor) else f

@@ -16,17 +16,19 @@ from tdsl.engine.pattern import Pattern, Type
 from tdsl.engine.sizes import dtype_of, same, sizes_of
 from tdsl.engine.staged import Filled, Workspace
 from tdsl.errors import Span, TdslError
+from tdsl.factor.declare import Decomposition
 from tdsl.ops import Operator, Param
 from tdsl.ops.targets import operator_of
 
 
 @dataclass(frozen=True, slots=True)
 class Approximation:
-    """A decomposition used by a match: the weight, and what its factors multiply to."""
+    """A decomposition used by a match: the weight, what its factors multiply to, and the data it saw."""
 
-    name: str
+    declared: Decomposition
     weight: Any
     rebuilt: Callable[[], Any]
+    moments: tuple[Any, ...] = ()
 
 
 @dataclass(slots=True)
@@ -148,6 +150,8 @@ class Variant:
     """Optional operands: the parameter, and the name under which a match binds the operator's node."""
     results: Mapping[str, int] = field(default_factory=dict)
     """Names of the outputs: a condition may speak of what is to be replaced."""
+    statistics: tuple[Callable[[Frame], Any], ...] = ()
+    """The statistics of calibration data that the rule asks for, as functions of a frame."""
     _matcher: Matcher | None = None
 
     def matcher(self, name: str) -> Matcher:

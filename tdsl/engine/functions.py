@@ -16,7 +16,8 @@ from torch import fx
 
 from tdsl.engine.frame import Frame
 from tdsl.engine.sizes import compare, dtype_of, same, same_value, sizes_of
-from tdsl.engine.staged import Staged, parts_of, tensors_in
+from tdsl.engine.staged import CannotStage, Constant, Staged, parts_of, tensors_in
+from tdsl.engine.statistics import STATISTICS, Kind, request_of
 from tdsl.ops.targets import operator_of
 
 Builtin = Callable[..., Any]
@@ -200,6 +201,32 @@ def _all_equal(_: Frame, values: Any, value: Any) -> bool:
     return all(compare("==", v, value) for v in many)
 
 
+# ---------------------------------------------------------------- statistics of calibration data
+
+
+def _statistic(kind: Kind) -> Builtin:
+    """A statistic of a value along an axis (the last by default), as a constant."""
+
+    def evaluate(frame: Frame, value: Any, axis: int = -1) -> Constant:
+        return _answer(frame, kind, value, axis, None)
+
+    return evaluate
+
+
+def _frequency(frame: Frame, ids: Any, size: int) -> Constant:
+    return _answer(frame, "frequency", ids, -1, size)
+
+
+def _answer(frame: Frame, kind: Kind, value: Any, axis: int, size: int | None) -> Constant:
+    described = frame.work.val(_side(frame, value))
+    request = request_of(kind, _side(frame, value), axis, described, size)
+    if frame.work.statistics is None:
+        raise CannotStage(f"{kind} needs calibration data, and none was given")
+    found = frame.work.statistics.answer(request)
+    dtype = described.dtype if isinstance(described, torch.Tensor) else torch.float32
+    return Constant(found, dtype if dtype.is_floating_point else torch.float32, kind)
+
+
 BUILTINS: Mapping[str, Builtin] = {
     "macs": macs,
     "params": params,
@@ -224,6 +251,8 @@ BUILTINS: Mapping[str, Builtin] = {
     "broadcasts_to": _broadcasts_to,
     "is_identity": _is_identity,
     "all_equal": _all_equal,
+    **{name: _statistic(kind) for name, (kind, _) in STATISTICS.items()},
+    "frequency": _frequency,
 }
 """The meaning of every name that `tdsl.lang.vocabulary` calls built in; the first argument is the match."""
 

@@ -20,8 +20,9 @@ from tdsl.provenance import module_path, source_line
 class Applied:
     """One rewrite: `saved_*` are differences left minus right, `None` where sizes are not known.
 
-    `error` is the relative Frobenius error of the weight that was approximated, `None` for an exact
-    rule, and for one written in Python, whose decomposition is not known.
+    `error` is the relative error of the weight that was approximated in the metric of its decomposition
+    (Frobenius, or that of the layer's output on calibration data), `None` for an exact rule, and for one
+    written in Python, whose decomposition is not known.
     """
 
     number: int
@@ -111,6 +112,7 @@ def _error(replacement: Replacement) -> float | None:
     squares = [0.0, 0.0]
     for approximation in replacement.approximations:
         weight = approximation.weight
-        squares[0] += float(torch.linalg.vector_norm(weight - approximation.rebuilt()) ** 2)
-        squares[1] += float(torch.linalg.vector_norm(weight) ** 2)
+        missed = weight - approximation.rebuilt()
+        squares[0] += approximation.declared.squared(missed, *approximation.moments)
+        squares[1] += approximation.declared.squared(weight, *approximation.moments)
     return math.sqrt(squares[0] / squares[1]) if squares[1] else 0.0

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tdsl.engine.expression import apply, compile_expression
-from tdsl.engine.frame import DefinitionCode, Test, Variant
+from tdsl.engine.frame import DefinitionCode, Frame, Test, Variant
 from tdsl.engine.functions import COSTS
 from tdsl.engine.pattern import (
     ELLIPSIS,
@@ -31,12 +31,14 @@ from tdsl.engine.pattern import (
     find_roots,
 )
 from tdsl.engine.sizes import DTYPES
+from tdsl.engine.statistics import STATISTICS
 from tdsl.errors import TdslError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 from tdsl.lang import tree
 from tdsl.lang.bind import bind, is_nary
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.vocabulary import INFIX
+from tdsl.lang.walk import walk
 from tdsl.ops import OPERATORS, Operator, Param
 from tdsl.ops.targets import overload, overloads
 
@@ -130,7 +132,19 @@ class _Lowering:
                 name: (param, f"@{watched.index(owner)}") for name, (param, owner) in self.optional.items()
             },
             results={name: outputs.index(term) for name, term in self.named.items() if term in outputs},
+            statistics=self.statistics(),
         )
+
+    def statistics(self) -> tuple[Callable[[Frame], Any], ...]:
+        """The statistics that the rule asks for, wherever it does, each as a function of a frame."""
+        calls = [
+            node
+            for part in (self.clauses, self.rule.rhs)
+            for item in part
+            for node in walk(item)
+            if isinstance(node, tree.Call) and node.callee in STATISTICS
+        ]
+        return tuple(compile_expression(call, self.operators) for call in dict.fromkeys(calls))
 
     # ------------------------------------------------------------ sides
 
@@ -460,7 +474,7 @@ def _dearness(expr: Any, known: Mapping[str, int]) -> int:
         return 0
     own = 0
     if isinstance(expr, tree.Call):
-        if expr.callee in DECOMPOSITIONS or expr.callee in FUNCTIONS:
+        if expr.callee in DECOMPOSITIONS or expr.callee in FUNCTIONS or expr.callee in STATISTICS:
             own = 2
         elif expr.callee in COSTS:
             # The right side may hold what a definition computes.

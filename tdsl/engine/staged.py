@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
@@ -23,6 +23,9 @@ from tdsl.ops import Operator
 from tdsl.ops.calls import canonical_call
 from tdsl.ops.spec import REQUIRED, Operand
 from tdsl.ops.targets import operator_of, overload, overload_for
+
+if TYPE_CHECKING:
+    from tdsl.engine.statistics import Statistics
 
 _FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
@@ -128,6 +131,8 @@ class Workspace:
             None,
         )
         self._inferred: dict[Any, Any] = {}
+        self.statistics: Statistics | None = None
+        """What rules may ask about values of the model; `None` without calibration data."""
 
     @property
     def typed(self) -> bool:

@@ -55,7 +55,7 @@ class Decomposition:
     One form for each number of axes of the weight, its `results` the statistics: `[m, n] -> [n, n]`.
     """
     metric: Callable[..., float] | None = None
-    """`metric(difference, *moments)`: the squared error that the factors make small. Frobenius by default."""
+    """`metric(difference, *moments)`: the squared error that the factors make small; by default Frobenius."""
 
     def form(self, axes: int) -> Form | None:
         """The shapes for a weight of that many axes; `None` when it takes no such weight."""
@@ -71,11 +71,12 @@ class Decomposition:
                 f"{self.name} rebuilds a weight of shape {list(rebuilt.shape)}",
                 expected=f"the shape of the weight, {list(weight.shape)}",
             )
-        missed = self._squared(weight - rebuilt, *moments)
-        total = self._squared(weight, *moments)
+        missed = self.squared(weight - rebuilt, *moments)
+        total = self.squared(weight, *moments)
         return math.sqrt(missed / total) if total > 0 else (math.inf if missed > 0 else 0.0)
 
-    def _squared(self, difference: Tensor, *moments: Tensor) -> float:
+    def squared(self, difference: Tensor, *moments: Tensor) -> float:
+        """The squared size of a weight, or of a difference, in the metric of this decomposition."""
         if self.metric is None:
             return float(difference.square().sum())
         return max(0.0, float(self.metric(difference, *moments)))

@@ -81,7 +81,24 @@ def _square(v: Any) -> bool:
     return len(shape) > 1 and shape[-1] == shape[-2]
 
 
+def _moment(axes: int) -> Callable[..., Shaped]:
+    """The shape of a statistic along an axis: its size, once or twice."""
+
+    def shaped(x: Any, axis: int = -1) -> Shaped:
+        shape = _shape(x)
+        if not -len(shape) <= axis < len(shape):
+            raise ShapeMismatch(f"a tensor of shape {shape} has no axis {axis}")
+        return Shaped((shape[axis],) * axes)
+
+    return shaped
+
+
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "second_moment": _moment(2),
+    "covariance": _moment(2),
+    "first_moment": _moment(1),
+    "gradient_moment": _moment(2),
+    "frequency": lambda ids, size: Shaped((size,)),
     "prod": lambda values: math.prod(values),
     "min": lambda *v: min(_one_list(*v)),
     "max": lambda *v: max(_one_list(*v)),

@@ -87,6 +87,17 @@ BUILT_IN: tuple[Function, ...] = (
         compose=("p q", "The permutation that permutes by `p` first, then by `q`."),
     ),
     *_functions(
+        "tensor",
+        second_moment=("tensor axis?", "E[x·xᵀ] along an axis (the last), over calibration data."),
+        covariance=("tensor axis?", "Covariance along an axis (the last), over calibration data."),
+        first_moment=("tensor axis?", "Mean along an axis (the last), over calibration data."),
+        gradient_moment=(
+            "tensor axis?",
+            "E[g·gᵀ], g the gradient of the model's output, over calibration data.",
+        ),
+        frequency=("tensor size", "How often each id 0 … size − 1 occurs, over calibration data."),
+    ),
+    *_functions(
         "predicate",
         square=("v", "The entries of a list, or the last two sizes of a tensor, are equal."),
         holds=("wide narrow", "Every value of the second element type is a value of the first."),
