@@ -25,7 +25,7 @@ def weight_of(form: Form) -> Tensor:
 
 
 def moments_of(decomposition: Decomposition, form: Form) -> list[Tensor]:
-    """Random statistics of the declared shapes: positive definite matrices, positive vectors."""
+    """Random statistics of the declared shapes: positive definite where square, else positive entries."""
     generator = torch.Generator().manual_seed(4)
     axes = len(form.operand)
     shapes = next((f.results for f in decomposition.moments if len(f.operand) == axes), ())
@@ -33,7 +33,8 @@ def moments_of(decomposition: Decomposition, form: Form) -> list[Tensor]:
     for dims in shapes:
         sizes = [SIZES[dim] for dim in dims]
         root = torch.randn(*sizes, generator=generator, dtype=torch.float64)
-        drawn.append(root @ root.T + 0.1 * torch.eye(sizes[0]) if len(sizes) == 2 else root.square() + 0.1)
+        square = len(dims) == 2 and dims[0] == dims[1]
+        drawn.append(root @ root.T + 0.1 * torch.eye(sizes[0]) if square else root.square() + 0.1)
     return drawn
 
 

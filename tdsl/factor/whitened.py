@@ -1,0 +1,122 @@
+"""Truncations of a weight that are best for the data it meets, not for its entries.
+
+Each minimises a squared error weighted by moments: of the inputs, of the gradients at the outputs, or both.
+Components that the calibration data do not use are the first to go; how far the layer then moves on other
+data is not in the stated error.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tdsl.errors import TdslError
+from tdsl.factor.declare import Decomposition, forms
+from tdsl.factor.matrix import checked, truncate
+from tdsl.factor.moment import DAMPING, checked_moment, input_error, root, two_sided_error, whitened
+
+
+def whitened_svd(
+    weight: Tensor, moment: Tensor, rank: object, damping: float = DAMPING
+) -> tuple[Tensor, Tensor]:
+    """The rank-r approximation of least mean squared output error, tr(ΔCΔᵀ) (SVD-LLM: Wang et al., 2024).
+
+    W [m, n], C [n, n] → U [m, r], V [r, n] with W ≈ U·V. With C = L·Lᵀ and the left singular vectors P of
+    W·L the optimum is P·Pᵀ·W, which is the projection on the principal components of the outputs: nothing
+    is inverted, and full rank is exact for any C. Rank rules see the singular values of W·L. A larger
+    `damping` (`root`) guards against few data. Raises `TdslError` as `svd` does, and for a C that is no
+    moment of n inputs.
+    """
+    exact = checked(weight, ndim=2)
+    basis = truncate(whitened(weight, moment, damping), rank).left
+    return balanced(basis, basis.T @ exact)
+
+
+def two_sided_svd(
+    weight: Tensor, moment: Tensor, gradients: Tensor, rank: object, damping: float = DAMPING
+) -> tuple[Tensor, Tensor]:
+    """The best rank-r approximation in tr(GΔCΔᵀ), the Kronecker-factored curvature (Martens & Grosse, 2015).
+
+    W [m, n], C [n, n] of the inputs, G [m, m] of the gradients at the outputs → U [m, r], V [r, n]. With
+    G = K·Kᵀ and the left singular vectors P of Kᵀ·W·L the optimum is K⁻ᵀ·P·Pᵀ·Kᵀ·W. Raises `TdslError` as
+    `whitened_svd` does.
+    """
+    exact = checked(weight, ndim=2)
+    outputs = root(checked_moment(gradients, exact.shape[0], of="outputs"), damping)
+    basis = truncate(outputs.T @ whitened(weight, moment, damping), rank).left
+    return balanced(torch.linalg.solve(outputs.T, basis), basis.T @ (outputs.T @ exact))
+
+
+def fisher_svd(weight: Tensor, fisher: Tensor, rank: object) -> tuple[Tensor, Tensor]:
+    """The best rank-r approximation with each row weighted by its Fisher information (Hsu et al., 2022).
+
+    W [m, n], F [m, n] the mean squared gradient of each entry → U [m, r], V [r, n]; the error is
+    Σᵢ (Σⱼ Fᵢⱼ) · ‖Δᵢ‖², of which row sums alone have a closed form. Rows without information weigh as
+    `DAMPING` of the mean one. Raises `TdslError` as `svd` does, and for an F of another shape or below zero.
+    """
+    exact = checked(weight, ndim=2)
+    information = checked(fisher, ndim=2)
+    if information.shape != exact.shape or bool((information < 0).any()):
+        raise TdslError(
+            f"Fisher information of shape {list(information.shape)} for a weight {list(exact.shape)}",
+            expected=f"squared gradients, none negative, of shape {list(exact.shape)}",
+        )
+    rows = information.sum(1)
+    scale = (rows + DAMPING * rows.mean()).sqrt()[:, None] if rows.any() else torch.ones_like(rows)[:, None]
+    basis = truncate(scale * exact, rank).left
+    return balanced(basis / scale, basis.T @ (scale * exact))
+
+
+def balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product, with column i of `left` as long as row i of `right`. [m, r], [r, n]."""
+    columns, rows = left.norm(dim=0), right.norm(dim=1)
+    scale = (rows / columns).sqrt()
+    scale = scale.where((rows > 0) & (columns > 0), 1.0)
+    return left * scale, right / scale[:, None]
+
+
+def _row_error(difference: Tensor, fisher: Tensor) -> float:
+    return float((fisher.sum(1) * difference.square().sum(1)).sum())
+
+
+DECLARED = (
+    Decomposition(
+        name="whitened_svd",
+        params=("W", "C", "rank", "damping?"),
+        results=2,
+        function=whitened_svd,
+        promise_text="W ≈ U @ V",
+        promise=lambda U, V: U @ V,  # noqa: N803
+        forms=forms("[m, n] -> [m, r], [r, n]"),
+        moments=forms("[m, n] -> [n, n]"),
+        metric=input_error,
+        source="Wang et al., 2024 (SVD-LLM); as output PCA Kim et al., 2023 (atomic feature mimicking)",
+        doc="The rank-r approximation of least mean squared output error, C the moment of the inputs.",
+    ),
+    Decomposition(
+        name="two_sided_svd",
+        params=("W", "C", "G", "rank", "damping?"),
+        results=2,
+        function=two_sided_svd,
+        promise_text="W ≈ U @ V",
+        promise=lambda U, V: U @ V,  # noqa: N803
+        forms=forms("[m, n] -> [m, r], [r, n]"),
+        moments=forms("[m, n] -> [n, n], [m, m]"),
+        metric=two_sided_error,
+        source="the metric of Martens & Grosse, 2015",
+        doc="The best rank-r approximation, weighted by moments of inputs (C) and output gradients (G).",
+    ),
+    Decomposition(
+        name="fisher_svd",
+        params=("W", "F", "rank"),
+        results=2,
+        function=fisher_svd,
+        promise_text="W ≈ U @ V",
+        promise=lambda U, V: U @ V,  # noqa: N803
+        forms=forms("[m, n] -> [m, r], [r, n]"),
+        moments=forms("[m, n] -> [m, n]"),
+        metric=_row_error,
+        source="Hsu et al., 2022",
+        doc="The best rank-r approximation with rows weighted by Fisher information (squared gradients F).",
+    ),
+)
