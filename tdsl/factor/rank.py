@@ -30,8 +30,10 @@ class UnreachableRankError(TdslError):
 class RankRule(Protocol):
     """A way to choose the rank of a truncation."""
 
-    spectral: ClassVar[bool]
-    """Whether the answer depends on the singular values; without it their number and `limit` decide."""
+    @property
+    def spectral(self) -> bool:
+        """Whether the answer depends on the singular values; without it their number and `limit` decide."""
+        ...
 
     def select(self, singular_values: Tensor, limit: int, *, aspect: float = 1.0) -> int:
         """The rank to keep, of `len(singular_values)` at most.
@@ -60,18 +62,28 @@ def lost_energy(singular_values: Tensor) -> Tensor:
     Summed from the smallest value up, so that a small loss keeps its digits.
     """
     values = _significant(singular_values)
-    if len(values) and values[0]:
-        values = values / values[0]
+    largest = values.max() if len(values) else 0
+    if largest:
+        values = values / largest
     lost = values.square().flip(0).cumsum(0).flip(0)
     lost = torch.cat([lost, lost.new_zeros(1)])
     return lost / lost[0] if lost[0] else lost
+
+
+def select_by_gains(rule: RankRule, gains: Tensor, limit: int) -> int:
+    """The number of terms that `rule` keeps of a nested family that is no spectrum.
+
+    `gains` [k] say what each term takes off the squared error, in the order of the family, in which the
+    error of keeping r terms is the sum of the gains after them. `limit` is what a ratio is a share of.
+    """
+    return rule.select(gains.clamp_min(0).sqrt(), limit)
 
 
 def _significant(singular_values: Tensor) -> Tensor:
     """The singular values with those at the level of rounding set to zero."""
     if not len(singular_values):
         return singular_values
-    floor = len(singular_values) * _EPSILON * singular_values[0]
+    floor = len(singular_values) * _EPSILON * singular_values.max()
     return singular_values.where(singular_values > floor, 0.0)
 
 
@@ -203,6 +215,41 @@ class Auto:
         return self
 
 
+@dataclass(frozen=True, slots=True)
+class Tiled:
+    """What `rule` chooses, rounded to a multiple of the tile that a machine computes at once.
+
+    To the nearest multiple, upwards in the middle, and never to 0. Rounding alone crosses neither the
+    break-even rank nor the matrix's own: there the largest multiple that fits is taken, and where not even
+    one fits, the rank stays as it is. A bound of the rule on the error holds to half a tile.
+    """
+
+    rule: RankRule
+    multiple: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rule", as_rank_rule(self.rule))
+        if not isinstance(self.multiple, int) or isinstance(self.multiple, bool) or self.multiple < 1:
+            raise TdslError(f"tiled({self.multiple!r}) is no size of a tile", expected="an integer from 1 up")
+
+    @property
+    def spectral(self) -> bool:
+        """That of the rule inside."""
+        return self.rule.spectral
+
+    def select(self, singular_values: Tensor, limit: int, *, aspect: float = 1.0) -> int:
+        """The multiple nearest to what the rule selects."""
+        rank = self.rule.select(singular_values, limit, aspect=aspect)
+        tile = self.multiple
+        most = max(rank, min(len(singular_values), limit))
+        rounded = min(max(tile, (rank + tile // 2) // tile * tile), most // tile * tile)
+        return rounded or rank
+
+    def share(self, parts: int) -> Tiled:
+        """The rule's own share, rounded."""
+        return Tiled(self.rule.share(parts), self.multiple)
+
+
 @functools.cache
 def noise_threshold(aspect: float) -> float:
     """ω(β): the optimal hard threshold in medians of the singular values, β = shorter / longer side.
@@ -225,7 +272,7 @@ def noise_threshold(aspect: float) -> float:
 def as_rank_rule(value: object) -> RankRule:
     """What a `.tdsl` file says for a rank as a rule: `64`, `50%` (a float), or a rule already."""
     match value:
-        case Fixed() | Ratio() | Energy() | Error() | Auto():
+        case Fixed() | Ratio() | Energy() | Error() | Auto() | Tiled():
             return value
         case int() if not isinstance(value, bool):
             return Fixed(value)
@@ -234,7 +281,8 @@ def as_rank_rule(value: object) -> RankRule:
         case _:
             raise TdslError(
                 f"{value!r} is no rank",
-                expected="a number (`64`), a ratio (`50%`), `energy(0.95)`, `error(1%)` or `auto()`",
+                expected="a number (`64`), a ratio (`50%`), `energy(0.95)`, `error(1%)`, `auto()` or "
+                "`tiled(50%, 8)`",
             )
 
 
@@ -260,5 +308,8 @@ DECLARED = (
     ),
     CompileTimeFunction(
         "auto", "rank", (), Auto, "As many terms as stand out of white noise (Gavish & Donoho, 2014)."
+    ),
+    CompileTimeFunction(
+        "tiled", "rank", ("rule", "multiple"), Tiled, "What the rule chooses, rounded to a multiple."
     ),
 )

@@ -106,7 +106,7 @@ def test_an_argument_declared_wrongly_would_be_seen():
 def test_every_kind_returns_what_it_says():
     weight = torch.eye(3)
     arguments = {"energy_rank": (weight, 0.5), "relative_error": (weight, weight)}
-    rank_arguments = {"energy": (0.9,), "ratio": (0.5,), "error": (0.1,), "auto": ()}
+    rank_arguments = {"energy": (0.9,), "ratio": (0.5,), "error": (0.1,), "auto": (), "tiled": (0.5, 8)}
     for name, entry in FUNCTIONS.items():
         if entry.kind == "rank":
             rule = entry.function(*rank_arguments[name])

@@ -18,6 +18,7 @@ from tdsl.factor.rank import (
     Error,
     Fixed,
     Ratio,
+    Tiled,
     UnreachableRankError,
     as_rank_rule,
     break_even,
@@ -167,3 +168,54 @@ class TestWhatAFileCanSay:
         assert "from 1 to 4" in str(caught.value)
         left, right = svd(gaussian(4, 9), 4)
         assert (left.shape, right.shape) == ((4, 4), (4, 9))
+
+
+class TestTiles:
+    @pytest.mark.parametrize(
+        ("inner", "most", "limit", "rank"),
+        [
+            (64, 200, 150, 64),
+            (60, 200, 150, 64),
+            (59, 200, 150, 56),
+            (3, 200, 150, 8),  # not to 0
+            (149, 200, 150, 144),  # 152 would be past break-even
+            (199, 199, 150, 192),  # past break-even by itself: rounding takes it no further
+            (5, 6, 6, 5),  # not one tile fits
+            (0.5, 200, 150, 72),  # 75
+            (1.0, 200, 100, 96),
+        ],
+    )
+    def test_the_nearest_multiple_that_fits(self, inner, most, limit, rank):
+        assert Tiled(inner, 8).select(torch.empty(most, device="meta"), limit) == rank
+
+    @given(
+        inner=st.integers(1, 99), most=st.integers(1, 99), limit=st.integers(0, 99), tile=st.integers(1, 33)
+    )
+    def test_rounding_never_leaves_the_range_and_moves_half_a_tile_unless_it_must(
+        self, inner, most, limit, tile
+    ):
+        inner = min(inner, most)
+        rank = Tiled(inner, tile).select(torch.empty(most, device="meta"), limit)
+        assert 1 <= rank <= max(inner, min(most, limit))
+        assert rank == inner or rank % tile == 0
+        assert abs(rank - inner) < tile
+        if rank % tile == 0 and tile <= inner and inner + tile <= min(most, limit):
+            assert abs(rank - inner) <= tile / 2
+
+    def test_one_is_the_rule_itself_and_the_tile_shows(self):
+        for rule in (Energy(0.9), Error(0.3), Auto(), Ratio(0.4)):
+            values = spectrum(gaussian(40, 30))
+            plain = rule.select(values, 17)
+            assert Tiled(rule, 1).select(values, 17) == plain
+            assert Tiled(rule, 4).select(values, 17) % 4 == 0
+            assert Tiled(rule, 4).spectral is rule.spectral
+            assert Tiled(rule, 4).share(2) == Tiled(rule.share(2), 4)
+        assert svd(gaussian(40, 30), Tiled(0.5, 4))[1].shape == (8, 30)
+        assert as_rank_rule(Tiled(0.5, 8)) == Tiled(Ratio(0.5), 8) != Tiled(Ratio(0.5), 4)
+
+    @pytest.mark.parametrize("multiple", [0, -8, True, 8.0, "8"])
+    def test_a_tile_is_a_number_of_terms(self, multiple):
+        with pytest.raises(TdslError, match="tile"):
+            Tiled(0.5, multiple)
+        with pytest.raises(TdslError, match="is no rank"):
+            Tiled("half", 8)

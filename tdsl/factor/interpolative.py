@@ -1,0 +1,168 @@
+"""Fewer hidden units, the outputs of the others expressed by those that stay.
+
+A weight B [m, h] reads h hidden units with second moment H. Some of them are selected, and B·z is replaced by
+R·(selected z) with the R of least mean squared error: unlike a truncated product, nothing is added to the
+network, it becomes narrower. Units go one after the other, or in blocks (heads).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from tdsl.errors import TdslError
+from tdsl.factor.declare import Decomposition, forms
+from tdsl.factor.matrix import checked
+from tdsl.factor.memo import memoised
+from tdsl.factor.moment import DAMPING, checked_moment, input_error, root, two_sided_error
+from tdsl.factor.rank import as_rank_rule, select_by_gains
+
+_ROUNDING = 1e-11
+"""Share of the mean second moment that counts as none: a unit this well expressed by others is redundant."""
+
+
+class Elimination(NamedTuple):
+    """An order of the blocks of units, most needed first; every number of them is a prefix."""
+
+    order: Tensor
+    """Blocks by position, [h / size]."""
+    factor: Tensor
+    """The Cholesky factor of the second moment in that order of units, [h, h]."""
+    gains: Tensor
+    """What each block takes off the squared error when it joins those before it, [h / size]."""
+
+
+def interpolative(weight: Tensor, moment: Tensor, rank: object, size: int = 1) -> tuple[Tensor, Tensor]:
+    """The units to keep and the weight that makes up for the others (STAT: Chee et al., 2022).
+
+    B [m, h], H [h, h] the second moment of the units → R [m, k], P [k, h] with B ≈ R·P: P selects k units,
+    R = B·H·Pᵀ·(P·H·Pᵀ)⁻¹ is the weight of least squared error tr(ΔHΔᵀ) on them, B itself where k = h. Units
+    are eliminated one by one, always the one that is missed least once the others have made up for it
+    (optimal brain surgery: Hassibi & Stork, 1993), so that the units of a smaller k are among those of a
+    larger one, and all numbers of units cost one elimination. With `size` they go in blocks of neighbours.
+    `rank` counts blocks: a number, a share of them all, or the fewest within an `error` in this metric.
+    Raises `TdslError` for a weight that is not a finite matrix, a moment of another number of units, a
+    `size` that does not divide them, and for a rank beyond their number.
+    """
+    exact = checked(weight, ndim=2)
+    return _selected(exact, eliminate(exact, moment, size), rank, size)
+
+
+def interpolative_weighted(
+    weight: Tensor, moment: Tensor, gradients: Tensor, rank: object, size: int = 1
+) -> tuple[Tensor, Tensor]:
+    """As `interpolative`, with outputs weighted by the second moment G [m, m] of their gradients.
+
+    B [m, h], H [h, h] → R [m, k], P [k, h]; units are chosen in tr(GΔHΔᵀ), whose best R is the same.
+    """
+    exact = checked(weight, ndim=2)
+    outputs = root(checked_moment(gradients, exact.shape[0], of="outputs"))
+    return _selected(exact, eliminate(outputs.T @ exact, moment, size), rank, size)
+
+
+@memoised
+def eliminate(weight: Tensor, moment: Tensor, size: int) -> Elimination:
+    """Blocks of `size` units in the order in which they are needed, remembered. [m, h], [h, h]."""
+    exact = checked(weight, ndim=2)
+    units = exact.shape[1]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1 or units % size:
+        raise TdslError(f"blocks of {size!r} units of {units}", expected=f"a number that divides {units}")
+    known = root(checked_moment(moment, units, of="units"), _ROUNDING)
+    second = known @ known.T
+    order = _order(exact, second, size)
+    inside = (order[:, None] * size + torch.arange(size)).reshape(-1)
+    factor = root(second[inside][:, inside], _ROUNDING)
+    gains = (exact[:, inside] @ factor).square().sum(0)
+    redundant = 4 * _ROUNDING * second.diagonal().mean() * exact.square().sum() if units else gains.sum()
+    return Elimination(order, factor, gains.where(gains > redundant, 0.0).reshape(-1, size).sum(1))
+
+
+def _order(weight: Tensor, second: Tensor, size: int) -> Tensor:
+    """Backward elimination: the blocks, the one eliminated last first. [m, h], [h, h] → [h / size].
+
+    `blame` holds the regression on the units alive, `inverse` their inverse moment. Without block b the
+    squared error grows by tr(blame_b · inverse_bb⁻¹ · blame_bᵀ). The inverse is downdated as its initial
+    value and the columns taken off since, so that a step reads what it needs and rewrites none of it.
+    """
+    units = len(second)
+    count = units // size
+    if weight.shape[0] > units:
+        weight = torch.linalg.qr(weight).R
+    damped = second + DAMPING * second.diagonal().mean() * torch.eye(units, dtype=torch.float64)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
+    blame = weight.T.contiguous()
+    own = inverse.reshape(count, size, count, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
+    taken = torch.zeros(units, units, dtype=torch.float64)
+    alive = torch.ones(count, dtype=torch.bool)
+    gone = torch.empty(count, dtype=torch.long)
+    for step in range(count):
+        costs = _costs(blame.reshape(count, size, -1), own)
+        worst = int(costs.where(alive, torch.inf).argmin())
+        block = slice(worst * size, worst * size + size)
+        before = taken[:, : step * size]
+        column = inverse[:, block] - before @ before[block].T
+        pivot = torch.linalg.cholesky(own[worst])
+        column = torch.linalg.solve_triangular(pivot, column.T, upper=False).T
+        blame -= column @ torch.linalg.solve_triangular(pivot, blame[block], upper=False)
+        taken[:, step * size : step * size + size] = column
+        parts = column.reshape(count, size, size)
+        own -= parts @ parts.transpose(1, 2)
+        alive[worst] = False
+        own[worst] = torch.eye(size, dtype=torch.float64)
+        gone[step] = worst
+    return gone.flip(0)
+
+
+def _costs(blame: Tensor, own: Tensor) -> Tensor:
+    """tr(blame_b · own_b⁻¹ · blame_bᵀ) of each block b. [b, s, m], [b, s, s] → [b]."""
+    solved: Tensor = blame / own if own.shape[1] == 1 else torch.linalg.solve(own, blame)
+    return (solved * blame).sum((1, 2))
+
+
+def _selected(weight: Tensor, found: Elimination, rank: object, size: int) -> tuple[Tensor, Tensor]:
+    """R and P for as many blocks as `rank` says; the units keep their order."""
+    blocks = len(found.order)
+    kept = select_by_gains(as_rank_rule(rank), found.gains, limit=blocks) * size
+    inside = (found.order[:, None] * size + torch.arange(size)).reshape(-1)
+    ahead, behind = inside[:kept], inside[kept:]
+    # Triangular: the units left out, as combinations of those that stay.
+    made_up = torch.linalg.solve_triangular(
+        found.factor[:kept, :kept], found.factor[kept:, :kept], upper=False, left=False
+    )
+    reading = weight[:, ahead] + weight[:, behind] @ made_up
+    ascending = ahead.argsort()
+    selection = torch.zeros(kept, weight.shape[1], dtype=torch.float64)
+    selection[torch.arange(kept), ahead[ascending]] = 1.0
+    return reading[:, ascending], selection
+
+
+DECLARED = (
+    Decomposition(
+        name="interpolative",
+        params=("B", "H", "rank", "size?"),
+        results=2,
+        function=interpolative,
+        promise_text="B ≈ R @ P",
+        promise=lambda R, P: R @ P,  # noqa: N803
+        forms=forms("[m, n] -> [m, r], [r, n]"),
+        moments=forms("[m, n] -> [n, n]"),
+        metric=input_error,
+        source="Chee et al., 2022; the order of elimination Hassibi & Stork, 1993",
+        doc="Selects hidden units, or blocks of `size`, and the weight that makes up for the others.",
+    ),
+    Decomposition(
+        name="interpolative_weighted",
+        params=("B", "H", "G", "rank", "size?"),
+        results=2,
+        function=interpolative_weighted,
+        promise_text="B ≈ R @ P",
+        promise=lambda R, P: R @ P,  # noqa: N803
+        forms=forms("[m, n] -> [m, r], [r, n]"),
+        moments=forms("[m, n] -> [n, n], [m, m]"),
+        metric=two_sided_error,
+        source="Chee et al., 2022; the order of elimination Hassibi & Stork, 1993",
+        doc="As `interpolative`, with outputs weighted by the moment of their gradients G.",
+    ),
+)
