@@ -1,0 +1,364 @@
+"""Factorized convolutions keep every stride, border and dilation, or are left alone.
+
+Every kernel here has exactly the structure and the rank that is asked for, so that nothing may be lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from rule_cases import net, number, relative_error
+from torch import Tensor, fx, nn
+
+from tdsl.capture import capture
+from tdsl.engine.census import copied
+from tdsl.engine.driver import rewrite
+from tdsl.engine.journal import Journal
+from tdsl.engine.library import Library, standard_library
+from tdsl.engine.weights import prune_weights
+from tdsl.factor.table import DECOMPOSITIONS
+from tdsl.lang import parse
+
+EXACT = 1e-9
+
+
+@dataclass(frozen=True)
+class Site:
+    """A convolution whose kernel is a product of factors of that rank."""
+
+    rule: str
+    conv: Callable[..., Tensor]
+    channels: int
+    weight: Tensor
+    rank: int
+    groups: int = 1
+
+    @property
+    def axes(self) -> int:
+        return self.weight.ndim - 2
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        return tuple(self.weight.shape[2:])
+
+    @property
+    def filters(self) -> int:
+        transposed = "transpose" in self.conv.__name__
+        return self.weight.shape[1] * self.groups if transposed else self.weight.shape[0]
+
+    def image(self, batch: int | None = 2) -> Tensor:
+        sizes = (self.channels, *(12, 14, 8)[: self.axes])
+        return number(*sizes) if batch is None else number(batch, *sizes)
+
+
+def planted(decomposition: str, shape: tuple[int, ...], rank: int) -> Tensor:
+    """A kernel that the decomposition holds exactly: the product of its factors of random numbers."""
+    declared = DECOMPOSITIONS[decomposition]
+    weight: Tensor = declared.promise(*declared.function(number(*shape), rank))
+    return weight
+
+
+def sites() -> dict[str, Site]:
+    found = {}
+    for name, rule, shape, rank in [
+        ("channel_svd", "conv.channel_svd", (8, 6, 3, 3), 2),
+        ("spatial_svd", "conv.spatial_svd", (8, 6, 3, 3), 2),
+        ("tucker2", "conv.tucker2", (8, 6, 3, 3), 2),
+        ("depthwise_separable", "conv.depthwise_separable", (8, 6, 3, 3), 2),
+        ("channel_svd", "conv1d.channel_svd_1d", (8, 6, 5), 2),
+        ("tucker2", "conv1d.tucker2_1d", (8, 6, 5), 2),
+        ("depthwise_separable", "conv1d.depthwise_separable_1d", (8, 6, 5), 2),
+        ("spatial_svd", "conv3d.spatial_svd_3d", (8, 6, 3, 3, 2), 2),
+        ("channel_svd", "conv3d.channel_svd_3d", (8, 6, 3, 3, 2), 2),
+        ("tucker2", "conv3d.tucker2_3d", (8, 6, 3, 3, 2), 2),
+    ]:
+        conv = (F.conv1d, F.conv2d, F.conv3d)[len(shape) - 3]
+        found[rule] = Site(f"factorize.{rule}", conv, shape[1], planted(name, shape, rank), rank)
+    for name, rule, shape, rank in [
+        ("grouped_channel_svd", "conv_grouped.grouped_channel_svd", (2, 4, 3, 3, 3), 1),
+        ("grouped_channel_svd", "conv_grouped.grouped_channel_svd_1d", (2, 4, 3, 5), 1),
+        ("grouped_spatial_svd", "conv_grouped.grouped_spatial_svd", (3, 4, 2, 3, 3), 1),
+    ]:
+        groups, outputs, inputs, *size = shape
+        weight = planted(name, shape, rank).reshape(groups * outputs, inputs, *size)
+        conv = (F.conv1d, F.conv2d)[len(size) - 1]
+        found[rule] = Site(f"factorize.{rule}", conv, groups * inputs, weight, rank, groups)
+    for multiplier in (1, 2):
+        weight = planted("grouped_spatial_svd", (6, multiplier, 1, 5, 5), 1).reshape(6 * multiplier, 1, 5, 5)
+        rule = "factorize.conv_grouped.grouped_spatial_svd"
+        found[f"depthwise by {multiplier}"] = Site(rule, F.conv2d, 6, weight, 1, 6)
+    for name, rule, shape, rank, turned in [
+        ("channel_svd", "channel_svd_transposed", (6, 8, 3, 3), 2, True),
+        ("channel_svd", "input_svd_transposed", (8, 6, 3, 3), 2, False),
+        ("channel_svd", "input_svd_transposed_1d", (8, 6, 5), 2, False),
+        ("channel_svd", "input_svd_transposed_3d", (8, 6, 3, 2, 3), 2, False),
+        ("spatial_svd", "spatial_svd_transposed", (6, 8, 3, 3), 2, True),
+        ("tucker2", "tucker2_transposed", (6, 8, 3, 3), 2, True),
+    ]:
+        weight = planted(name, shape, rank)
+        weight = weight.transpose(0, 1).contiguous() if turned else weight
+        conv = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(shape) - 3]
+        found[rule] = Site(f"factorize.conv_transpose.{rule}", conv, weight.shape[0], weight, rank)
+    return found
+
+
+SITES = sites()
+PLAIN = [name for name, site in SITES.items() if "transpose" not in site.rule]
+
+
+def rewritten(site: Site, model: nn.Module, image: Tensor, library: Library | None = None) -> tuple[Any, int]:
+    """The module after the site's rule, and how often the rule applied."""
+    module = copied(capture(model, (image,)).module)
+    rule = (library or standard_library()).rule(site.rule, {"rank": site.rank})
+    count = rewrite(module, [rule], None, Journal())
+    prune_weights(module)
+    module.recompile()
+    return module, count
+
+
+def difference(model: nn.Module, module: fx.GraphModule, image: Tensor) -> float:
+    with torch.no_grad():
+        expected, result = model(image), module(image)
+    assert expected.shape == result.shape
+    return relative_error(expected, result)
+
+
+def holds(site: Site, model: nn.Module, image: Tensor) -> None:
+    """The rule applies once, and changes no value."""
+    module, count = rewritten(site, model, image)
+    assert count == 1
+    assert difference(model, module, image) <= EXACT
+    assert sum(p.numel() for p in module.parameters()) < site.weight.numel() + site.filters
+
+
+def functional(site: Site, bias: bool = True, **window: Any) -> nn.Module:
+    return net(
+        lambda m, x: site.conv(x, m.w, m.b, groups=site.groups, **window),
+        w=site.weight,
+        b=number(site.filters) if bias else None,
+    )
+
+
+# ---------------------------------------------------------------- windows
+
+WINDOWS: dict[str, dict[str, tuple[int, ...]]] = {
+    "plain": {},
+    "strided": {"stride": (2, 3, 2)},
+    "padded": {"padding": (1, 2, 1)},
+    "dilated": {"dilation": (2, 1, 2)},
+    "strided and padded": {"stride": (2, 1, 2), "padding": (2, 1, 1)},
+    "everything": {"stride": (1, 2, 1), "padding": (2, 3, 2), "dilation": (1, 2, 2)},
+}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("name", SITES)
+def test_every_window_is_kept(name: str, window: str) -> None:
+    site = SITES[name]
+    numbers = {key: value[: site.axes] for key, value in WINDOWS[window].items()}
+    holds(site, functional(site, **numbers), site.image())
+
+
+@pytest.mark.parametrize("name", [n for n in SITES if n not in PLAIN])
+def test_output_padding_of_transposed_convolutions(name: str) -> None:
+    site = SITES[name]
+    window = {"stride": (2, 3, 2), "padding": (1, 0, 1), "output_padding": (1, 2, 0)}
+    holds(site, functional(site, **{k: v[: site.axes] for k, v in window.items()}), site.image())
+
+
+@pytest.mark.parametrize("name", SITES)
+def test_without_bias_and_without_batch(name: str) -> None:
+    site = SITES[name]
+    holds(site, functional(site, bias=False, stride=2), site.image(batch=None))
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_padding_by_name(name: str) -> None:
+    """An even kernel has borders of two widths: whatever the graph then holds, its values stay."""
+    site = SITES[name]
+    for padding in ("same", "valid"):
+        model, image = functional(site, padding=padding), site.image()
+        if padding == "valid" or all(size % 2 for size in site.kernel):
+            holds(site, model, image)
+        else:
+            module, _ = rewritten(site, model, image)
+            assert difference(model, module, image) <= EXACT
+
+
+@pytest.mark.parametrize("even", [(4, 4), (4, 3), (2, 2)])
+def test_same_padding_of_even_kernels(even: tuple[int, int]) -> None:
+    weight = planted("channel_svd", (8, 6, *even), 2)
+    site = Site("factorize.conv.channel_svd", F.conv2d, 6, weight, 2)
+    model, image = functional(site, padding="same"), site.image()
+    module, _ = rewritten(site, model, image)
+    assert difference(model, module, image) <= EXACT
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+@pytest.mark.parametrize("name", PLAIN)
+def test_borders_that_repeat_the_image(name: str, mode: str) -> None:
+    """They stand before the convolution as an operator of their own, which nothing may move into it."""
+    site = SITES[name]
+    kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[site.axes - 1]
+    layer = kind(
+        site.channels, site.filters, site.kernel, 2, 1, groups=site.groups, padding_mode=mode
+    ).double()
+    with torch.no_grad():
+        layer.weight.copy_(site.weight)
+    model = nn.Sequential(layer).eval()
+    holds(site, model, site.image())
+    zeros = functional(site, stride=2, padding=1)
+    assert difference(model, rewritten(site, zeros, site.image())[0], site.image()) > 1e-3
+
+
+LAYOUTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "transposed": lambda x: x.transpose(-1, -2),
+    "every second": lambda x: torch.cat([x, x], -1)[..., ::2],
+    "expanded": lambda x: x[:1].expand(3, *x.shape[1:]),
+    "channels last": lambda x: x.movedim(1, -1).contiguous().movedim(-1, 1),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", [n for n in SITES if SITES[n].axes == 2])
+def test_inputs_in_any_memory_layout(name: str, layout: str) -> None:
+    site = SITES[name]
+    image = LAYOUTS[layout](site.image())
+    assert not image.is_contiguous()
+    model = functional(site, stride=2, padding=1)
+    holds(site, model, image)
+    module, _ = rewritten(site, model, image.contiguous())
+    assert difference(model, module, image) <= EXACT
+
+
+# ---------------------------------------------------------------- shared weights
+
+
+class Twice(nn.Module):
+    """One convolution, called for two inputs."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.site = site
+        self.w = nn.Parameter(site.weight.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.site.conv(x, self.w, groups=self.site.groups)
+        return y + self.site.conv(x.flip(-1), self.w, groups=self.site.groups)
+
+
+class Tied(Twice):
+    """Two parameters that are one tensor."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)
+        self.v = self.w
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.site.conv(x, self.w, groups=self.site.groups)
+        return y + self.site.conv(x.tanh(), self.v, groups=self.site.groups)
+
+
+class Watched(Twice):
+    """The weight is read by something else as well."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.site.conv(x, self.w, groups=self.site.groups) * self.w.square().mean()
+
+
+@pytest.mark.parametrize("kind", [Twice, Tied, Watched])
+@pytest.mark.parametrize("name", SITES)
+def test_a_weight_with_two_readers_is_left_alone(name: str, kind: type[Twice]) -> None:
+    site = SITES[name]
+    module, count = rewritten(site, kind(site).eval(), site.image())
+    assert count == 0
+    assert difference(kind(site).eval(), module, site.image()) == 0
+    holds(site, functional(site, bias=False), site.image())
+
+
+def test_a_module_called_twice_is_left_alone() -> None:
+    site = Site("factorize.conv.channel_svd", F.conv2d, 6, planted("channel_svd", (6, 6, 3, 3), 1), 1)
+    layer = nn.Conv2d(6, 6, 3, padding=1).double()
+    with torch.no_grad():
+        layer.weight.copy_(site.weight)
+    assert rewritten(site, nn.Sequential(layer, nn.Tanh(), layer).eval(), site.image())[1] == 0
+    assert rewritten(site, nn.Sequential(layer, nn.Tanh()).eval(), site.image())[1] == 1
+
+
+# ---------------------------------------------------------------- what a rule may not touch
+
+
+@pytest.mark.parametrize("name", [n for n in SITES if SITES[n].groups == 1])
+def test_groups_are_left_to_the_rules_for_groups(name: str) -> None:
+    site = SITES[name]
+    transposed = name not in PLAIN
+    inputs = site.weight.shape[1 - transposed]
+    grouped = net(lambda m, x: site.conv(x, m.w, groups=2), w=site.weight)
+    image = number(2, inputs * (1 if transposed else 2), *site.image().shape[2:])
+    assert rewritten(site, grouped, image)[1] == 0
+
+
+def test_one_group_is_left_to_the_rules_without() -> None:
+    for name in PLAIN:
+        site = SITES[name]
+        if site.groups > 1:
+            weight = site.weight[: site.filters // site.groups]
+            alone = net(lambda m, x, conv=site.conv: conv(x, m.w), w=weight)
+            image = number(2, weight.shape[1], *site.image().shape[2:])
+            assert rewritten(site, alone, image)[1] == 0
+
+
+def test_an_input_is_no_weight() -> None:
+    for site in SITES.values():
+        model = net(lambda m, x, conv=site.conv, g=site.groups: conv(m.x, x, groups=g), x=site.image())
+        assert rewritten(site, model, site.weight)[1] == 0
+
+
+# ---------------------------------------------------------------- controls: what a wrong rule would show
+
+RIGHT = """
+rule spatial(rank: Rank = 2) {
+    conv2d(x, W: const [o, i, kh, kw], b?, stride=[sh, sw], padding=[ph, pw], dilation=[dh, dw])
+  ~>
+    conv2d(
+        conv2d(x, A, stride=[sh, 1], padding=[ph, 0], dilation=[dh, 1]),
+        B, b, stride=[1, sw], padding=[0, pw], dilation=[1, dw]
+    )
+  where
+    (A, B) = spatial_svd(W, rank)
+}
+"""
+WRONG = {
+    "the stride on both": ("stride=[sh, 1]", "stride=[sh, sw]"),
+    "the borders exchanged": ("padding=[ph, 0]", "padding=[pw, 0]"),
+    "the dilation forgotten": ("dilation=[dh, 1]", "dilation=[1, 1]"),
+    "the kernel upside down": ("svd(W, rank)", "svd(flip(W, [2]), rank)"),
+    "the bias forgotten": ("B, b, ", "B, "),
+}
+
+
+def spatially_factorized(text: str) -> float:
+    """How far a model is off after the rule of that text; infinite where the rule fits no types."""
+    library = Library()
+    library.add_file(parse(text), "controls")
+    site = SITES["conv.spatial_svd"]
+    model, image = functional(site, stride=(1, 2), padding=(1, 3), dilation=(2, 1)), site.image()
+    named = Site("controls.spatial", site.conv, site.channels, site.weight, site.rank)
+    module, count = rewritten(named, model, image, library)
+    return difference(model, module, image) if count else float("inf")
+
+
+def test_the_right_rule_is_seen_to_be_right() -> None:
+    assert spatially_factorized(RIGHT) <= EXACT
+
+
+@pytest.mark.parametrize("fault", WRONG)
+def test_a_wrong_rule_is_seen_to_be_wrong(fault: str) -> None:
+    wrong = RIGHT.replace(*WRONG[fault])
+    assert wrong != RIGHT
+    assert spatially_factorized(wrong) > 1e-3
