@@ -35,7 +35,7 @@ class Elimination(NamedTuple):
 
 
 def interpolative(weight: Tensor, moment: Tensor, rank: object, size: int = 1) -> tuple[Tensor, Tensor]:
-    """The units to keep and the weight that makes up for the others (STAT: Chee et al., 2022).
+    """The units to keep and the weight that makes up for the others (Chee et al., 2022).
 
     B [m, h], H [h, h] the second moment of the units → R [m, k], P [k, h] with B ≈ R·P: P selects k units,
     R = B·H·Pᵀ·(P·H·Pᵀ)⁻¹ is the weight of least squared error tr(ΔHΔᵀ) on them, B itself where k = h. Units
@@ -149,7 +149,7 @@ DECLARED = (
         forms=forms("[m, n] -> [m, r], [r, n]"),
         moments=forms("[m, n] -> [n, n]"),
         metric=input_error,
-        source="Chee et al., 2022; the order of elimination Hassibi & Stork, 1993",
+        source="Chee et al., 2022; of heads Flynn et al., 2024; the elimination Hassibi & Stork, 1993",
         doc="Selects hidden units, or blocks of `size`, and the weight that makes up for the others.",
     ),
     Decomposition(
@@ -162,7 +162,7 @@ DECLARED = (
         forms=forms("[m, n] -> [m, r], [r, n]"),
         moments=forms("[m, n] -> [n, n], [m, m]"),
         metric=two_sided_error,
-        source="Chee et al., 2022; the order of elimination Hassibi & Stork, 1993",
+        source="Chee et al., 2022; of heads Flynn et al., 2024; the elimination Hassibi & Stork, 1993",
         doc="As `interpolative`, with outputs weighted by the moment of their gradients G.",
     ),
 )

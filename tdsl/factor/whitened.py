@@ -90,7 +90,7 @@ DECLARED = (
         forms=forms("[m, n] -> [m, r], [r, n]"),
         moments=forms("[m, n] -> [n, n]"),
         metric=input_error,
-        source="Wang et al., 2024 (SVD-LLM); as output PCA Kim et al., 2023 (atomic feature mimicking)",
+        source="Wang et al., 2024 (SVD-LLM); as output principal components Yu & Wu, 2023",
         doc="The rank-r approximation of least mean squared output error, C the moment of the inputs.",
     ),
     Decomposition(
