@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.factor.core_shape import core_shape
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.matrix import checked, decompose, svd, triplets
-from tdsl.factor.rank import RankRule, as_rank_rule
+from tdsl.factor.rank import Fixed, RankRule, Ratio, as_rank_rule
 
 HOOI_SWEEPS = 3
 """Most sweeps of the alternating refinement of `tucker2`."""
@@ -83,14 +84,11 @@ def tucker2(
     what the other axis can feed (r > q·k, q > r·k) is cut to that, which loses nothing.
 
     One rank rule alone speaks of the whole kernel: `energy(0.9)` keeps at least 90 % after both
-    truncations, a number is that number twice. Two rules speak of one axis each.
+    truncations, a number is that number twice, and a ratio is the share of the kernel's numbers that the
+    three factors may hold, in the core shape that keeps most (`core_shape`). Two rules speak of an axis each.
     """
     exact = _kernel(kernel, least_axes=1)
-    whole = rank_in is None
-    rule_out = as_rank_rule(rank_out)
-    rule_in = rule_out if whole else as_rank_rule(rank_in)
-    if whole:
-        rule_out, rule_in = rule_out.share(2), rule_in.share(2)
+    rule_out, rule_in = core_rules(exact, rank_out, rank_in)
     basis_out = _basis(exact, 0, rule_out)
     basis_in = _basis(exact, 1, rule_in)
     basis_out, basis_in = _refined(exact, basis_out, basis_in, sweeps)
@@ -124,6 +122,21 @@ def tucker2_limits(shape: Sequence[int]) -> tuple[int, int]:
     squares = outputs**2 + inputs**2
     fraction = (math.sqrt(squares**2 + 4 * dense**2) - squares) / (2 * dense)
     return math.floor(fraction * outputs), math.floor(fraction * inputs)
+
+
+def core_rules(kernel: Tensor, rank_out: object, rank_in: object = None) -> tuple[RankRule, RankRule]:
+    """The rank rules of both channel axes of a float64 kernel [T, S, *k], one rule alone being shared out."""
+    rule = as_rank_rule(rank_out)
+    if rank_in is not None:
+        return rule, as_rank_rule(rank_in)
+    if not isinstance(rule, Ratio) or not kernel.numel():
+        return rule.share(2), rule.share(2)
+    outputs, inputs, *size = kernel.shape
+    spectra = [decompose(_unfold(kernel, axis)).values for axis in (0, 1)]
+    # At most that share of the numbers; the nudge undoes the rounding of a product such as 0.29 · 100.
+    budget = math.floor(rule.fraction * kernel.numel() * (1 + 1e-15))
+    ranks = core_shape(spectra, (outputs, inputs), budget, math.prod(size))
+    return Fixed(ranks[0]), Fixed(ranks[1])
 
 
 # ---------------------------------------------------------------- parts
