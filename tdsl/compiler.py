@@ -23,6 +23,10 @@ from tdsl.engine.parameters import as_written
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
+from tdsl.plan.calibrate import Data
+from tdsl.plan.describe import described
+from tdsl.plan.latency import LatencyTable
+from tdsl.planner import DataPlanner
 from tdsl.report import Note, Report, RewriteRecord, Size, correctness_of, notes_of, to_text, write_json
 from tdsl.verify import (
     Bound,
@@ -88,6 +92,8 @@ def compile(
     opset: int | None = None,
     metadata: bool = False,
     latency: bool = True,
+    mask: str | None = None,
+    profile: str | Path | LatencyTable | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     name: str | None = None,
@@ -98,8 +104,10 @@ def compile(
     `pipeline` names one of the standard library's or of `rules` (a `.tdsl` file or a loaded library);
     `parameters` are its arguments, as values or as text of the language (`"energy(0.9)"`). `calibration` and
     `held_out` yield inputs as tensors or tuples of them; without `held_out` every fourth calibration sample
-    is held out. With `output` the file is written there and `report.json` beside it, once everything holds;
-    otherwise nothing is written. `name` is what the report calls the model, its class by default; `progress`
+    is held out; plans are made from calibration samples alone. `mask` names the input that marks padding
+    (one that is called a mask by default), `profile` is a table of latencies measured elsewhere. With
+    `output` the file is written there and `report.json` beside it, once everything holds; otherwise nothing
+    is written. `name` is what the report calls the model, its class by default; `progress`
     hears each stage as it begins.
 
     Raises:
@@ -116,6 +124,8 @@ def compile(
         held_out=(held_out, Iterable),
         output=(output, (str, PathLike, NoneType)),
         opset=(opset, (int, NoneType)),
+        mask=(mask, (str, NoneType)),
+        profile=(profile, (str, PathLike, LatencyTable, NoneType)),
     )
     if output is not None:
         require_writable(Path(output))
@@ -135,8 +145,9 @@ def compile(
     if rules is not None:
         library = library.extended(rules if isinstance(rules, Library) else load(rules))
     declared = library.pipeline(pipeline)
-    runner = PipelineRunner(library, declared, as_written(declared.parameters, parameters or {}))
     samples = _samples(captured, calibration, held_out)
+    planner = _planner(library, captured, samples, mask, profile, progress)
+    runner = PipelineRunner(library, declared, as_written(declared.parameters, parameters or {}), planner)
 
     progress("rewrite")
     journal = Journal()
@@ -170,7 +181,12 @@ def compile(
         result=_size(census(module), proto),
         latency=measured,
         rewrites=tuple(_record(entry) for entry in journal.entries),
-        notes=(*notes_of(verdict), *_storage_note(stored), *_refusals(runner, journal)),
+        notes=(
+            *notes_of(verdict),
+            *_storage_note(stored),
+            *_plan_notes(planner),
+            *_refusals(runner, journal),
+        ),
         seeds={"samples": SEED},
     )
     if not verdict.passed:
@@ -273,6 +289,30 @@ def _blame(number: int | None, journal: Journal) -> str:
     return f"rewrite {number}, {entry.rule} at {place}{line}, is the one that breaks it{lost}"
 
 
+def _planner(
+    library: Library,
+    captured: Captured,
+    samples: Sequence[Sample],
+    mask: str | None,
+    profile: str | Path | LatencyTable | None,
+    progress: Progress,
+) -> DataPlanner:
+    """The planner on the calibration samples, every fourth of which judges and is not computed from."""
+    table = profile if isinstance(profile, LatencyTable) else None
+    if profile is not None and table is None:
+        table = LatencyTable.read(Path(profile))  # type: ignore[arg-type]
+    known = [sample.inputs for sample in samples if sample.kind == "calibration"]
+    judges = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
+    fitted = [inputs for i, inputs in enumerate(known) if (i + 1) % HELD_OUT_SHARE] if judges else known
+    return DataPlanner(
+        library,
+        Data.of(captured, fitted, mask, SEED),
+        Data.of(captured, judges or known, mask, SEED),
+        table or LatencyTable(),
+        progress,
+    )
+
+
 def _samples(
     captured: Captured, calibration: Iterable[Batch], held_out: Iterable[Batch]
 ) -> tuple[Sample, ...]:
@@ -328,6 +368,17 @@ def _refusals(runner: PipelineRunner, journal: Journal) -> tuple[Note, ...]:
         for name in runner.approximate
         if name not in applied
     )
+
+
+def _plan_notes(planner: DataPlanner) -> tuple[Note, ...]:
+    """What each plan came to, and what recovery gave."""
+    notes = [Note("plan", text) for outcome in planner.outcomes for text in described(outcome)]
+    if planner.healed:
+        better = [h for h in planner.healed if h.after < h.before]
+        notes.append(
+            Note("heal", f"{len(better)} of {len(planner.healed)} factors solved anew by least squares")
+        )
+    return tuple(notes)
 
 
 def _storage_note(stored: Stored | None) -> tuple[Note, ...]:

@@ -21,6 +21,7 @@ from tdsl.engine.journal import Journal
 from tdsl.engine.pattern import Apply, Chain, Pattern, Term, children, targets_of
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.statistics import Statistics
 from tdsl.errors import TdslError
 from tdsl.provenance import REWRITE, Rewrite
 
@@ -47,13 +48,17 @@ def rewrite(
     rules: Sequence[Rule],
     settings: Settings | None = None,
     journal: Journal | None = None,
+    statistics: Statistics | None = None,
 ) -> int:
     """Apply `rules` to the graph of `module` in place until none fires; returns the number of rewrites.
 
-    The caller recompiles the module when its last change is done.
+    `statistics` answers what rules ask about calibration data. The caller recompiles the module when its
+    last change is done.
     Raises `TdslError` naming the rules in the loop when the limit is reached first.
     """
-    return _Driver(module, rules, settings or Settings(), journal if journal is not None else Journal()).run()
+    driver = _Driver(module, rules, settings or Settings(), journal if journal is not None else Journal())
+    driver.work.statistics = statistics
+    return driver.run()
 
 
 class _Driver:

@@ -26,14 +26,14 @@ Builtin = Callable[..., Any]
 # ---------------------------------------------------------------- costs of a side
 
 
-def _terms(values: tuple[Any, ...], frame: Frame) -> list[Staged]:
+def new_terms(values: tuple[Any, ...], frame: Frame) -> list[Staged]:
     """Staged terms that will be graph nodes, each once; constant ones will be parameters instead."""
     is_const = frame.work.is_const
     parts = parts_of(values, below=lambda term: not is_const(term))
     return [part for part in parts if isinstance(part, Staged) and not is_const(part)]
 
 
-def _constants(values: tuple[Any, ...], frame: Frame) -> list[Any]:
+def new_constants(values: tuple[Any, ...], frame: Frame) -> list[Any]:
     """The constants that a staged side holds: graph weights, computed factors, constant terms."""
     is_const = frame.work.is_const
     return [part for part in parts_of(values, below=lambda term: not is_const(term)) if is_const(part)]
@@ -77,7 +77,7 @@ def _stored(frame: Frame, side: str, *, in_bytes: bool) -> Any:
     dying = dying_constants(frame)
     if side == "lhs":
         return _weigh(list(dying), frame, in_bytes=in_bytes)
-    kept = [c for c in _constants(frame.rhs, frame) if not isinstance(c, fx.Node) or c in dying]
+    kept = [c for c in new_constants(frame.rhs, frame) if not isinstance(c, fx.Node) or c in dying]
     return _weigh(kept, frame, in_bytes=in_bytes)
 
 
@@ -105,7 +105,7 @@ def macs(frame: Frame, side: str) -> Any:
         for node in dying_nodes(frame):
             total = total + _macs_of(node.target, node.args, node.kwargs, node.meta.get("val"), frame)
     else:
-        for term in _terms(frame.rhs, frame):
+        for term in new_terms(frame.rhs, frame):
             total = total + _macs_of(term.target, term.args, term.kwargs, frame.work.val(term), frame)
     return total
 
@@ -122,7 +122,7 @@ def bytes_(frame: Frame, side: str) -> Any:
 
 def nodes(frame: Frame, side: str) -> int:
     """Operators of one side; those that stay in the model count on neither."""
-    return len(dying_nodes(frame)) if side == "lhs" else len(_terms(frame.rhs, frame))
+    return len(dying_nodes(frame)) if side == "lhs" else len(new_terms(frame.rhs, frame))
 
 
 # ---------------------------------------------------------------- numbers and predicates

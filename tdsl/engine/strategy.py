@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from torch import fx
 
@@ -16,11 +16,15 @@ from tdsl.engine.parameters import constant_value, parameter_values
 from tdsl.engine.passes import GraphPass
 from tdsl.engine.rule import Rule
 from tdsl.engine.staged import Workspace
+from tdsl.engine.statistics import Statistics
 from tdsl.engine.weights import prune_weights, restore_names
-from tdsl.errors import NotSupportedYet, TdslError
+from tdsl.errors import NotSupportedYet, Span, TdslError
 from tdsl.lang import tree
+from tdsl.lang.expected import did_you_mean
 from tdsl.provenance import module_path
 
+OBJECTIVES = ("latency", "bytes", "parameters", "macs", "error")
+"""What a plan can make small."""
 ROUNDS = 20
 """Most alternations of rules and hand-written passes inside one `repeat`."""
 
@@ -35,6 +39,46 @@ class ContractBound:
     source: tree.Expr
 
 
+class Planner(Protocol):
+    """What carries out the steps that look at data: those of `tdsl.plan`, which know the engine."""
+
+    def statistics(
+        self, module: fx.GraphModule, rules: Sequence[Rule], scope: Scope | None
+    ) -> Statistics | None:
+        """What these rules ask about calibration data, at the places where they match."""
+        ...
+
+    def choose(self, choice: ChoiceStep, module: fx.GraphModule, journal: Journal) -> int:
+        """Rewrite `module` by the best plan; returns the number of rewrites."""
+        ...
+
+    def heal(self, step: tree.Heal, module: fx.GraphModule, journal: Journal) -> int:
+        """Recover what approximate rewrites lost."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A rule that a plan may apply, with the arguments that the pipeline gives it."""
+
+    name: str
+    arguments: Mapping[str, Any]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceStep:
+    """A `choose` step with its names resolved."""
+
+    alternatives: tuple[Alternative, ...]
+    objective: str
+    bounds: tuple[ContractBound, ...]
+    scope: Scope | None
+    heal: tree.Heal | None
+    """The recovery that follows, before which the plan is not judged."""
+    span: Span
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a step inherits from those around it."""
@@ -47,18 +91,26 @@ class Runner:
     """Carries out the steps of one pipeline on one graph module."""
 
     def __init__(
-        self, library: Library, pipeline: tree.Pipeline, arguments: Mapping[str, Any] | None = None
+        self,
+        library: Library,
+        pipeline: tree.Pipeline,
+        arguments: Mapping[str, Any] | None = None,
+        planner: Planner | None = None,
     ) -> None:
         self.library = library
+        self.planner = planner
         self.pipeline = pipeline
         self.names = parameter_values(
             f"pipeline {pipeline.name}", pipeline.parameters, arguments or {}, pipeline.span
         )
         self.contract = tuple(self._bounds(pipeline.steps))
         self._compiled: dict[int, tuple[list[Rule], list[GraphPass]]] = {}
+        self._choices: dict[int, ChoiceStep] = {}
         for step in _all_steps(pipeline.steps):
             if isinstance(step, tree.Repeated | tree.Once):
                 self._compiled[id(step)] = self._select(step.rules)
+            elif isinstance(step, tree.Choose):
+                self._choices[id(step)] = self._choice(step, None, None)
         self.storage = next(
             (s.scheme for s in _all_steps(pipeline.steps) if isinstance(s, tree.Quantize)), None
         )
@@ -69,6 +121,7 @@ class Runner:
     def approximate(self) -> list[str]:
         """Names of the approximate rules that the pipeline may apply."""
         found = {r.name for rules, _ in self._compiled.values() for r in rules if r.approximate}
+        found |= {a.name for choice in self._choices.values() for a in choice.alternatives}
         return sorted(found)
 
     def run(self, module: fx.GraphModule, journal: Journal) -> int:
@@ -88,16 +141,32 @@ class Runner:
     def _steps(
         self, steps: Sequence[tree.Step], module: fx.GraphModule, journal: Journal, context: Context
     ) -> int:
-        return sum(self._step(step, module, journal, context) for step in steps)
+        count = 0
+        for position, step in enumerate(steps):
+            following = steps[position + 1] if position + 1 < len(steps) else None
+            if isinstance(step, tree.Choose):
+                heal = following if isinstance(following, tree.Heal) else None
+                choice = replace(self._choices[id(step)], scope=context.scope, heal=heal)
+                count += self._planner(step).choose(choice, module, journal)
+            else:
+                count += self._step(step, module, journal, context)
+        return count
+
+    def _planner(self, step: tree.Step) -> Planner:
+        if self.planner is None:
+            raise RuntimeError(f"the step at line {step.span.line} looks at data, and there is no planner")
+        return self.planner
 
     def _step(self, step: tree.Step, module: fx.GraphModule, journal: Journal, context: Context) -> int:
         match step:
+            case tree.Heal():
+                return self._planner(step).heal(step, module, journal)
             case tree.Repeated():
                 return self._repeat(step, module, journal, context)
             case tree.Once():
                 rules, passes = self._compiled[id(step)]
                 settings = Settings(context.order, False, None, context.scope)
-                count = rewrite(module, rules, settings, journal) if rules else 0
+                count = self._rewrite(module, rules, settings, journal)
                 return count + sum(p.rewrite(module, journal, context.scope) for p in passes)
             case tree.First(attempt=attempt, otherwise=otherwise):
                 done = self._steps(attempt, module, journal, context)
@@ -113,13 +182,22 @@ class Runner:
             case _:
                 raise NotSupportedYet(type(step).__name__.lower(), step.span)
 
+    def _rewrite(
+        self, module: fx.GraphModule, rules: Sequence[Rule], settings: Settings, journal: Journal
+    ) -> int:
+        if not rules:
+            return 0
+        asks = any(variant.statistics for rule in rules for variant in rule.variants)
+        statistics = self.planner.statistics(module, rules, settings.scope) if asks and self.planner else None
+        return rewrite(module, rules, settings, journal, statistics)
+
     def _repeat(self, step: tree.Repeated, module: fx.GraphModule, journal: Journal, context: Context) -> int:
         rules, passes = self._compiled[id(step)]
         by_rules = by_passes = 0
         for _ in range(ROUNDS):
             left = None if step.limit is None else step.limit - by_rules
             settings = Settings(context.order, True, left, context.scope)
-            by_rules += rewrite(module, rules, settings, journal) if rules else 0
+            by_rules += self._rewrite(module, rules, settings, journal)
             changed = sum(p.rewrite(module, journal, context.scope) for p in passes)
             by_passes += changed
             if changed == 0 or journal.full:
@@ -150,20 +228,50 @@ class Runner:
                     rules[name] = self.library.rule(name, arguments, reference.span)
         return list(rules.values()), list(passes.values())
 
+    def _choice(self, step: tree.Choose, scope: Scope | None, heal: tree.Heal | None) -> ChoiceStep:
+        """A step with its rules and bounds resolved. Raises `TdslError` for what cannot be chosen."""
+        alternatives: dict[str, Alternative] = {}
+        for reference in step.rules:
+            arguments = {
+                _named(argument): constant_value(argument.value, self.names)
+                for argument in reference.arguments
+            }
+            for name in self.library.select(reference.pattern, reference.span):
+                if name in self.library.passes:
+                    raise TdslError(
+                        f"{name} is a pass, and a plan chooses among rules",
+                        reference.span,
+                        hint="apply it with `once` or `repeat`",
+                    )
+                self.library.rule(name, arguments, reference.span)
+                alternatives.setdefault(name, Alternative(name, arguments, reference.span))
+        if step.objective not in OBJECTIVES:
+            raise TdslError(
+                f"a plan cannot minimize {step.objective}",
+                step.span,
+                expected=f"one of {', '.join(OBJECTIVES)}",
+                hint=did_you_mean(step.objective, OBJECTIVES),
+            )
+        bounds = tuple(self._bound(bound, "a budget", "bytes <= 50%") for bound in step.budgets)
+        return ChoiceStep(tuple(alternatives.values()), step.objective, bounds, scope, heal, step.span)
+
+    def _bound(self, bound: tree.Expr, what: str, example: str) -> ContractBound:
+        if not (
+            isinstance(bound, tree.Binary)
+            and isinstance(bound.left, tree.Name)
+            and bound.operator in ("<=", ">=", "<", ">")
+        ):
+            raise TdslError(f"{what} compares a metric with a number", bound.span, expected=example)
+        value = constant_value(bound.right, self.names)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TdslError(f"{what} compares a metric with a number", bound.right.span, expected=example)
+        return ContractBound(bound.left.id, bound.operator, float(value), bound)
+
     def _bounds(self, steps: Sequence[tree.Step]) -> list[ContractBound]:
         bounds: list[ContractBound] = []
         for step in _all_steps(steps):
             for bound in step.bounds if isinstance(step, tree.Check) else ():
-                if not (
-                    isinstance(bound, tree.Binary)
-                    and isinstance(bound.left, tree.Name)
-                    and bound.operator in ("<=", ">=", "<", ">")
-                ):
-                    raise TdslError(
-                        "a check compares a metric with a number", bound.span, expected="cosine >= 0.999"
-                    )
-                value = constant_value(bound.right, self.names)
-                bounds.append(ContractBound(bound.left.id, bound.operator, float(value), bound))
+                bounds.append(self._bound(bound, "a check", "cosine >= 0.999"))
         return bounds
 
     def _require_contract(self) -> None:

@@ -46,6 +46,27 @@ class Instance:
         for parameter in resolved.rule.parameters:
             if parameter.kinds == ("Int",):
                 self.set(parameter.name, self.random.randint(1, 3))
+        if seed % 2:
+            self._solve()
+
+    def _solve(self) -> None:
+        """Give sizes that a condition equates with an expression (`i * s == n`) the value of it.
+
+        Random sizes hardly ever satisfy several of these; the other attempts stay as they were drawn.
+        """
+        for clause in self.resolved.rule.where:
+            test = clause.test if isinstance(clause, tree.Condition) else None
+            if not isinstance(test, tree.Binary) or test.operator != "==":
+                continue
+            for side, other in ((test.left, test.right), (test.right, test.left)):
+                if isinstance(side, tree.Name) and self.resolved.roles.get(side.id) is Role.DIMENSION:
+                    try:
+                        value = self.shapes.value(other)
+                    except (UnknownValueError, ShapeMismatch):
+                        continue
+                    if isinstance(value, int) and value > 0:
+                        self.set(side.id, value)
+                        break
 
     def set(self, name: str, value: Any) -> None:
         """Give a name its value."""

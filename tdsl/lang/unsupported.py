@@ -10,6 +10,9 @@ from tdsl.lang.walk import walk
 STORAGE = ("f16",)
 """What `quantize` can do: store weights as float16, compute in float32."""
 
+RECOVERY = ("least_squares",)
+"""What `heal` can do."""
+
 _FUNCTIONS = frozenset(f.name for f in NOT_YET)
 
 
@@ -29,10 +32,8 @@ def _unsupported(node: tree.Node) -> str:
             return "group actions (`action`)"
         case tree.Symmetry():
             return "symmetry contracts (`symmetry`)"
-        case tree.Choose():
-            return "plans under budgets (`choose`)"
-        case tree.Heal():
-            return "recovery after rewrites (`heal`)"
+        case tree.Heal(method=method) if method not in RECOVERY:
+            return f"recovery by `{method}` (factors can be solved anew by {', '.join(RECOVERY)})"
         case tree.Quantize(scheme=scheme) if scheme not in STORAGE:
             return f"quantization to `{scheme}` (weights can be stored as {', '.join(STORAGE)})"
         case tree.Call(callee=callee) if callee in _FUNCTIONS:

@@ -1,0 +1,1 @@
+"""Plans: statistics of calibration data, candidates with costs and errors, and the choice under budgets."""

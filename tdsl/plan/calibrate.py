@@ -1,0 +1,242 @@
+"""Calibration: one streaming pass over data that collects the statistics a set of rules asks for.
+
+Sums are float64 and of the size of the answer, so memory does not grow with the data. Positions that a
+mask input declares to be padding are left out of every sum over values that have the mask's axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from tdsl.capture.captured import Captured
+from tdsl.engine.staged import parts_of
+from tdsl.engine.statistics import Answers, Request
+from tdsl.errors import TdslError
+from tdsl.plan.execute import Batch, Execution, leaves_of
+
+PROBES = 4
+"""Random cotangents of the output for each batch, from which second moments of gradients are estimated."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Calibration inputs of a captured model, and which of them marks padding."""
+
+    captured: Captured
+    batches: Sequence[Batch]
+    mask: int | None = None
+    """Position, among the tensor inputs, of the one that is 0 where the others are padding."""
+    seed: int = 0
+    _fill: Callable[[Batch], list[Any]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_fill", leaves_of(self.captured))
+
+    @classmethod
+    def of(cls, captured: Captured, batches: Iterable[Batch], mask: str | None = None, seed: int = 0) -> Data:
+        """The data of `captured`; `mask` names the padding mask.
+
+        Without it an input that is called a mask, and holds zeros and ones only, is taken for one.
+        Raises `TdslError` when there is no input of that name.
+        """
+        known = list(batches)
+        names = captured.input_names
+        if mask is not None and mask not in names:
+            raise TdslError(f"there is no input {mask}", expected=f"one of {', '.join(names)}")
+        found = (
+            names.index(mask)
+            if mask is not None
+            else next((i for i, name in enumerate(names) if "mask" in name and _is_mask(known, i)), None)
+        )
+        return cls(captured, known, found, seed)
+
+    def execution(
+        self, module: fx.GraphModule, batch: Batch, keep: Iterable[fx.Node] = (), *, gradients: bool = False
+    ) -> Execution:
+        """`module` about to run on a batch."""
+        return Execution(module, self._fill(batch), keep, gradients=gradients)
+
+    def rows(self, batch: Batch, value: Tensor, described: Any, axis: int = -1) -> Tensor:
+        """The vectors of `value` along `axis` at positions that are not padding. […, n, …] → [rows, n]."""
+        moved = value.movedim(axis, -1)
+        if self.mask is None or not isinstance(described, Tensor):
+            return moved.reshape(-1, moved.shape[-1])
+        sizes = list(described.movedim(axis, -1).shape[:-1])
+        mask = batch[self.mask]
+        wanted = self._mask_sizes()
+        at = _subsequence(wanted, sizes) if wanted is not None else None
+        if at is None:
+            return moved.reshape(-1, moved.shape[-1])
+        front = moved.movedim(at, tuple(range(len(at))))
+        return front[mask.bool()].reshape(-1, moved.shape[-1])
+
+    def _mask_sizes(self) -> list[Any] | None:
+        nodes = [
+            node
+            for node in self.captured.module.graph.find_nodes(op="placeholder")
+            if isinstance(node.meta.get("val"), Tensor)
+        ]
+        assert self.mask is not None
+        return list(nodes[self.mask].meta["val"].shape)
+
+
+def collect(
+    module: fx.GraphModule,
+    data: Data,
+    requests: Iterable[Request],
+    progress: Progress = lambda stage: None,
+) -> Answers:
+    """The statistics asked for, of `module` (the model, perhaps rewritten) on `data`, in one pass.
+
+    Gradients are those of the model's outputs, each scaled to a relative error, for random cotangents: no
+    labels are needed, and tr(G · E[δδᵀ]) is what an error δ of the value does to the output (Martens &
+    Grosse, 2015).
+    """
+    wanted = list(dict.fromkeys(requests))
+    sums = {request: _Sum(request) for request in wanted}
+    by_gradient = [r for r in wanted if r.kind == "gradient_moment"]
+    nodes = {
+        part
+        for request in wanted
+        for part in parts_of([request.value])
+        if isinstance(part, fx.Node) and part.op != "get_attr"
+    }
+    generator = torch.Generator().manual_seed(data.seed)
+    for number, batch in enumerate(data.batches, start=1):
+        progress(f"calibrate: batch {number} of {len(data.batches)}")
+        run = data.execution(module, batch, nodes, gradients=bool(by_gradient))
+        run.advance()
+        for request in wanted:
+            if request.kind != "gradient_moment":
+                value = run.value(request.value).detach()
+                sums[request].add(_rows(data, batch, request, value))
+        if by_gradient:
+            _add_gradients(data, batch, run, by_gradient, sums, generator)
+    return Answers({request: total.answer() for request, total in sums.items()})
+
+
+def cotangents(outputs: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """A random cotangent for each output, whose inner product with an error is a relative error of it."""
+    return [
+        torch.randn(out.shape, generator=generator, dtype=torch.float32).to(out.dtype)
+        / out.detach().norm().clamp_min(torch.finfo(out.dtype).tiny)
+        for out in outputs
+    ]
+
+
+def gradients(run: Execution, values: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
+    """The gradients of one random combination of the outputs of a run with respect to some of its values."""
+    outputs = [out for out in run.outputs if out.requires_grad]
+    found = torch.autograd.grad(
+        outputs, list(values), cotangents(outputs, generator), retain_graph=True, allow_unused=True
+    )
+    return [
+        torch.zeros_like(value) if grad is None else grad for value, grad in zip(values, found, strict=True)
+    ]
+
+
+def _add_gradients(
+    data: Data,
+    batch: Batch,
+    run: Execution,
+    requests: Sequence[Request],
+    sums: Mapping[Request, _Sum],
+    generator: torch.Generator,
+) -> None:
+    values = [run.value(request.value) for request in requests]
+    for _ in range(PROBES):
+        for request, gradient in zip(requests, gradients(run, values, generator), strict=True):
+            sums[request].add(_rows(data, batch, request, gradient))
+
+
+def _rows(data: Data, batch: Batch, request: Request, value: Tensor) -> Tensor:
+    described = request.value.meta.get("val") if isinstance(request.value, fx.Node) else value
+    if request.kind == "frequency":
+        ids = value.unsqueeze(-1)
+        of = described.unsqueeze(-1) if isinstance(described, Tensor) else None
+        return data.rows(batch, ids, of).flatten()
+    if described is value:
+        described = _as_input(data, request.value)
+    return data.rows(batch, value, described, request.axis)
+
+
+def _as_input(data: Data, value: Any) -> Any:
+    """For a term over the graph: the fake tensor of an operand that has as many axes as its result."""
+    nodes = [p for p in parts_of([value]) if isinstance(p, fx.Node) and p.op != "get_attr"]
+    described = getattr(value, "_val", None)
+    if isinstance(described, Tensor):
+        return described
+    return nodes[0].meta.get("val") if nodes else None
+
+
+class _Sum:
+    """A statistic under way."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.count = 0
+        self.first = torch.zeros(request.size, dtype=torch.float64)
+        squares = request.kind in ("second_moment", "covariance", "gradient_moment")
+        self.second = torch.zeros(request.size, request.size, dtype=torch.float64) if squares else None
+
+    def add(self, rows: Tensor) -> None:
+        """One batch of rows [count, size], or of ids [count]."""
+        if self.request.kind == "frequency":
+            self.first += torch.bincount(rows.long(), minlength=self.request.size).double()
+            self.count += len(rows)
+            return
+        exact = rows.double()
+        self.count += len(exact)
+        self.first += exact.sum(0)
+        if self.second is not None:
+            self.second.addmm_(exact.T, exact)
+
+    def answer(self) -> Tensor:
+        """The statistic; raises `TdslError` where no position was left to look at."""
+        if not self.count:
+            raise TdslError(
+                "calibration data without a single position: everything is masked out",
+                expected="at least one batch with a 1 in its mask",
+            )
+        mean = self.first / self.count
+        match self.request.kind:
+            case "frequency" | "first_moment":
+                return mean
+            case "covariance":
+                assert self.second is not None
+                return self.second / self.count - torch.outer(mean, mean)
+            case _:
+                assert self.second is not None
+                return self.second / self.count
+
+
+def _is_mask(batches: Sequence[Batch], position: int) -> bool:
+    """Whether every value of an input is a whole 0 or 1, and some are 0."""
+    values = [batch[position] for batch in batches]
+    if not values or any(v.is_floating_point() or v.is_complex() or v.dim() < 2 for v in values):
+        return False
+    return all(bool(((v == 0) | (v == 1)).all()) for v in values) and any(
+        bool((v == 0).any()) for v in values
+    )
+
+
+def _subsequence(wanted: Sequence[Any], sizes: Sequence[Any]) -> tuple[int, ...] | None:
+    """The first places at which `wanted` stands in `sizes`, in order; symbols are equal to themselves."""
+    places: list[int] = []
+    for position, size in enumerate(sizes):
+        if len(places) < len(wanted) and _same_size(size, wanted[len(places)]):
+            places.append(position)
+    return tuple(places) if len(places) == len(wanted) else None
+
+
+def _same_size(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.SymInt) and isinstance(b, torch.SymInt):
+        return bool(a.node.expr == b.node.expr)
+    return isinstance(a, int) and isinstance(b, int) and a == b

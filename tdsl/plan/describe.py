@@ -1,0 +1,45 @@
+"""A plan in words: what was chosen out of what, how far the budgets are used, what was left alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tdsl.plan.candidates import COSTS
+from tdsl.plan.choose import Outcome, Problem
+
+
+def described(outcome: Outcome) -> list[str]:
+    """One line on the choice, one a budget, one on the sites that were left alone."""
+    problem, chosen = outcome.problem, outcome.chosen
+    sites = {c.root for c in problem.candidates}
+    used = Counter(c.choice.name.rpartition(".")[2] for c in chosen)
+    rules = ", ".join(f"{name} {count}×" for name, count in sorted(used.items())) or "none"
+    lines = [
+        f"{len(chosen)} of {len(sites)} sites rewritten ({rules}), out of "
+        f"{len(problem.candidates)} candidates; {len(outcome.trials)} plans measured"
+    ]
+    costs = dict.fromkeys([*(b.name for b in problem.structural), problem.objective])
+    lines += [
+        f"{name}: {100 * problem.cost(chosen, name):.1f}% of the model's{_bound(problem, name)}"
+        for name in costs
+        if name in COSTS
+    ]
+    trial = outcome.measured
+    if trial is not None:
+        lines += [
+            f"{b.name}: {getattr(trial.metrics, b.name):.4g} on samples that judge plans, the budget is {b}"
+            for b in problem.qualities
+        ]
+    alone = sorted(sites - {name for c in chosen for name in c.covers})
+    if alone:
+        lines.append(f"left alone, because no candidate pays there: {_listed(alone)}")
+    return lines
+
+
+def _bound(problem: Problem, name: str) -> str:
+    bounds = [str(b) for b in problem.structural if b.name == name]
+    return f", the budget is {' and '.join(bounds)}" if bounds else ""
+
+
+def _listed(names: list[str], most: int = 6) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,69 @@
+"""The multiple-choice knapsack of a plan, solved exactly (HiGHS through `scipy.optimize.milp`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_array
+
+GAP = 1e-6
+"""Relative gap to the bound at which a solution counts as optimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One candidate: what it costs in the objective, in each budget, and what it excludes.
+
+    Items that cover the same key exclude each other.
+    """
+
+    value: float
+    weights: tuple[float, ...]
+    covers: frozenset[str]
+
+
+def knapsack(items: Sequence[Item], limits: Sequence[float]) -> list[int] | None:
+    """Positions of the items with the least total value whose weights sum to each limit at most.
+
+    Nothing is chosen where nothing helps (values are differences to the model as it is). Of equally good
+    choices the solver's is taken, which depends on the items alone. `None` when no choice keeps the limits.
+    """
+    if not items:
+        return [] if all(limit >= 0 for limit in limits) else None
+    rows: list[int] = []
+    columns: list[int] = []
+    numbers: list[float] = []
+    upper: list[float] = []
+
+    def row(entries: Sequence[tuple[int, float]], limit: float) -> None:
+        scale = max((abs(number) for _, number in entries), default=1.0) or 1.0
+        for column, number in entries:
+            rows.append(len(upper))
+            columns.append(column)
+            numbers.append(number / scale)
+        upper.append(limit / scale)
+
+    for axis, limit in enumerate(limits):
+        row([(i, item.weights[axis]) for i, item in enumerate(items)], limit)
+    covered: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        for key in item.covers:
+            covered.setdefault(key, []).append(i)
+    for positions in dict.fromkeys(tuple(sorted(p)) for _, p in sorted(covered.items())):
+        if len(positions) > 1:
+            row([(i, 1.0) for i in positions], 1.0)
+    scale = max(abs(item.value) for item in items) or 1.0
+    matrix = coo_array((numbers, (rows, columns)), shape=(len(upper), len(items)))
+    found = milp(
+        np.array([item.value / scale for item in items]),
+        constraints=LinearConstraint(matrix.tocsr(), -np.inf, np.array(upper)),
+        integrality=np.ones(len(items)),
+        bounds=Bounds(0, 1),
+        options={"mip_rel_gap": GAP, "time_limit": 60.0},
+    )
+    if found.x is None:
+        return None
+    return [i for i, taken in enumerate(found.x) if taken > 0.5]
