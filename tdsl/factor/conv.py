@@ -25,6 +25,18 @@ HOOI_SWEEPS = 3
 HOOI_GAIN = 1e-5
 """The refinement stops when a sweep gains less than this share of the kernel's energy."""
 
+
+def checked_kernel(kernel: Tensor, least_axes: int) -> Tensor:
+    """The kernel in float64; `TdslError` unless it is finite, with that many spatial axes or more."""
+    if kernel.ndim < 2 + least_axes:
+        wanted = "[out, in, k]" if least_axes == 1 else "[out, in, kh, kw]"
+        raise TdslError(
+            f"a kernel of shape {list(kernel.shape)} has {max(0, kernel.ndim - 2)} spatial axes",
+            expected=f"at least {least_axes}, {wanted}",
+        )
+    return checked(kernel)
+
+
 # ---------------------------------------------------------------- two factors
 
 
@@ -33,7 +45,7 @@ def channel_svd(kernel: Tensor, rank: object) -> tuple[Tensor, Tensor]:
 
     [T, S, *k] → first [r, S, *k], second [T, r, *1]. Optimal among such pairs in the Frobenius norm.
     """
-    exact = _kernel(kernel, least_axes=1)
+    exact = checked_kernel(kernel, least_axes=1)
     outputs, inputs, *size = exact.shape
     mixing, filters = svd(exact.reshape(outputs, inputs * math.prod(size)), rank)
     terms = len(filters)
@@ -53,7 +65,7 @@ def spatial_svd(kernel: Tensor, rank: object) -> tuple[Tensor, Tensor]:
     covers depth (time), the second height and width. Optimal among such pairs in the Frobenius norm.
     Raises `TdslError` for a kernel with one spatial axis, which cannot be split.
     """
-    exact = _kernel(kernel, least_axes=2)
+    exact = checked_kernel(kernel, least_axes=2)
     outputs, inputs, along, *across = exact.shape
     unfolded = exact.transpose(0, 1).transpose(1, 2)  # [S, kh, T, kw]
     left, right = svd(unfolded.reshape(inputs * along, outputs * math.prod(across)), rank)
@@ -87,7 +99,7 @@ def tucker2(
     truncations, a number is that number twice, and a ratio is the share of the kernel's numbers that the
     three factors may hold, in the core shape that keeps most (`core_shape`). Two rules speak of an axis each.
     """
-    exact = _kernel(kernel, least_axes=1)
+    exact = checked_kernel(kernel, least_axes=1)
     rule_out, rule_in = core_rules(exact, rank_out, rank_in)
     basis_out = _basis(exact, 0, rule_out)
     basis_in = _basis(exact, 1, rule_in)
@@ -140,17 +152,6 @@ def core_rules(kernel: Tensor, rank_out: object, rank_in: object = None) -> tupl
 
 
 # ---------------------------------------------------------------- parts
-
-
-def _kernel(kernel: Tensor, least_axes: int) -> Tensor:
-    """The kernel in float64; `TdslError` unless it is finite, with that many spatial axes or more."""
-    if kernel.ndim < 2 + least_axes:
-        wanted = "[out, in, k]" if least_axes == 1 else "[out, in, kh, kw]"
-        raise TdslError(
-            f"a kernel of shape {list(kernel.shape)} has {max(0, kernel.ndim - 2)} spatial axes",
-            expected=f"at least {least_axes}, {wanted}",
-        )
-    return checked(kernel)
 
 
 def _ones(size: Sequence[int]) -> list[int]:
