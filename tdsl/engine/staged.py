@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, disable_fake_tensor_cache
 
 from tdsl.errors import TdslError
 from tdsl.ops import Operator
@@ -232,7 +232,8 @@ class Workspace:
 
         An answer that holds only for the traced example (a broadcast of `s` with 2 where `s` was 2) would be
         a guard, and raises. Where a kernel asks such questions to choose a memory layout, they are answered
-        for the example and forgotten: its sizes do not depend on them.
+        for the example and forgotten: its sizes do not depend on them. The cache of fake tensors asks more
+        than the operators do (whether a storage is large enough), and is left out.
         """
         assert self._mode is not None
         env = self._mode.shape_env
@@ -243,7 +244,7 @@ class Workspace:
         )
         was_disabled, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True  # a refusal is an answer here, no error
         try:
-            with guards, self._mode:
+            with guards, disable_fake_tensor_cache(self._mode), self._mode:
                 return target(*args, **kwargs)
         finally:
             _FAKE_LOG.disabled = was_disabled

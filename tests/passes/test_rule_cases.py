@@ -8,6 +8,7 @@ from dataclasses import replace
 import cases_cleanup
 import cases_factorize
 import cases_fold
+import cases_structured
 import pytest
 import torch
 from rule_cases import Case, check, fires, net, relative_error
@@ -16,7 +17,7 @@ from torch import nn
 from tdsl.engine.library import Library, standard_library
 from tdsl.lang import parse
 
-CASES = [*cases_cleanup.CASES, *cases_fold.CASES, *cases_factorize.CASES]
+CASES = [*cases_cleanup.CASES, *cases_fold.CASES, *cases_factorize.CASES, *cases_structured.CASES]
 
 
 def named(cases: list[Case]) -> list[object]:
