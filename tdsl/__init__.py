@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from tdsl.engine.passes import GraphPass, RulePass, graph_pass
     from tdsl.engine.python_rule import Const, Optional, Site, Tensor, rule
     from tdsl.engine.subgraph import replace_pattern, replace_pattern_with_filters
+    from tdsl.factorizer import factorize
+    from tdsl.sweeper import sweep
 
 _HOMES = {
     "BrokenContract": "tdsl.compiler",
@@ -30,11 +32,13 @@ _HOMES = {
     "Site": "tdsl.engine.python_rule",
     "Tensor": "tdsl.engine.python_rule",
     "compile": "tdsl.compiler",
+    "factorize": "tdsl.factorizer",
     "graph_pass": "tdsl.engine.passes",
     "load": "tdsl.engine.library",
     "replace_pattern": "tdsl.engine.subgraph",
     "replace_pattern_with_filters": "tdsl.engine.subgraph",
     "rule": "tdsl.engine.python_rule",
+    "sweep": "tdsl.sweeper",
 }
 
 
@@ -61,9 +65,11 @@ __all__ = [
     "TdslError",
     "Tensor",
     "compile",
+    "factorize",
     "graph_pass",
     "load",
     "replace_pattern",
     "replace_pattern_with_filters",
     "rule",
+    "sweep",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,21 +12,20 @@ from typing import Any
 import onnx
 from torch import Tensor, fx
 
-from tdsl.capture import Captured, capture
+from tdsl.capture import Captured
 from tdsl.capture.captured import ModelLike
 from tdsl.emit import emit, save, session
 from tdsl.emit.storage import Stored, store_f16
 from tdsl.engine.census import Census, census, copied
 from tdsl.engine.journal import Applied, Journal
-from tdsl.engine.library import Library, load, standard_library
-from tdsl.engine.parameters import as_written
+from tdsl.engine.library import Library
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
-from tdsl.plan.calibrate import Data
 from tdsl.plan.describe import described
 from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
+from tdsl.prepare import SEED, Batch, Progress, prepare, require_kinds
 from tdsl.report import Note, Report, RewriteRecord, Size, correctness_of, notes_of, to_text, write_json
 from tdsl.verify import (
     Bound,
@@ -34,24 +33,14 @@ from tdsl.verify import (
     Double,
     NotInDouble,
     Sample,
-    Tensors,
     Verdict,
     double_of,
-    draw_samples,
     guilty,
-    inputs_of,
     original_runner,
     session_latency,
     session_runner,
     verify,
 )
-
-SEED = 0
-HELD_OUT_SHARE = 4
-"""One in this many calibration samples is held out when the user gives no held-out samples."""
-
-Batch = Tensor | Sequence[Tensor]
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -114,40 +103,27 @@ def compile(
         TdslError: the model does not trace, the pipeline is wrong, an operator has no ONNX form, …
         BrokenContract: the file differs from the original by more than it may.
     """
-    _require_kinds(
-        args=(args, (Tensor, Sequence)),
-        kwargs=(kwargs, (Mapping, NoneType)),
-        pipeline=(pipeline, str),
-        parameters=(parameters, (Mapping, NoneType)),
-        rules=(rules, (str, PathLike, Library, NoneType)),
-        calibration=(calibration, Iterable),
-        held_out=(held_out, Iterable),
-        output=(output, (str, PathLike, NoneType)),
-        opset=(opset, (int, NoneType)),
-        mask=(mask, (str, NoneType)),
-        profile=(profile, (str, PathLike, LatencyTable, NoneType)),
-    )
+    require_kinds(output=(output, (str, PathLike, NoneType)), opset=(opset, (int, NoneType)))
     if output is not None:
         require_writable(Path(output))
-    progress("capture")
-    if isinstance(model, Captured):
-        captured = model
-    else:
-        captured = capture(
-            model,
-            args,
-            kwargs,
-            dynamic_shapes=dynamic_shapes,
-            input_names=input_names,
-            output_names=output_names,
-        )
-    library = standard_library()
-    if rules is not None:
-        library = library.extended(rules if isinstance(rules, Library) else load(rules))
-    declared = library.pipeline(pipeline)
-    samples = _samples(captured, calibration, held_out)
-    planner = _planner(library, captured, samples, mask, profile, progress)
-    runner = PipelineRunner(library, declared, as_written(declared.parameters, parameters or {}), planner)
+    prepared = prepare(
+        model,
+        args,
+        kwargs,
+        dynamic_shapes=dynamic_shapes,
+        pipeline=pipeline,
+        parameters=parameters,
+        rules=rules,
+        calibration=calibration,
+        held_out=held_out,
+        mask=mask,
+        profile=profile,
+        input_names=input_names,
+        output_names=output_names,
+        progress=progress,
+    )
+    captured, runner, planner = prepared.captured, prepared.runner, prepared.planner
+    samples = prepared.samples
 
     progress("rewrite")
     journal = Journal()
@@ -204,17 +180,6 @@ def compile(
         write_json(report, path.parent / "report.json")
     progress("done")
     return Result(module, proto, report, captured, path)
-
-
-def _require_kinds(**arguments: tuple[Any, Any]) -> None:
-    """Refuse an argument of `compile` that is not of the kind, or of one of the kinds, beside it."""
-    for name, (value, kinds) in arguments.items():
-        if not isinstance(value, kinds):
-            expected = kinds if isinstance(kinds, tuple) else (kinds,)
-            raise TdslError(
-                f"`{name}` is of type {type(value).__name__}",
-                expected=" or ".join("None" if kind is NoneType else kind.__name__ for kind in expected),
-            )
 
 
 def _emit(
@@ -287,55 +252,6 @@ def _blame(number: int | None, journal: Journal) -> str:
     line = f" ({entry.source})" if entry.source else ""
     lost = "" if entry.error is None else f", relative error of the weight {entry.error:.3g}"
     return f"rewrite {number}, {entry.rule} at {place}{line}, is the one that breaks it{lost}"
-
-
-def _planner(
-    library: Library,
-    captured: Captured,
-    samples: Sequence[Sample],
-    mask: str | None,
-    profile: str | Path | LatencyTable | None,
-    progress: Progress,
-) -> DataPlanner:
-    """The planner on the calibration samples, every fourth of which judges and is not computed from."""
-    table = profile if isinstance(profile, LatencyTable) else None
-    if profile is not None and table is None:
-        table = LatencyTable.read(Path(profile))  # type: ignore[arg-type]
-    known = [sample.inputs for sample in samples if sample.kind == "calibration"]
-    judges = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
-    fitted = [inputs for i, inputs in enumerate(known) if (i + 1) % HELD_OUT_SHARE] if judges else known
-    return DataPlanner(
-        library,
-        Data.of(captured, fitted, mask, SEED),
-        Data.of(captured, judges or known, mask, SEED),
-        table or LatencyTable(),
-        progress,
-    )
-
-
-def _samples(
-    captured: Captured, calibration: Iterable[Batch], held_out: Iterable[Batch]
-) -> tuple[Sample, ...]:
-    inputs, ranges = inputs_of(captured)
-    known = [_tensors(batch, "calibration") for batch in calibration]
-    kept_back = [_tensors(batch, "held-out") for batch in held_out]
-    if not kept_back and len(known) >= HELD_OUT_SHARE:
-        kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
-        known = [k for i, k in enumerate(known) if (i + 1) % HELD_OUT_SHARE]
-    return draw_samples(inputs, ranges=ranges, calibration=known, held_out=kept_back, seed=SEED)
-
-
-def _tensors(batch: Batch, kind: str) -> Tensors:
-    """The tensors of one sample; raises `TdslError` for anything else that was handed in."""
-    tensors = (batch,) if isinstance(batch, Tensor) else tuple(batch) if isinstance(batch, Sequence) else None
-    wrong: Any = batch if tensors is None else next((t for t in tensors if not isinstance(t, Tensor)), None)
-    if tensors is None or wrong is not None:
-        name = type(wrong).__name__
-        raise TdslError(
-            f"a {kind} sample is {'an' if name[0] in 'aeiou' else 'a'} {name}",
-            expected="a tensor, or a tuple of the model's input tensors in their order",
-        )
-    return tensors
 
 
 # ---------------------------------------------------------------- report

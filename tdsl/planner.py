@@ -80,15 +80,17 @@ class DataPlanner:
             problem,
             module,
             statistics,
-            lambda copy: self.measure(copy),
-            lambda copy: self._finish(choice, copy, journal),
+            self.measure,
+            lambda copy: self.finish(choice, copy, journal),
             self.progress,
         )
         self.outcomes.append(outcome)
         return apply_plan(module, outcome.chosen, statistics, journal)
 
-    def problem(self, choice: ChoiceStep, module: fx.GraphModule) -> tuple[Problem, Statistics]:
-        """The candidates of a `choose` step on `module` with their costs and errors."""
+    def problem(
+        self, choice: ChoiceStep, module: fx.GraphModule, *, timed: bool = False
+    ) -> tuple[Problem, Statistics]:
+        """The candidates of a `choose` step on `module` with their costs and errors, `timed` or as needed."""
         if not self.data.batches:
             raise TdslError(
                 "a plan needs calibration data",
@@ -99,7 +101,7 @@ class DataPlanner:
         budgets = tuple(map(_budget, choice.bounds))
         choices = [made for alternative in choice.alternatives for made in self._levels(alternative)]
         statistics = self._collected(module, choices, choice.scope)
-        timed = choice.objective == "latency" or any(b.name == "latency" for b in budgets)
+        timed |= choice.objective == "latency" or any(b.name == "latency" for b in budgets)
         table = self.table if timed else None
         found = candidates(module, choices, statistics, self.data, table, choice.scope, self.progress)
         totals = totals_of(module, table)
@@ -147,7 +149,8 @@ class DataPlanner:
             self.healed = self._heal(module, approximate_rules(journal.entries))
         return 0
 
-    def _finish(self, choice: ChoiceStep, copy: fx.GraphModule, journal: Journal) -> None:
+    def finish(self, choice: ChoiceStep, copy: fx.GraphModule, journal: Journal) -> None:
+        """Carry out the recovery that follows a plan, if one does, on a copy that the plan was applied to."""
         if choice.heal is not None:
             names = {alternative.name for alternative in choice.alternatives}
             self._heal(copy, names | approximate_rules(journal.entries))

@@ -21,6 +21,7 @@ from tdsl.cli.fmt import format_files
 from tdsl.cli.list import list_names
 from tdsl.cli.options import JSON
 from tdsl.cli.show import show_thing
+from tdsl.cli.sweep import profile_model, sweep_model
 from tdsl.errors import TdslError
 
 FAILED, INTERRUPTED, NO_READER = 1, 130, 141
@@ -70,6 +71,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("compile")(compile_model)
+app.command("sweep")(sweep_model)
+app.command("profile")(profile_model)
 app.command("check")(check_models)
 app.command("explain")(explain_rule)
 app.command("list")(list_names)

@@ -9,11 +9,9 @@ import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.models import captured_model, default_output, short_name
-from tdsl.cli.options import AsJson, Model, Rules, Set
+from tdsl.cli.options import AsJson, Calibration, Mask, Model, Rules, Set
 from tdsl.cli.settings import parameters_from
 from tdsl.errors import TdslError
-
-_SAMPLES = "`.npz`, `.safetensors` or `file.py:function`"
 
 
 def compile_model(
@@ -24,10 +22,7 @@ def compile_model(
     ] = "exact",
     rules: Rules = None,
     settings: Set = None,
-    calibration: Annotated[
-        str | None,
-        typer.Option(metavar="SAMPLES", help=f"Inputs that decisions may be based on: {_SAMPLES}."),
-    ] = None,
+    calibration: Calibration = None,
     held_out: Annotated[
         str | None,
         typer.Option(
@@ -43,6 +38,11 @@ def compile_model(
             metavar="OUT.onnx",
             help="The file to write; out/FILE/FUNCTION/model.onnx by default.",
         ),
+    ] = None,
+    mask: Mask = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Latencies measured elsewhere by `tdsl profile`."),
     ] = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set.", min=1)] = None,
     metadata: Annotated[
@@ -93,6 +93,8 @@ def compile_model(
                 held_out=kept_back,
                 output=target,
                 opset=opset,
+                mask=mask,
+                profile=profile,
                 metadata=metadata,
                 latency=not no_latency,
                 name=short_name(model),

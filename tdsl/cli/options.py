@@ -36,6 +36,18 @@ Rules = Annotated[
         help="Rules and pipelines beside the standard library's; they win over these.",
     ),
 ]
+SAMPLES = "`.npz`, `.safetensors` or `file.py:function`"
+Calibration = Annotated[
+    str | None,
+    typer.Option(metavar="SAMPLES", help=f"Inputs that decisions may be based on: {SAMPLES}."),
+]
+Mask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="INPUT",
+        help="The input that is 0 where the others are padding; one called a mask by default.",
+    ),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(

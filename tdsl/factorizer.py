@@ -1,0 +1,70 @@
+"""One call for people who want nothing else: a model in, a smaller trainable model out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from torch import Tensor, fx
+
+from tdsl.capture.captured import ModelLike
+from tdsl.engine.census import copied
+from tdsl.engine.journal import Journal
+from tdsl.engine.library import Library
+from tdsl.lang import parse
+from tdsl.prepare import Batch, prepare
+
+_WITHOUT_DATA = """
+pipeline factorize(rank: Rank) {
+    once factorize.linear.svd_linear(rank=rank), factorize.conv.spatial_svd(rank=rank)
+    check error <= 100%
+}
+"""
+"""With nothing but the weights, the truncations that are optimal for each of them."""
+
+_WITH_DATA = """
+pipeline factorize(size: Ratio) {
+    choose factorize.*
+        minimize error
+        subject to parameters <= size
+    heal least_squares
+    check error <= 100%
+}
+"""
+
+
+def factorize(
+    model: ModelLike,
+    args: tuple[Any, ...] | Tensor,
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    rank: Any = 0.5,
+    calibration: Iterable[Batch] = (),
+    dynamic_shapes: Any = None,
+) -> fx.GraphModule:
+    """`model` with its weights replaced by products of smaller ones, as a trainable module.
+
+    `rank` is what the language takes for one (`64`, `0.5`, `"energy(0.9)"`): a ratio is the share of the
+    numbers that each factorized layer keeps. With `calibration` inputs `rank` is a ratio, the share of the
+    whole model's parameters; where they go is planned by their effect on the output, and what is left is
+    solved anew by least squares. Nothing is verified or written: for that, `tdsl.compile`.
+
+    Raises:
+        TdslError: the model does not trace, or there is no such rank.
+    """
+    data = list(calibration)
+    library = Library()
+    library.add_file(parse(_WITH_DATA if data else _WITHOUT_DATA, "factorize"), "")
+    prepared = prepare(
+        model,
+        args,
+        kwargs,
+        dynamic_shapes=dynamic_shapes,
+        pipeline="factorize",
+        parameters={"size" if data else "rank": rank},
+        rules=library,
+        calibration=data,
+    )
+    module = copied(prepared.captured.module)
+    prepared.runner.run(module, Journal())
+    return module

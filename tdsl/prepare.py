@@ -1,0 +1,155 @@
+"""What every way of running a pipeline needs first: the model captured, rules and data checked, a runner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from torch import Tensor
+
+from tdsl.capture import Captured, capture
+from tdsl.capture.captured import ModelLike
+from tdsl.engine.library import Library, load, standard_library
+from tdsl.engine.parameters import as_written
+from tdsl.engine.strategy import Runner
+from tdsl.errors import TdslError
+from tdsl.plan.calibrate import Data
+from tdsl.plan.latency import LatencyTable
+from tdsl.planner import DataPlanner
+from tdsl.verify import Sample, Tensors, draw_samples, inputs_of
+
+SEED = 0
+HELD_OUT_SHARE = 4
+"""One in this many calibration samples is held out when the user gives no held-out samples."""
+
+Batch = Tensor | Sequence[Tensor]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model, the pipeline to run on it, and the data that the pipeline may look at."""
+
+    captured: Captured
+    pipeline: str
+    runner: Runner
+    planner: DataPlanner
+    samples: tuple[Sample, ...]
+
+
+def prepare(
+    model: ModelLike | Captured,
+    args: tuple[Any, ...] | Tensor = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic_shapes: Any = None,
+    pipeline: str = "pipelines.exact",
+    parameters: Mapping[str, Any] | None = None,
+    rules: str | Path | Library | None = None,
+    calibration: Iterable[Batch] = (),
+    held_out: Iterable[Batch] = (),
+    mask: str | None = None,
+    profile: str | Path | LatencyTable | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    progress: Progress = lambda stage: None,
+) -> Prepared:
+    """Capture `model` and check everything else; the arguments are those of `tdsl.compile`.
+
+    Raises `TdslError` for a model that does not trace and an argument that does not fit.
+    """
+    require_kinds(
+        args=(args, (Tensor, Sequence)),
+        kwargs=(kwargs, (Mapping, NoneType)),
+        pipeline=(pipeline, str),
+        parameters=(parameters, (Mapping, NoneType)),
+        rules=(rules, (str, PathLike, Library, NoneType)),
+        calibration=(calibration, Iterable),
+        held_out=(held_out, Iterable),
+        mask=(mask, (str, NoneType)),
+        profile=(profile, (str, PathLike, LatencyTable, NoneType)),
+    )
+    progress("capture")
+    if isinstance(model, Captured):
+        captured = model
+    else:
+        captured = capture(
+            model,
+            args,
+            kwargs,
+            dynamic_shapes=dynamic_shapes,
+            input_names=input_names,
+            output_names=output_names,
+        )
+    library = standard_library()
+    if rules is not None:
+        library = library.extended(rules if isinstance(rules, Library) else load(rules))
+    declared = library.pipeline(pipeline)
+    samples = _samples(captured, calibration, held_out)
+    planner = _planner(library, captured, samples, mask, profile, progress)
+    runner = Runner(library, declared, as_written(declared.parameters, parameters or {}), planner)
+    return Prepared(captured, pipeline, runner, planner, samples)
+
+
+def require_kinds(**arguments: tuple[Any, Any]) -> None:
+    """Raise `TdslError` at an argument that is not of the kind, or of one of the kinds, beside it."""
+    for name, (value, kinds) in arguments.items():
+        if not isinstance(value, kinds):
+            expected = kinds if isinstance(kinds, tuple) else (kinds,)
+            raise TdslError(
+                f"`{name}` is of type {type(value).__name__}",
+                expected=" or ".join("None" if kind is NoneType else kind.__name__ for kind in expected),
+            )
+
+
+def _planner(
+    library: Library,
+    captured: Captured,
+    samples: Sequence[Sample],
+    mask: str | None,
+    profile: str | Path | LatencyTable | None,
+    progress: Progress,
+) -> DataPlanner:
+    """The planner on the calibration samples, every fourth of which judges and is not computed from."""
+    table = profile if isinstance(profile, LatencyTable) else None
+    if profile is not None and table is None:
+        table = LatencyTable.read(Path(profile))  # type: ignore[arg-type]
+    known = [sample.inputs for sample in samples if sample.kind == "calibration"]
+    judges = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
+    fitted = [inputs for i, inputs in enumerate(known) if (i + 1) % HELD_OUT_SHARE] if judges else known
+    return DataPlanner(
+        library,
+        Data.of(captured, fitted, mask, SEED),
+        Data.of(captured, judges or known, mask, SEED),
+        table or LatencyTable(),
+        progress,
+    )
+
+
+def _samples(
+    captured: Captured, calibration: Iterable[Batch], held_out: Iterable[Batch]
+) -> tuple[Sample, ...]:
+    inputs, ranges = inputs_of(captured)
+    known = [_tensors(batch, "calibration") for batch in calibration]
+    kept_back = [_tensors(batch, "held-out") for batch in held_out]
+    if not kept_back and len(known) >= HELD_OUT_SHARE:
+        kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
+        known = [k for i, k in enumerate(known) if (i + 1) % HELD_OUT_SHARE]
+    return draw_samples(inputs, ranges=ranges, calibration=known, held_out=kept_back, seed=SEED)
+
+
+def _tensors(batch: Batch, kind: str) -> Tensors:
+    """The tensors of one sample; raises `TdslError` for anything else that was handed in."""
+    tensors = (batch,) if isinstance(batch, Tensor) else tuple(batch) if isinstance(batch, Sequence) else None
+    wrong: Any = batch if tensors is None else next((t for t in tensors if not isinstance(t, Tensor)), None)
+    if tensors is None or wrong is not None:
+        name = type(wrong).__name__
+        raise TdslError(
+            f"a {kind} sample is {'an' if name[0] in 'aeiou' else 'a'} {name}",
+            expected="a tensor, or a tuple of the model's input tensors in their order",
+        )
+    return tensors

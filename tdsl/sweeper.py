@@ -1,0 +1,170 @@
+"""The first plan of a pipeline, looked at on its own: its whole curve, and the latencies it goes by."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+from torch import fx
+
+from tdsl.engine.census import copied
+from tdsl.engine.journal import Journal
+from tdsl.engine.strategy import ChoiceStep
+from tdsl.errors import TdslError
+from tdsl.files import require_writable, whole
+from tdsl.plan.candidates import COSTS
+from tdsl.plan.choose import Budget, Problem, apply_plan
+from tdsl.plan.latency import LatencyTable
+from tdsl.planner import DataPlanner
+from tdsl.prepare import prepare
+
+SHARES = tuple(i / 100 for i in range(90, 15, -10))
+"""Sizes of the curve, as shares of the model's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One plan of the curve: costs as shares of the model's own, and what was measured on judging samples."""
+
+    asked: float
+    sites: int
+    bytes: float
+    parameters: float
+    macs: float
+    latency: float | None
+    error: float
+    cosine: float
+    mean_cosine: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """The points of a sweep from large to small; `least` is the smallest share that the rules reach."""
+
+    by: str
+    least: float
+    points: tuple[Point, ...]
+
+    def write(self, path: Path) -> None:
+        """Write the curve as JSON, whole or not at all."""
+        record = {"format": "tdsl-sweep/1", **asdict(self)}
+        with whole(path) as part:
+            part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def sweep(*args: Any, by: str = "parameters", shares: Sequence[float] = SHARES, **kwargs: Any) -> Curve:
+    """The least error that the first `choose` of a pipeline reaches at each of some sizes.
+
+    `by` is the cost that is bounded (`parameters`, `bytes`, `macs` or `latency`); everything else is given
+    as to `tdsl.compile`. The steps before the plan and the recovery after it are carried out; nothing is
+    written. Raises `TdslError` for a pipeline without a plan, and for what `tdsl.compile` raises it.
+    """
+    if by not in COSTS:
+        raise TdslError(f"a sweep cannot be over {by!r}", expected=f"one of {', '.join(COSTS)}")
+    if not all(0 < share <= 1 for share in shares):
+        raise TdslError("the sizes of a sweep are shares of the model", expected="numbers in (0, 1]")
+    prepared = prepare(*args, **kwargs)
+    planner = _Sweeper(prepared.planner, by, tuple(shares))
+    prepared.runner.planner = planner
+    try:
+        prepared.runner.run(copied(prepared.captured.module), Journal())
+    except _Done:
+        assert planner.curve is not None
+        return planner.curve
+    raise _no_plan(prepared.pipeline)
+
+
+def profile(path: Path, *args: Any, **kwargs: Any) -> LatencyTable:
+    """Time every step that the first `choose` of a pipeline may build, and write the table to `path`.
+
+    Everything but the path is given as to `tdsl.compile`, which takes the table as `profile=`. Raises
+    `TdslError` for a pipeline without a plan.
+    """
+    require_writable(path)
+    prepared = prepare(*args, **kwargs)
+    prepared.runner.planner = _Profiler(prepared.planner)
+    try:
+        prepared.runner.run(copied(prepared.captured.module), Journal())
+    except _Done:
+        table = prepared.planner.table
+        table.machine = f"{platform.machine()}, onnxruntime {onnxruntime.__version__}, 1 thread"
+        table.write(path)
+        return table
+    raise _no_plan(prepared.pipeline)
+
+
+def _no_plan(pipeline: str) -> TdslError:
+    return TdslError(f"pipeline {pipeline} has no plan", expected="a `choose … minimize … subject to …` step")
+
+
+class _Done(Exception):
+    """The first plan is reached and dealt with: the rest of the pipeline is of no interest."""
+
+
+class _First:
+    """The planner of a compilation up to its first plan."""
+
+    def __init__(self, planner: DataPlanner) -> None:
+        self.planner = planner
+        self.statistics = planner.statistics
+        self.heal = planner.heal
+
+
+class _Profiler(_First):
+    """Times what the first plan may build."""
+
+    def choose(self, choice: ChoiceStep, module: fx.GraphModule, journal: Journal) -> int:
+        """Measure every candidate; raises `_Done`."""
+        self.planner.problem(choice, module, timed=True)
+        raise _Done
+
+
+class _Sweeper(_First):
+    """Makes the first plan for every size in turn."""
+
+    def __init__(self, planner: DataPlanner, by: str, shares: tuple[float, ...]) -> None:
+        super().__init__(planner)
+        self.by = by
+        self.shares = shares
+        self.curve: Curve | None = None
+
+    def choose(self, choice: ChoiceStep, module: fx.GraphModule, journal: Journal) -> int:
+        """Make and measure every plan of the curve; raises `_Done`."""
+        planner = self.planner
+        timed = self.by == "latency" or choice.objective == "latency"
+        problem, statistics = planner.problem(choice, module, timed=timed)
+        alone = Problem(problem.candidates, self.by, (), problem.totals, problem.span)
+        least = alone.cost(alone.solve(None) or (), self.by)
+        points = []
+        for share in self.shares:
+            budget = Budget(self.by, "<=", share, True, choice.span)
+            chosen = Problem(problem.candidates, "error", (budget,), problem.totals, choice.span).solve(None)
+            if chosen is None:
+                continue
+            planner.progress(f"sweep: {self.by} at {100 * share:g}%")
+            copy = copied(module)
+            apply_plan(copy, chosen, statistics, Journal())
+            copy.recompile()
+            planner.finish(choice, copy, journal)
+            metrics = planner.measure(copy)
+            cost = {name: problem.cost(chosen, name) for name in COSTS}
+            points.append(
+                Point(
+                    asked=share,
+                    sites=len(chosen),
+                    bytes=cost["bytes"],
+                    parameters=cost["parameters"],
+                    macs=cost["macs"],
+                    latency=cost["latency"] if timed else None,
+                    error=metrics.error,
+                    cosine=metrics.cosine,
+                    mean_cosine=metrics.mean_cosine,
+                )
+            )
+        self.curve = Curve(self.by, least, tuple(points))
+        raise _Done
