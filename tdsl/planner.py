@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from tdsl.engine.census import copied
 from tdsl.engine.driver import Scope
@@ -22,13 +22,15 @@ from tdsl.heal.sites import approximate_rules
 from tdsl.lang import tree
 from tdsl.lang.expected import did_you_mean
 from tdsl.plan.calibrate import Data, Progress, collect
-from tdsl.plan.candidates import COSTS, Choice, candidates, requests_of
+from tdsl.plan.candidates import COSTS, Candidate, Choice, candidates, corrected, requests_of
 from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, totals_of
 from tdsl.plan.latency import LatencyTable
 from tdsl.verify.compare import Metrics, compare, over_outputs, over_samples
 
 LEVELS = tuple(i / 16 for i in range(1, 16))
 """Ranks to try for a rule, as shares of the break-even rank."""
+CORRECTION_BATCHES = 48
+"""Calibration batches on which single candidates are measured."""
 TILE = 8
 """Ranks are multiples of this, which vector units like."""
 
@@ -54,7 +56,6 @@ class DataPlanner:
         """What these rules ask about calibration data; `None` where there is no data."""
         if not self.data.batches:
             return None
-        self._remember(module)
         return self._collected(module, [Choice(rule.name, rule.parameters, rule) for rule in rules], scope)
 
     def _collected(
@@ -63,7 +64,7 @@ class DataPlanner:
         requests = requests_of(module, choices, scope)
         return collect(module, self.data, requests, self.progress) if requests else Answers({})
 
-    def _remember(self, module: fx.GraphModule) -> None:
+    def remember(self, module: fx.GraphModule) -> None:
         """Keep the graph as it was before the first step that loses something: what recovery aims at."""
         if self._reference is None:
             self._reference = copied(module)
@@ -97,15 +98,30 @@ class DataPlanner:
                 choice.span,
                 expected="samples of the model's inputs: `calibration=…`, or the option `--calibration`",
             )
-        self._remember(module)
+        self.remember(module)
         budgets = tuple(map(_budget, choice.bounds))
         choices = [made for alternative in choice.alternatives for made in self._levels(alternative)]
         statistics = self._collected(module, choices, choice.scope)
         timed |= choice.objective == "latency" or any(b.name == "latency" for b in budgets)
         table = self.table if timed else None
         found = candidates(module, choices, statistics, self.data, table, choice.scope, self.progress)
+        expected = outputs_of(module, self.data, CORRECTION_BATCHES)
+        found = corrected(found, lambda candidate: self._alone(candidate, module, statistics, expected))
         totals = totals_of(module, table)
         return Problem(found, choice.objective, budgets, totals, choice.span), statistics
+
+    def _alone(
+        self,
+        candidate: Candidate,
+        module: fx.GraphModule,
+        statistics: Statistics,
+        expected: Sequence[Sequence[Tensor]],
+    ) -> float:
+        """The measured error of the output when this candidate is applied and nothing else."""
+        self.progress(f"measure {candidate.choice.name} at {candidate.root}")
+        copy = copied(module)
+        apply_plan(copy, [candidate], statistics, Journal())
+        return difference(copy, self.data, expected).error
 
     def _levels(self, alternative: Alternative) -> list[Choice]:
         """A rule at every rank to try, or as it is where its rank is given or it has none."""
@@ -127,14 +143,8 @@ class DataPlanner:
 
     def measure(self, module: fx.GraphModule) -> Metrics:
         """How far `module` is from the captured model, on the batches that judge."""
-        captured, judged = self.judged_on.captured, self.judged_on
-        outputs: list[list[Any]] = []
-        for batch in judged.batches:
-            runs = [judged.execution(graph, batch) for graph in (captured.module, module)]
-            for run in runs:
-                run.advance()
-            outputs.append([compare(a, b) for a, b in zip(runs[0].outputs, runs[1].outputs, strict=True)])
-        return over_outputs(over_samples(column) for column in zip(*outputs, strict=True))
+        judged = self.judged_on
+        return difference(module, judged, outputs_of(judged.captured.module, judged))
 
     # ------------------------------------------------------------ recovery
 
@@ -158,6 +168,26 @@ class DataPlanner:
     def _heal(self, module: fx.GraphModule, rules: set[str]) -> list[Healed]:
         assert self._reference is not None
         return least_squares(module, self._reference, self.data, rules, progress=self.progress)
+
+
+def outputs_of(module: fx.GraphModule, data: Data, most: int | None = None) -> list[list[Tensor]]:
+    """The outputs of `module` on each of the first `most` batches."""
+    found = []
+    for batch in data.batches[:most]:
+        run = data.execution(module, batch)
+        run.advance()
+        found.append([out.detach() for out in run.outputs])
+    return found
+
+
+def difference(module: fx.GraphModule, data: Data, expected: Sequence[Sequence[Tensor]]) -> Metrics:
+    """How far the outputs of `module` are from those expected on the first batches of `data`."""
+    found = outputs_of(module, data, len(expected))
+    pairs = [
+        [compare(a, b) for a, b in zip(theirs, ours, strict=True)]
+        for theirs, ours in zip(expected, found, strict=True)
+    ]
+    return over_outputs(over_samples(column) for column in zip(*pairs, strict=True))
 
 
 def _budget(bound: ContractBound) -> Budget:

@@ -113,6 +113,7 @@ class _First:
         self.planner = planner
         self.statistics = planner.statistics
         self.heal = planner.heal
+        self.remember = planner.remember
 
 
 class _Profiler(_First):

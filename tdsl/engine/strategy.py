@@ -42,6 +42,10 @@ class ContractBound:
 class Planner(Protocol):
     """What carries out the steps that look at data: those of `tdsl.plan`, which know the engine."""
 
+    def remember(self, module: fx.GraphModule) -> None:
+        """Keep `module` as it is now, before the first step that loses something."""
+        ...
+
     def statistics(
         self, module: fx.GraphModule, rules: Sequence[Rule], scope: Scope | None
     ) -> Statistics | None:
@@ -187,6 +191,8 @@ class Runner:
     ) -> int:
         if not rules:
             return 0
+        if self.planner and any(rule.approximate for rule in rules):
+            self.planner.remember(module)
         asks = any(variant.statistics for rule in rules for variant in rule.variants)
         statistics = self.planner.statistics(module, rules, settings.scope) if asks and self.planner else None
         return rewrite(module, rules, settings, journal, statistics)

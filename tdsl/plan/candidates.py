@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -257,3 +257,24 @@ def _candidate(
 def _number(value: Any) -> float:
     """A cost, at the traced example where it depends on dynamic sizes."""
     return float(value.node.hint) if isinstance(value, torch.SymInt) else float(value)
+
+
+# ---------------------------------------------------------------- correction by measurement
+
+
+def corrected(found: Sequence[Candidate], measured: Callable[[Candidate], float]) -> list[Candidate]:
+    """The candidates with their errors scaled to what one of each family does to the whole model, measured.
+
+    A family is one rule at one site; its candidate in the middle of the sizes is measured alone. First-order
+    errors are right for small changes and for independent samples; this is what they miss.
+    """
+    families: dict[tuple[str, str], list[Candidate]] = {}
+    for candidate in found:
+        families.setdefault((candidate.choice.name, candidate.root), []).append(candidate)
+    scale: dict[tuple[str, str], float] = {}
+    for key, family in families.items():
+        usable = [c for c in family if 0 < c.error < math.inf]
+        if usable:
+            middle = sorted(usable, key=lambda c: c.saved["parameters"])[len(usable) // 2]
+            scale[key] = measured(middle) / middle.error
+    return [replace(c, error=c.error * scale.get((c.choice.name, c.root), 1.0)) for c in found]

@@ -1,0 +1,72 @@
+"""Recovery by least squares: it helps on data it has not seen, leaves the original alone, and aims right."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "plan"))
+
+from plan_models import batches, perceptron, planned
+
+from tdsl.engine.census import copied
+from tdsl.engine.journal import Journal
+
+TRUNCATED = """
+pipeline cut {
+    once factorize.linear.svd_linear(rank=%s)
+    %s
+    check error <= 100%%
+}
+"""
+
+
+def run(rank: str, heal: str):
+    captured = perceptron(None)
+    text = TRUNCATED % (rank, heal)
+    runner, planner = planned(captured, text, batches(40, 32))
+    module = copied(captured.module)
+    runner.run(module, Journal())
+    return captured, planner, module
+
+
+def test_recovery_lowers_the_error_on_data_it_has_not_seen() -> None:
+    _, planner, plain = run("40%", "")
+    _, _, healed = run("40%", "heal least_squares")
+    before, after = planner.measure(plain).error, planner.measure(healed).error
+    assert before > 0.05
+    assert after < 0.8 * before
+    assert {n: p.shape for n, p in plain.named_parameters()} == {
+        n: p.shape for n, p in healed.named_parameters()
+    }
+
+
+def test_the_original_keeps_its_weights() -> None:
+    captured, _, healed = run("40%", "heal least_squares")
+    fresh = perceptron(None)
+    for a, b in zip(captured.module.parameters(), fresh.module.parameters(), strict=True):
+        assert torch.equal(a, b)
+    theirs = {p.data_ptr() for p in captured.module.parameters()}
+    changed = [n for n, p in healed.named_parameters() if "svd" in n]
+    assert changed and not {healed.get_parameter(n).data_ptr() for n in changed} & theirs
+
+
+def test_every_factor_reports_its_error_before_and_after() -> None:
+    _, planner, _ = run("40%", "heal least_squares")
+    assert [h.node for h in planner.healed] == ["linear_4", "linear_6", "linear_8"] or len(
+        planner.healed
+    ) == 3
+    assert all(h.after <= h.before for h in planner.healed)
+    assert any(h.after < 0.9 * h.before for h in planner.healed)
+
+
+def test_a_module_without_approximations_is_left_as_it_is() -> None:
+    captured = perceptron(None)
+    runner, planner = planned(captured, "pipeline p { heal least_squares }", batches())
+    module = copied(captured.module)
+    runner.run(module, Journal())
+    assert planner.healed == []
+    for a, b in zip(captured.module.parameters(), module.parameters(), strict=True):
+        assert torch.equal(a, b)

@@ -1,0 +1,113 @@
+"""Statistics over calibration data: what they are, what padding does to them, what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from plan_models import Masked, batches, drawn, perceptron
+from torch import nn
+
+from tdsl.capture import capture
+from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.statistics import Recorder, Request, request_of
+from tdsl.errors import TdslError
+from tdsl.plan.calibrate import Data, collect
+
+
+def ask(captured, node_name, kind, axis=-1, size=None):
+    node = next(n for n in captured.module.graph.nodes if n.name == node_name)
+    described = node.meta["val"]
+    return request_of(kind, node, axis, described, size)
+
+
+def test_moments_are_those_of_all_rows() -> None:
+    captured, known = perceptron(), batches()
+    requests = [ask(captured, "x", kind) for kind in ("second_moment", "covariance", "first_moment")]
+    answers = collect(captured.module, Data.of(captured, known), requests)
+    rows = torch.cat([x for (x,) in known]).double()
+    second, covariance, first = (answers.answer(r) for r in requests)
+    torch.testing.assert_close(second, rows.T @ rows / len(rows), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(covariance, torch.cov(rows.T, correction=0), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(first, rows.mean(0), rtol=1e-9, atol=1e-10)
+    assert second.dtype == torch.float64
+
+
+def test_statistics_of_inner_values_and_of_terms_over_them() -> None:
+    """`second_moment(relu(linear(x, A)))` is that of the hidden layer, in the graph or not."""
+    captured, known = perceptron(), batches()
+    work = Workspace(captured.module)
+    nodes = {n.name: n for n in captured.module.graph.nodes}
+    from tdsl.engine.staged import Staged
+
+    term = Staged(torch.ops.aten.relu.default, (nodes["linear"],), {})
+    requests = [
+        ask(captured, "relu", "second_moment"),
+        request_of("second_moment", term, -1, work.val(term)),
+    ]
+    assert requests[0] != requests[1]
+    answers = collect(captured.module, Data.of(captured, known), requests)
+    torch.testing.assert_close(answers.answer(requests[0]), answers.answer(requests[1]))
+
+
+def test_padding_is_left_out_of_every_statistic() -> None:
+    ids = torch.tensor([[3, 4, 0, 0], [5, 0, 0, 0]])
+    mask = (ids > 0).long()
+    captured = capture(
+        Masked().eval(),
+        (ids, mask),
+        dynamic_shapes={"ids": {0: "b", 1: "s"}, "mask": {0: "b", 1: "s"}},
+    )
+    requests = [
+        ask(captured, "embedding", "second_moment"),
+        ask(captured, "ids", "frequency", size=20),
+        ask(captured, "linear", "gradient_moment"),
+    ]
+    data = Data.of(captured, [(ids, mask)])
+    assert data.mask == 1
+    second, frequency, gradient = (collect(captured.module, data, requests).answer(r) for r in requests)
+    table = captured.original.table.weight.detach().double()
+    seen = table[[3, 4, 5]]
+    torch.testing.assert_close(second, seen.T @ seen / 3)
+    assert frequency.tolist() == [1 / 3 if i in (3, 4, 5) else 0 for i in range(20)]
+    assert gradient.trace() > 0
+    # Control: with the padding in, the same data say something else.
+    blind = Data(captured, [(ids, mask)], None)
+    assert not torch.allclose(collect(captured.module, blind, requests).answer(requests[0]), second)
+
+
+def test_a_gradient_moment_predicts_the_effect_of_an_error_on_the_output() -> None:
+    """For a linear network tr(G·E[δδᵀ]) per row is the relative squared error of the output."""
+    model = nn.Sequential(nn.Linear(6, 5, bias=False), nn.Linear(5, 4, bias=False)).eval()
+    captured = capture(model, (drawn(3, 6),), dynamic_shapes={"input": {0: "batch"}})
+    known = [(drawn(64, 6, seed=i),) for i in range(40)]
+    request = ask(captured, "linear", "gradient_moment")
+    found = collect(captured.module, Data.of(captured, known), [request]).answer(request)
+    weight = model[1].weight.detach().double()
+    outputs = torch.cat([model(x) for (x,) in known]).detach().double()
+    expected = weight.T @ weight / (64 * outputs.square().sum(1).mean())
+    torch.testing.assert_close(found, expected, rtol=0.2, atol=0.05 * float(expected.abs().max()))
+
+
+def test_memory_does_not_grow_with_the_data() -> None:
+    """Batches may come from a generator that is read once, and are not kept by the sums."""
+    captured = perceptron()
+    request = ask(captured, "x", "second_moment")
+    few = collect(captured.module, Data.of(captured, batches(2)), [request]).answer(request)
+    assert few.numel() == 48 * 48
+
+
+def test_what_cannot_be_collected_says_why() -> None:
+    captured, known = perceptron(), batches()
+    with pytest.raises(CannotStage, match="dynamic size"):
+        ask(captured, "x", "second_moment", axis=0)
+    with pytest.raises(CannotStage, match="with an axis 5"):
+        ask(captured, "x", "second_moment", axis=5)
+    with pytest.raises(CannotStage, match="not known yet"):
+        Recorder().answer(Request("second_moment", None, -1, 3, "x"))
+    with pytest.raises(TdslError, match="no input nothing"):
+        Data.of(captured, known, "nothing")
+    ids = torch.zeros(1, 2, dtype=torch.long)
+    masked = capture(Masked().eval(), (ids + 1, ids + 1))
+    request = ask(masked, "embedding", "second_moment")
+    with pytest.raises(TdslError, match="everything is masked out"):
+        collect(masked.module, Data.of(masked, [(ids, ids)], "mask"), [request])
