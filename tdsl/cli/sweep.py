@@ -25,7 +25,7 @@ Pipeline = Annotated[
 
 def sweep_model(
     model: Model,
-    pipeline: Pipeline = "small",
+    pipeline: Pipeline = "compact",
     rules: Rules = None,
     settings: Set = None,
     calibration: Calibration = None,
@@ -66,7 +66,7 @@ def profile_model(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE.json", help="The table to write.")
     ] = Path("profile.json"),
-    pipeline: Pipeline = "small",
+    pipeline: Pipeline = "compact",
     rules: Rules = None,
     settings: Set = None,
     calibration: Calibration = None,

@@ -18,7 +18,11 @@ from tdsl.lang.walk import walk
 REFERENCE = (Path(__file__).parents[2] / "docs" / "language.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```tdsl\n(.*?)```", REFERENCE, re.DOTALL)
 VOCABULARY = Vocabulary.standard(
-    [Function("svd", "decomposition", ("W", "rank"), 2), Function("energy", "rank", ("v",))]
+    [
+        Function("svd", "decomposition", ("W", "rank"), 2),
+        Function("whitened_svd", "decomposition", ("W", "C", "rank"), 2),
+        Function("energy", "rank", ("v",)),
+    ]
 )
 
 
