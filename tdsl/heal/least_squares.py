@@ -20,8 +20,8 @@ from tdsl.heal.sites import Site, sites_of
 from tdsl.plan.calibrate import Data
 from tdsl.plan.execute import Batch, Execution
 
-RIDGE = 1e-3
-"""Weight of the distance to the present factor, in means of the diagonal of the features' second moment."""
+RIDGES = (1e-3, 1e-2, 1e-1)
+"""Weights to try for the distance to the present factor, in means of the features' second moments."""
 JUDGES = 4
 """One in this many batches judges a solution instead of taking part in it."""
 
@@ -41,7 +41,6 @@ def least_squares(
     reference: fx.GraphModule,
     data: Data,
     approximate: Collection[str],
-    ridge: float = RIDGE,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> list[Healed]:
     """Re-solve the factors that the rules named `approximate` left in `module`, in place.
@@ -53,8 +52,9 @@ def least_squares(
     if not sites or not data.batches:
         return []
     kept = {site.target for site in sites}
+    beside = {site.beside for site in sites if site.beside is not None}
     pairs = [
-        _Pair(batch, data.execution(module, batch), data.execution(reference, batch, kept))
+        _Pair(batch, data.execution(module, batch, beside), data.execution(reference, batch, kept))
         for batch in data.batches
     ]
     healed = []
@@ -63,9 +63,12 @@ def least_squares(
         for pair in pairs:
             pair.ours.advance(site.node)
             pair.theirs.advance(site.target.next)
-        healed.append(_solve(module, site, pairs, data, ridge))
+        healed.append(_solve(module, site, pairs, data))
         for pair in pairs:
-            pair.theirs.release(site.target)
+            if site.beside is not None:
+                pair.ours.release(site.beside)
+            if all(other.target is not site.target for other in sites[number:]):
+                pair.theirs.release(site.target)
     return healed
 
 
@@ -78,7 +81,7 @@ class _Pair:
     theirs: Execution
 
 
-def _solve(module: fx.GraphModule, site: Site, pairs: Sequence[_Pair], data: Data, ridge: float) -> Healed:
+def _solve(module: fx.GraphModule, site: Site, pairs: Sequence[_Pair], data: Data) -> Healed:
     judges = pairs[JUDGES - 1 :: JUDGES] or pairs
     fitted = [p for i, p in enumerate(pairs) if (i + 1) % JUDGES] or list(pairs)
     total = _Normal.of(site, fitted, data)
@@ -86,10 +89,11 @@ def _solve(module: fx.GraphModule, site: Site, pairs: Sequence[_Pair], data: Dat
     present = site.factors(module)
     best, before = present, judged.error(present.joined)
     after = before
-    for solution in site.solutions(present, total.features, total.products, total.count, ridge):
-        error = judged.error(solution.joined)
-        if error < after:
-            best, after = solution, error
+    for ridge in RIDGES:
+        for solution in site.solutions(present, total.features, total.products, ridge):
+            error = judged.error(solution.joined)
+            if error < after:
+                best, after = solution, error
     if best is not present:
         best.store(module, site)
         for pair in pairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from tdsl.engine.journal import Applied
 from tdsl.factor.matrix import triplets
 from tdsl.plan.calibrate import Data
 from tdsl.plan.execute import Batch, Execution
-from tdsl.provenance import REWRITE, VALUE, Origin, Rewrite, module_path
+from tdsl.provenance import REWRITE, VALUE, Origin, Rewrite, module_path, value_name
 
 aten = torch.ops.aten
 
@@ -48,14 +48,16 @@ class Factors:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """One rewritten value: `node` computes it, `target` is the node of the reference whose value it is.
+    """One rewritten value: `node` computes it, `target` is the reference's node that says what it is for.
 
-    `features` is what the factors are applied to; `first` is the weight of the inner linear map, absent
-    where only the last factor is solved.
+    That is the value itself, or, where its only use is a sum with `beside` (a residual connection), the sum:
+    what the other summand has lost can then be made up for as well. `features` is what the factors are
+    applied to; `first` is the weight of the inner linear map, absent where only the last factor is solved.
     """
 
     node: fx.Node
     target: fx.Node
+    beside: fx.Node | None
     features: fx.Node
     weight: fx.Node
     bias: fx.Node | None
@@ -78,6 +80,8 @@ class Site:
     def rows(self, ours: Execution, theirs: Execution, data: Data, batch: Batch) -> tuple[Tensor, Tensor]:
         """Features and targets at the positions that are not padding. → [rows, n], [rows, m]."""
         x, y = ours.values[self.features], theirs.values[self.target]
+        if self.beside is not None:
+            y = y - ours.values[self.beside]
         if self.node.target is LINEAR:
             described = self.target.meta.get("val")
             of_x = self.features.meta.get("val")
@@ -124,10 +128,25 @@ def sites_of(module: fx.GraphModule, reference: fx.GraphModule, approximate: Col
         name = node.meta.get(VALUE)
         if name not in known or not _approximated(node.meta.get(REWRITE), approximate):
             continue
-        site = _site(module, node, known[name])
+        site = _site(module, node, *_aim(node, known))
         if site is not None:
             found.append(site)
     return found
+
+
+def _aim(node: fx.Node, known: Mapping[str, fx.Node]) -> tuple[fx.Node, fx.Node | None]:
+    """What a value is to reproduce: the reference's, or a sum that it is only part of, and the other part."""
+    target = known[node.meta[VALUE]]
+    [user] = node.users if len(node.users) == 1 else [None]
+    if user is None or user.target is not aten.add.Tensor or user.kwargs or len(user.args) != 2:
+        return target, None
+    total = known.get(value_name(user))
+    beside = user.args[1] if user.args[0] is node else user.args[0]
+    shapes = [n.meta["val"].shape for n in (node, beside, user) if isinstance(n, fx.Node) and "val" in n.meta]
+    alike = len(shapes) == 3 and shapes[0] == shapes[1] == shapes[2]
+    if total is None or total.target is not user.target or not alike or not isinstance(beside, fx.Node):
+        return target, None
+    return (total, beside) if beside < node else (target, None)
 
 
 def approximate_rules(entries: Collection[Applied]) -> set[str]:
@@ -141,7 +160,7 @@ def _approximated(made: Origin | Rewrite | None, rules: Collection[str]) -> bool
     return made.rule in rules or any(_approximated(part, rules) for part in made.consumed)
 
 
-def _site(module: fx.GraphModule, node: fx.Node, target: fx.Node) -> Site | None:
+def _site(module: fx.GraphModule, node: fx.Node, target: fx.Node, beside: fx.Node | None) -> Site | None:
     if node.target is not LINEAR and node.target not in _CONVOLUTIONS:
         return None
     features, weight, bias = (*node.args[:3], None)[:3]
@@ -157,8 +176,8 @@ def _site(module: fx.GraphModule, node: fx.Node, target: fx.Node) -> Site | None
     first = inner.args[1] if inner.target is LINEAR and len(inner.args) == 2 else None
     made = node.target is LINEAR and len(inner.users) == 1 and inner.meta.get(REWRITE) is not None
     if made and isinstance(first, fx.Node) and _own(first) and isinstance(inner.args[0], fx.Node):
-        return Site(node, target, inner.args[0], weight, bias, first)  # type: ignore[arg-type]
-    return Site(node, target, features, weight, bias, None)  # type: ignore[arg-type]
+        return Site(node, target, beside, inner.args[0], weight, bias, first)  # type: ignore[arg-type]
+    return Site(node, target, beside, features, weight, bias, None)  # type: ignore[arg-type]
 
 
 _CONVOLUTIONS = (aten.conv1d.default, aten.conv2d.default)
