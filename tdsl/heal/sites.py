@@ -91,7 +91,7 @@ class Site:
         ).reshape(-1, y.shape[1])
 
     def solutions(
-        self, present: Factors, features: Tensor, products: Tensor, count: int, ridge: float
+        self, present: Factors, features: Tensor, products: Tensor, ridge: float
     ) -> Iterator[Factors]:
         """Factors to try: the last one alone, then both together."""
         if self.first is None:
