@@ -120,7 +120,8 @@ class DefinitionCode:
     def evaluate(self, frame: Frame) -> None:
         """Compute the definition and bind its names, and the sizes its types mention."""
         result = self.value(frame)
-        parts = list(result) if len(self.names) > 1 else [result]
+        alone = isinstance(result, list) and len(result) == 1 and self.types[0] is not None
+        parts = list(result) if len(self.names) > 1 or alone else [result]
         if len(parts) != len(self.names):
             raise TdslError(f"{len(self.names)} names for {len(parts)} results", self.span)
         for name, type_, part in zip(self.names, self.types, parts, strict=True):

@@ -49,7 +49,7 @@ def keeps_its_promise(decomposition: Decomposition, form: Form) -> None:
         assert decomposition.relative_error(weight, decomposition.promise(*factors), *moments) <= allowed
         sizes = dict(SIZES)
         for factor, dims in zip(factors, form.results, strict=True):
-            assert factor.dtype == torch.float64 and factor.ndim == len(dims)
+            assert factor.dtype in (torch.float64, torch.int64) and factor.ndim == len(dims)
             for dim, size in zip(dims, factor.shape, strict=True):
                 assert size == (int(dim) if dim.isdigit() else sizes.setdefault(dim, size)), (dim, dims)
     least = decomposition.promise(*decomposition.function(weight, *moments, 1))

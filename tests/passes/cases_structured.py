@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from rule_cases import Case, fires, leaves, number
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.export import Dim
 
 from tdsl.factor.block_train import block_tt_product, low_rank_blocks_product, strided_blocks_product
 from tdsl.factor.butterfly import butterfly_product
+from tdsl.factor.diagonal_blocks import block_diagonal_product
 from tdsl.factor.kronecker import kronecker_product, train_product
 from tdsl.factor.rank import Energy, Error
 
@@ -167,6 +169,46 @@ BUTTERFLY = structured(
     1,
 )
 
+DIAGONAL = block_diagonal_product(number(8, 3, 5))
+ROWS, COLUMNS = (torch.randperm(n, generator=torch.Generator().manual_seed(1)) for n in (40, 24))
+
+DIAGONAL_BLOCKS = [
+    *structured(
+        "block_diagonal_linear",
+        DIAGONAL,
+        """
+            reshape = reshape(x, [$rows, 8, 3])
+            permute = permute(reshape, [1, 0, 2])
+            matmul = matmul(permute, w_block_diagonal)
+            permute_1 = permute(matmul, [1, 0, 2])
+            reshape_1 = reshape(permute_1, $shape)
+            add = add(reshape_1, b)
+        """,
+    ),
+    leaves(
+        "factorize.structured.block_diagonal_linear",
+        lambda m, x: F.linear(x, m.w),
+        (3, 24),
+        w=DIAGONAL[ROWS][:, COLUMNS],
+        because="permutations hide the blocks",
+    ),
+    *structured(
+        "hidden_blocks_linear",
+        DIAGONAL[ROWS][:, COLUMNS],
+        """
+            index_select = index_select(x, -1, w_hidden_blocks)
+            reshape = reshape(index_select, [$rows, 8, 3])
+            permute = permute(reshape, [1, 0, 2])
+            matmul = matmul(permute, w_hidden_blocks_1)
+            permute_1 = permute(matmul, [1, 0, 2])
+            reshape_1 = reshape(permute_1, [$rows, 40])
+            index_select_1 = index_select(reshape_1, -1, w_hidden_blocks_2)
+            reshape_2 = reshape(index_select_1, $shape)
+            add = add(reshape_2, b)
+        """,
+    ),
+]
+
 DYNAMIC = fires(
     "factorize.structured.block_tt_linear",
     lambda m, x: F.linear(x, m.w),
@@ -189,4 +231,4 @@ DYNAMIC = fires(
     """,
 )
 
-CASES = [*BLOCKS, *KRONECKER, *BUTTERFLY, DYNAMIC]
+CASES = [*BLOCKS, *KRONECKER, *BUTTERFLY, *DIAGONAL_BLOCKS, DYNAMIC]
