@@ -34,6 +34,8 @@ from tdsl.engine.journal import Journal
 from tdsl.engine.library import standard_library
 from tdsl.engine.text import graph_text
 from tdsl.engine.weights import prune_weights
+from tdsl.plan.calibrate import Data, collect
+from tdsl.plan.candidates import Choice, requests_of
 
 ROUNDING = 1e-12
 """Largest relative difference in float64 between an exact rule's sides."""
@@ -136,7 +138,7 @@ def check(case: Case) -> None:
         case.prepare(module.graph)
     before = text_of(module)
     assert all_operators_present(case, module), f"no near miss: operators of {case.rule} are absent\n{before}"
-    count = apply_rule(case, module, journal)
+    count = apply_rule(case, captured, module, journal)
     after = text_of(module)
     assert count == len(journal.entries) == case.times, f"{count} rewrites:\n{before}\nbecame\n{after}"
     assert {entry.rule for entry in journal.entries} <= {case.rule}
@@ -144,7 +146,7 @@ def check(case: Case) -> None:
         assert after == before
         return
     assert body(after) == textwrap.dedent(case.expect).strip(), f"{before}\nbecame\n{after}"
-    assert apply_rule(case, module, Journal()) == 0, "a second run still finds something"
+    assert apply_rule(case, captured, module, Journal()) == 0, "a second run still finds something"
     assert_equal_outputs(case, captured, module)
     exact = all(entry.error is None for entry in journal.entries)
     assert not exact or operators(module) <= operators(captured.module)
@@ -166,13 +168,16 @@ def draw(case: Case, number_of_draw: int) -> tuple[Tensor, ...]:
     return tuple(values)
 
 
-def apply_rule(case: Case, module: fx.GraphModule, journal: Journal) -> int:
-    """Apply the case's rule or pass alone, to its fixed point."""
+def apply_rule(case: Case, captured: Captured, module: fx.GraphModule, journal: Journal) -> int:
+    """Apply the case's rule or pass alone, to its fixed point; a rule that asks for data gets some draws."""
     library = standard_library()
     if case.rule in library.passes:
         count = library.passes[case.rule]().rewrite(module, journal)
     else:
-        count = rewrite(module, [library.rule(case.rule, case.parameters)], None, journal)
+        rule = library.rule(case.rule, case.parameters)
+        data = Data.of(captured, [draw(case, n) for n in range(4)])
+        asked = requests_of(module, [Choice(rule.name, rule.parameters, rule)], None)
+        count = rewrite(module, [rule], None, journal, collect(module, data, asked) if asked else None)
     prune_weights(module)
     module.recompile()
     return count
