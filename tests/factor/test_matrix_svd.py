@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
-from tdsl.factor import matrix
+from tdsl.factor import krylov, matrix
 from tdsl.factor.matrix import decompose, spectrum, svd, truncate, truncate_randomized
 from tdsl.factor.memo import MEMORY, Memory, digest, memoised
 from tdsl.factor.rank import Energy
@@ -132,12 +132,53 @@ class TestRandomProjection:
         assert best * (1 - 1e-12) <= measured <= 1.002 * best
         assert found.error == pytest.approx(measured, rel=1e-12)
 
-    def test_without_oversampling_and_power_iterations_it_would_not(self, monkeypatch):
-        monkeypatch.setattr(matrix, "OVERSAMPLING", 0)
-        monkeypatch.setattr(matrix, "POWER_ITERATIONS", 0)
+    def test_with_a_short_basis_it_would_not(self, monkeypatch):
+        monkeypatch.setattr(krylov, "STEPS", 2)
+        monkeypatch.setattr(krylov, "CONVERGED", 1e9)
         values = torch.arange(1, 301, dtype=torch.float64) ** -0.6
         found = truncate_randomized.__wrapped__(self.DECAYING, 40)
         assert found.error > 1.002 * float(values[40:].norm() / values.norm())
+
+    def test_a_basis_too_short_for_its_rank_grows(self, monkeypatch):
+        monkeypatch.setattr(krylov, "STEPS", 2)
+        widths = []
+        real = torch.linalg.eigh
+        monkeypatch.setattr(torch.linalg, "eigh", lambda g: widths.append(len(g)) or real(g))
+        values = torch.arange(1, 301, dtype=torch.float64) ** -0.6
+        found = truncate_randomized.__wrapped__(self.DECAYING, 50)
+        assert found.error <= 1.002 * float(values[50:].norm() / values.norm())
+        assert widths == sorted(set(widths)) and len(widths) > 1
+
+    @pytest.mark.parametrize("large", [40, 70])
+    def test_repeated_values_beyond_a_block_are_all_found(self, large):
+        values = torch.ones(300, dtype=torch.float64)
+        values[:large] = 5.0
+        weight = with_spectrum(values, 320, 310, seed=5)
+        best = float(values[large:].norm() / values.norm())
+        assert truncate_randomized(weight, large).error <= 1.002 * best
+        assert truncate_randomized(weight, large - 1).error > 1.002 * best
+
+    @pytest.mark.parametrize("decay", [0.8, 0.5])
+    def test_what_single_precision_does_not_resolve_is_done_in_double(self, decay):
+        values = decay ** torch.arange(150, dtype=torch.float64)
+        weight = with_spectrum(values, 200, 180, seed=7)
+        for rank in (5, 25, 45):
+            best = float(values[rank:].norm() / values.norm())
+            found = truncate_randomized(weight, rank)
+            measured = float((weight - (found.left * found.values) @ found.right).norm() / weight.norm())
+            assert found.error == pytest.approx(measured, rel=1e-6)
+            assert best * (1 - 1e-9) - 1e-14 <= measured <= 1.002 * best + 1e-14
+            assert torch.allclose(found.left.T @ found.left, torch.eye(rank, dtype=torch.float64), atol=1e-12)
+            assert torch.allclose(
+                found.right @ found.right.T, torch.eye(rank, dtype=torch.float64), atol=1e-12
+            )
+
+    def test_a_scale_beyond_single_precision_changes_nothing(self):
+        plain = truncate_randomized(self.DECAYING, 20)
+        for scale in (2.0**200, 2.0**-200):
+            found = truncate_randomized(self.DECAYING * scale, 20)
+            assert found.error == pytest.approx(plain.error, rel=1e-12)
+            assert torch.allclose(found.values / scale, plain.values, rtol=1e-9)
 
     def test_is_exact_on_a_matrix_of_that_rank(self):
         weight = gaussian(200, 5) @ gaussian(5, 150, seed=1)
@@ -173,6 +214,21 @@ class TestRandomProjection:
         spectrum(weight)
         later = svd(weight, 5)
         assert torch.equal(fresh[0], later[0]) and torch.equal(fresh[1], later[1])
+
+
+class TestOrthonormalColumns:
+    @pytest.mark.parametrize("kind", ["random", "graded", "dependent", "zero"])
+    def test_product_and_columns(self, kind):
+        columns = {
+            "random": gaussian(40, 6),
+            "graded": gaussian(40, 6) * 10.0 ** -torch.arange(6, dtype=torch.float64),
+            "dependent": gaussian(40, 3) @ gaussian(3, 6, seed=1),
+            "zero": torch.zeros(40, 6, dtype=torch.float64),
+        }[kind]
+        unit, triangle = krylov.orthonormal(columns)
+        assert torch.allclose(unit @ triangle, columns, atol=1e-13)
+        assert torch.allclose(unit.T @ unit, torch.eye(6, dtype=torch.float64), atol=1e-13)
+        assert not triangle.tril(-1).any()
 
 
 class TestMemory:
