@@ -22,6 +22,8 @@ GROWTH = 1.15
 """How much longer it gets where that was not enough."""
 CONVERGED = 3e-4
 """Share of the squared error that the wanted directions may still miss; the error misses half of that."""
+_LEAST = 1e-9
+"""Matrices with a largest entry from here to its inverse keep their scale: squares fit single precision."""
 _BREAKDOWN = 1e-7
 """A new block this small against the first one is single precision's noise."""
 
@@ -34,32 +36,35 @@ def krylov_range(matrix: Tensor, rank: int, seed: int) -> Tensor | None:
     are taken from it by Rayleigh and Ritz, once what they miss is little. With few columns in Ω and many
     blocks this takes a third of the products that power iterations on `rank` columns take.
     """
-    scale = float(matrix.abs().max()) if matrix.numel() else 0.0
+    scale = float(torch.linalg.vector_norm(matrix, torch.inf)) if matrix.numel() else 0.0
     if not scale:
         return None
-    single = (matrix / scale).float()
-    total = float(single.square().sum(dtype=torch.float64))
+    single = matrix.float() if _LEAST < scale < 1 / _LEAST else (matrix / scale).float()
+    total = float(torch.linalg.vector_norm(single, dtype=torch.float64)) ** 2
     most = min(min(matrix.shape) // BLOCK * BLOCK, max(STEPS * BLOCK, math.ceil(LONGEST * rank)))
     look = max(STEPS * BLOCK, STRETCH * rank)
     generator = torch.Generator().manual_seed(seed)
-    basis = torch.empty(matrix.shape[0], 0, dtype=torch.float64)
-    gram = torch.empty(0, 0, dtype=torch.float64)
+    whole = torch.empty(most, matrix.shape[0], dtype=torch.float64).T
+    gram = torch.zeros(most, most, dtype=torch.float64)
+    width = 0
     block = (single @ torch.randn(matrix.shape[1], BLOCK, generator=generator)).double()
     floor = 0.0
     while True:
         unit, triangle = orthonormal(block)
         if float(triangle.diagonal().abs().min()) <= floor:
             return None
-        basis = torch.cat([basis, unit], 1)
+        before, width = width, width + BLOCK
+        whole[:, before:width] = unit
+        basis = whole[:, :width]
         block = (single @ (single.T @ unit.float())).double()
         floor = floor or _BREAKDOWN * float(block.norm())
         inside = basis.T @ block  # the last columns of basisᵀ·A·Aᵀ·basis
-        gram = torch.cat([torch.cat([gram, inside[: len(gram)].T]), inside], 1)
+        gram[:width, before:width] = inside
+        gram[before:width, :before] = inside[:before].T
         block = block - basis @ inside
-        width = basis.shape[1]
         last = width + BLOCK > most
         if width >= look or last:
-            values, vectors = torch.linalg.eigh(gram)
+            values, vectors = torch.linalg.eigh(gram[:width, :width])
             wanted = vectors[:, -rank:]
             # A·Aᵀ takes each direction out of the basis by its share of the last block, times the next.
             astray = (block @ wanted[-BLOCK:]).square().sum(0) / values[-rank:].clamp_min(floor)

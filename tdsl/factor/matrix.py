@@ -161,7 +161,7 @@ def _inside(matrix: Tensor, basis: Tensor, rank: int) -> Truncation:
     across, triangle = orthonormal(inside.T)
     inner, values, turn = torch.linalg.svd(triangle.T, full_matrices=False)
     left, values, right = basis @ inner[:, :rank], values[:rank], turn[:rank] @ across.T
-    total = float(matrix.square().sum())
+    total = float(torch.linalg.vector_norm(matrix)) ** 2
     missed = total - float(values.square().sum())
     if missed <= PLAIN_SINGLE**2 * total:
         missed = float((matrix - (left * values) @ right).square().sum())
