@@ -18,7 +18,7 @@ from tdsl.errors import TdslError
 from tdsl.factor.core_shape import core_shape
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.matrix import checked, decompose, svd, triplets
-from tdsl.factor.rank import Fixed, RankRule, Ratio, as_rank_rule
+from tdsl.factor.rank import Fixed, RankRule, Ratio, Tiled, as_rank_rule
 
 HOOI_SWEEPS = 3
 """Most sweeps of the alternating refinement of `tucker2`."""
@@ -141,14 +141,15 @@ def core_rules(kernel: Tensor, rank_out: object, rank_in: object = None) -> tupl
     rule = as_rank_rule(rank_out)
     if rank_in is not None:
         return rule, as_rank_rule(rank_in)
-    if not isinstance(rule, Ratio) or not kernel.numel():
+    ratio = rule.rule if isinstance(rule, Tiled) else rule
+    if not isinstance(ratio, Ratio) or not kernel.numel():
         return rule.share(2), rule.share(2)
     outputs, inputs, *size = kernel.shape
     spectra = [decompose(_unfold(kernel, axis)).values for axis in (0, 1)]
     # At most that share of the numbers; the nudge undoes the rounding of a product such as 0.29 · 100.
-    budget = math.floor(rule.fraction * kernel.numel() * (1 + 1e-15))
-    ranks = core_shape(spectra, (outputs, inputs), budget, math.prod(size))
-    return Fixed(ranks[0]), Fixed(ranks[1])
+    budget = math.floor(ratio.fraction * kernel.numel() * (1 + 1e-15))
+    out, into = (Fixed(r) for r in core_shape(spectra, (outputs, inputs), budget, math.prod(size)))
+    return (Tiled(out, rule.multiple), Tiled(into, rule.multiple)) if isinstance(rule, Tiled) else (out, into)
 
 
 # ---------------------------------------------------------------- parts

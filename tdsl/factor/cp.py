@@ -1,15 +1,13 @@
 """Canonical polyadic (CP) decomposition of convolution kernels, stable under small changes of the factors.
 
-A kernel as a sum of R rank-one terms is a 1×1 convolution to R channels, a depthwise one, and a 1×1 back.
-Least squares alone drives terms to infinity that nearly cancel, wherever the best fit is not attained (border
-rank), and then a small change of a factor, by training or rounding, is a large one of the kernel. So the fit
-is corrected: among the factors that fit as well, those of least sensitivity are sought (Phan et al., 2020).
+A kernel as a sum of R rank-one terms is a 1×1 convolution to R channels, a depthwise one, and a 1×1 back. The
+terms are fitted by least squares, and then corrected: where they cancel each other, and within the error that
+a rank rule allows, less sensitive factors are preferred to closer ones (`rank_one`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,27 +25,14 @@ from tdsl.factor.rank import (
     Tiled,
     as_rank_rule,
 )
+from tdsl.factor.rank_one import cancellation, fit, rebuilt, stabilised, unfolded
 
-SWEEPS = 200
-"""Most sweeps of alternating least squares, and of the correction."""
-GAIN = 1e-5
-"""Least squares stop when a sweep gains less than this share of the error."""
-SETTLED = 3e-3
-"""The correction stops when a sweep gains less than this share of the sensitivity."""
 SEARCH_STEP = 1.1
 """A rank that an error asks for is found to within this factor."""
-SEED = 0xC9
-
 CANCELLING = 2.0
 """Terms whose squared norms add up to more than this many times that of the kernel cancel each other."""
 ALLOWANCE = 0.01
 """Share of the kernel's norm that may be lost for terms that do not."""
-
-_EXACT = 1e-7
-"""Below this relative error the closed forms of squared errors are rounding."""
-_ROUNDING = 1e-14
-_INSIDE = 1 - 1e-9
-"""Share of a bound that is made use of, so that rounding does not break it."""
 
 
 def cp(kernel: Tensor, rank: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -101,92 +86,6 @@ def cp_separable_product(first: Tensor, vertical: Tensor, horizontal: Tensor, la
     return torch.einsum("tr,rs,ri,rj->tsij", *parts)
 
 
-# ---------------------------------------------------------------- sums of rank-one terms
-
-
-def fit(tensor: Tensor, terms: int, sweeps: int = SWEEPS) -> list[Tensor]:
-    """Factors [Iₙ, R] of a sum of R rank-one terms near a float64 tensor, by alternating least squares.
-
-    Starts from the leading singular vectors of every unfolding, filled up with normal numbers from a fixed
-    seed, and stops when a sweep gains little. What it returns may be far from stable: `stabilised`.
-    """
-    factors = _start(tensor, terms)
-    total = before = float(tensor.norm())
-    for sweep in range(sweeps):
-        for mode in range(tensor.ndim):
-            factors[mode] = _solved(_gram(factors, mode), _projected(tensor, factors, mode))
-        balance(factors)
-        now = float((tensor - rebuilt(factors)).norm())
-        if (sweep and before - now <= GAIN * before) or now <= _ROUNDING * total:
-            break
-        before = now
-    return factors
-
-
-def stabilised(tensor: Tensor, factors: Sequence[Tensor], bound: float, sweeps: int = SWEEPS) -> list[Tensor]:
-    """The least sensitive factors of a relative error of at most `bound` that are found from `factors` on.
-
-    One factor at a time, the others fixed, the sensitivity is a weighted sum of squares of its columns and
-    the error a quadratic form: the least sensitive factor within the bound is a ridge regression, whose
-    weight is found by bisection (error-preserving correction; Phan et al., 2020). The sensitivity never
-    rises, nor the error, where that is above the bound already.
-    """
-    found = balance([factor.clone() for factor in factors])
-    total = float(tensor.square().sum())
-    allowed = max(float((tensor - rebuilt(found)).square().sum()), (_INSIDE * bound) ** 2 * total)
-    if allowed <= _EXACT**2 * total:
-        return found
-    before = sensitivity(found)
-    for _ in range(sweeps):
-        for mode in range(tensor.ndim):
-            found[mode] = _least_sensitive(tensor, found, mode, allowed)
-        balance(found)
-        now = sensitivity(found)
-        if before - now <= SETTLED * before:
-            break
-        before = now
-    return found
-
-
-def cancellation(factors: Sequence[Tensor]) -> float:
-    """Σ_r ‖term r‖² over the squared norm of the sum: 1 for orthogonal terms, large where they cancel."""
-    terms = float(math.prod((factor.square().sum(0) for factor in factors), start=_one()).sum())
-    whole = float(rebuilt(factors).square().sum())
-    return terms / whole if whole else 1.0
-
-
-def sensitivity(factors: Sequence[Tensor]) -> float:
-    """E‖change of the sum‖² for independent changes of variance 1 of all entries, to first order.
-
-    Σₙ Iₙ · Σ_r ∏_{m ≠ n} ‖column r of factor m‖² (Tichavský, Phan & Cichocki, 2019).
-    """
-    lengths = [factor.square().sum(0) for factor in factors]
-    return float(
-        sum(
-            len(factor) * math.prod(lengths[:mode] + lengths[mode + 1 :], start=_one()).sum()
-            for mode, factor in enumerate(factors)
-        )
-    )
-
-
-def rebuilt(factors: Sequence[Tensor]) -> Tensor:
-    """The sum of the rank-one terms. [I₁, R], [I₂, R], … → [I₁, I₂, …]."""
-    first, *others = factors
-    return (first @ _columns(others).T).reshape([len(factor) for factor in factors])
-
-
-def balance(factors: list[Tensor]) -> list[Tensor]:
-    """Rescale the columns in place so that every mode has an equal part in the sensitivity of its term."""
-    lengths = torch.stack([factor.norm(dim=0) for factor in factors])
-    whole = lengths.log().sum(0)
-    ideal = torch.tensor([[len(factor)] for factor in factors], dtype=torch.float64).log() / 2
-    wanted = ((whole - ideal.sum()) / len(factors) + ideal).exp()
-    scale = (wanted / lengths).where(whole.isfinite(), 0.0)
-    for mode, factor in enumerate(factors):
-        factors[mode] = factor * scale[mode]
-    return factors
-
-
 # ---------------------------------------------------------------- parts
 
 
@@ -226,10 +125,10 @@ def _terms(tensor: Tensor, rule: RankRule) -> int | None:
         return _searched(tensor, _bound(rule), limit)
     if not rule.spectral:
         return rule.select(torch.empty(most, device="meta"), limit)
-    unfolded = (_unfolded(tensor, mode) for mode in range(tensor.ndim))
+    matrices = (unfolded(tensor, mode) for mode in range(tensor.ndim))
     return max(
         rule.select(decompose(matrix).values, limit, aspect=min(matrix.shape) / max(matrix.shape))
-        for matrix in unfolded
+        for matrix in matrices
     )
 
 
@@ -253,7 +152,7 @@ def _searched(tensor: Tensor, bound: float, limit: int) -> int | None:
     At least the rank that any unfolding needs for it, at most `limit`; `None` where that is too few.
     """
     least = max(
-        Error(bound).select(decompose(_unfolded(tensor, mode)).values, limit) for mode in range(tensor.ndim)
+        Error(bound).select(decompose(unfolded(tensor, mode)).values, limit) for mode in range(tensor.ndim)
     )
 
     def enough(terms: int) -> bool:
@@ -278,91 +177,11 @@ def _exact(tensor: Tensor) -> tuple[Tensor, ...]:
     places = torch.cartesian_prod(*(torch.arange(tensor.shape[mode]) for mode in others)).T
     factors = dict(zip(others, places, strict=True))
     return tuple(
-        _unfolded(tensor, mode)
+        unfolded(tensor, mode)
         if mode == longest
         else torch.nn.functional.one_hot(factors[mode], tensor.shape[mode]).double().T
         for mode in range(tensor.ndim)
     )
-
-
-def _start(tensor: Tensor, terms: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(SEED)
-    factors = []
-    for mode, size in enumerate(tensor.shape):
-        leading = decompose(_unfolded(tensor, mode)).left[:, :terms]
-        more = torch.randn(size, terms - leading.shape[1], generator=generator, dtype=torch.float64)
-        factors.append(torch.cat([leading, more], 1))
-    return factors
-
-
-def _solved(gram: Tensor, projected: Tensor) -> Tensor:
-    """A with A·G = P, of least norm where G is singular. G [R, R], P [I, R] → [I, R]."""
-    found: tuple[Tensor, Tensor] = torch.linalg.cholesky_ex(gram)
-    factor, failed = found
-    if not int(failed):
-        return torch.cholesky_solve(projected.T, factor).T
-    least: Tensor = torch.linalg.lstsq(gram, projected.T, driver="gelsd").solution
-    return least.T
-
-
-def _least_sensitive(tensor: Tensor, factors: Sequence[Tensor], mode: int, bound: float) -> Tensor:
-    """The factor of one mode of least sensitivity whose squared error is at most `bound`."""
-    lengths = [factor.square().sum(0) for factor in factors]
-    others = [m for m in range(len(factors)) if m != mode]
-    weights = sum(
-        (len(factors[m]) * math.prod((lengths[n] for n in others if n != m), start=_one()) for m in others),
-        start=0 * _one(),
-    )
-    root = weights.clamp_min(torch.finfo(torch.float64).tiny).sqrt()
-    # With weighted columns, and the eigenvectors of their Gram matrix, the ridge is a division.
-    gram, turn = torch.linalg.eigh(_gram(factors, mode) / root / root[:, None])
-    gram = gram.clamp_min(0)
-    seen = _projected(tensor, factors, mode) / root @ turn
-    energy, total = seen.square().sum(0), float(tensor.square().sum())
-
-    def missed(ridge: float) -> float:
-        kept = (2 / (gram + ridge) - gram / (gram + ridge).square()) * energy
-        return total - float(kept.sum())
-
-    high = float(gram.max())
-    tiny = high * torch.finfo(torch.float64).eps
-    if not tiny or missed(tiny) > bound:
-        return factors[mode]
-    low = tiny
-    while missed(high) <= bound and high < 1e12 * float(gram.max()):
-        low, high = high, 4 * high
-    for _ in range(60):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if missed(middle) <= bound else (low, middle)
-    least: Tensor = seen / (gram + low) @ turn.T / root
-    return least
-
-
-def _one() -> Tensor:
-    return torch.ones((), dtype=torch.float64)
-
-
-def _unfolded(tensor: Tensor, mode: int) -> Tensor:
-    return tensor.movedim(mode, 0).reshape(tensor.shape[mode], -1)
-
-
-def _columns(factors: Sequence[Tensor]) -> Tensor:
-    """The rank-one terms as vectors (Khatri–Rao product). [I, R], [J, R], … → [I·J·…, R]."""
-    product, *others = factors
-    for factor in others:
-        product = (product[:, None] * factor).flatten(0, 1)
-    return product
-
-
-def _projected(tensor: Tensor, factors: Sequence[Tensor], mode: int) -> Tensor:
-    """The unfolding times the terms of the other modes. → [Iₙ, R]."""
-    return _unfolded(tensor, mode) @ _columns([*factors[:mode], *factors[mode + 1 :]])
-
-
-def _gram(factors: Sequence[Tensor], mode: int) -> Tensor:
-    """The inner products of the terms of the other modes. → [R, R]."""
-    grams = [factor.T @ factor for n, factor in enumerate(factors) if n != mode]
-    return math.prod(grams[1:], start=grams[0])
 
 
 DECLARED = (

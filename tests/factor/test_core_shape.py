@@ -12,7 +12,7 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.factor.conv import tucker2, tucker2_limits, tucker2_product
 from tdsl.factor.core_shape import core_shape, numbers_of
-from tdsl.factor.rank import Ratio
+from tdsl.factor.rank import Ratio, Tiled
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:
@@ -148,6 +148,16 @@ class TestKernels:
             float((kernel - tucker2_product(*factors)).norm() / kernel.norm()) for factors in (chosen, equal)
         ]
         assert errors[0] < 0.8 * errors[1]
+
+    def test_tiles_are_of_the_best_shape_not_of_equal_fractions(self) -> None:
+        steep = 0.8 ** torch.arange(32, dtype=torch.float64)
+        kernel = gaussian(48, 32, 3, 3) * steep[:, None, None]
+        out, into = tucker2(kernel, Ratio(0.3))[1].shape[:2]
+        tiled = tucker2(kernel, Tiled(Ratio(0.3), 8))[1].shape[:2]
+        assert out >= 24 and into <= 12
+        assert all(
+            size % 8 == 0 and abs(size - rank) <= 4 for size, rank in zip(tiled, (out, into), strict=True)
+        )
 
     def test_a_planted_core_is_found_within_its_own_size(self) -> None:
         kernel = tucker2_product(gaussian(3, 12, 1, 1), gaussian(5, 3, 3, 3), gaussian(16, 5, 1, 1))
