@@ -76,6 +76,10 @@ def sites() -> dict[str, Site]:
         ("spatial_svd", "conv3d.spatial_svd_3d", (8, 6, 3, 3, 2), 2),
         ("channel_svd", "conv3d.channel_svd_3d", (8, 6, 3, 3, 2), 2),
         ("tucker2", "conv3d.tucker2_3d", (8, 6, 3, 3, 2), 2),
+        ("cp", "conv_cp.cp", (8, 6, 3, 3), 2),
+        ("cp_separable", "conv_cp.cp_separable", (8, 6, 3, 3), 2),
+        ("cp", "conv_cp.cp_1d", (8, 6, 5), 2),
+        ("cp", "conv_cp.cp_3d", (8, 6, 3, 3, 2), 2),
     ]:
         conv = (F.conv1d, F.conv2d, F.conv3d)[len(shape) - 3]
         found[rule] = Site(f"factorize.{rule}", conv, shape[1], planted(name, shape, rank), rank)
