@@ -1,4 +1,4 @@
-"""Convolutions factorized for calibration data: the error stated is that of the outputs, and a smaller one."""
+"""Convolutions factorized for calibration data: the error stated is that of the outputs, and smaller."""
 
 from __future__ import annotations
 
