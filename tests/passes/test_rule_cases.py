@@ -8,6 +8,7 @@ from dataclasses import replace
 import cases_cleanup
 import cases_factorize
 import cases_fold
+import cases_linear
 import cases_structured
 import pytest
 import torch
@@ -17,7 +18,13 @@ from torch import nn
 from tdsl.engine.library import Library, standard_library
 from tdsl.lang import parse
 
-CASES = [*cases_cleanup.CASES, *cases_fold.CASES, *cases_factorize.CASES, *cases_structured.CASES]
+CASES = [
+    *cases_cleanup.CASES,
+    *cases_fold.CASES,
+    *cases_linear.CASES,
+    *cases_factorize.CASES,
+    *cases_structured.CASES,
+]
 
 
 def named(cases: list[Case]) -> list[object]:
