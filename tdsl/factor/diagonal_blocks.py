@@ -68,13 +68,13 @@ def hidden_blocks(weight: Tensor, rank: object) -> tuple[Tensor, Tensor, Tensor]
     height, width = max(len(p.rows) for p in parts), max(len(p.columns) for p in parts)
     blocks = exact.new_zeros(len(parts), width, height)
     columns = torch.full((len(parts), width), exact.shape[1] - 1, dtype=torch.int64)
-    places = torch.zeros(len(exact), dtype=torch.int64)
+    found = torch.zeros(len(exact), dtype=torch.int64)
     for block, part in enumerate(parts):
-        rows, read = torch.tensor(part.rows), torch.tensor(part.columns)
+        rows, read = (torch.tensor(places, dtype=torch.int64) for places in (part.rows, part.columns))
         blocks[block, : len(read), : len(rows)] = exact[rows[:, None], read].T
         columns[block, : len(read)] = read
-        places[rows] = block * height + torch.arange(len(rows))
-    return blocks, columns.flatten(), places
+        found[rows] = block * height + torch.arange(len(rows))
+    return blocks, columns.flatten(), found
 
 
 def hidden_blocks_product(blocks: Tensor, columns: Tensor, places: Tensor) -> Tensor:

@@ -69,11 +69,11 @@ def two_stages(entering: str, first: str, last: str) -> str:
     return f"""
         reshape = reshape(x, [$rows, {entering}])
         permute = permute(reshape, {first})
-        matmul = matmul(permute, w_$rule)
-        reshape_1 = reshape(matmul, [6, $rows, 8, 1])
-        permute_1 = permute(reshape_1, [2, 1, 0, 3])
-        reshape_2 = reshape(permute_1, [8, $rows, 6])
-        matmul_1 = matmul(reshape_2, w_$rule_1)
+        matmul = matmul(w_$rule_1, permute)
+        reshape_1 = reshape(matmul, [6, 8, 1, $rows])
+        permute_1 = permute(reshape_1, [1, 0, 2, 3])
+        reshape_2 = reshape(permute_1, [8, 6, $rows])
+        matmul_1 = matmul(w_$rule, reshape_2)
         permute_2 = permute(matmul_1, {last})
         reshape_3 = reshape(permute_2, $shape)
         add = add(reshape_3, b)
@@ -86,19 +86,19 @@ BLOCKS = [
     *structured(
         "block_tt_linear",
         block_tt_product(*SLICES),
-        two_stages("4, 6", "[2, 0, 1]", "[1, 0, 2]"),
+        two_stages("4, 6", "[2, 1, 0]", "[2, 0, 1]"),
         1,
     ),
     *structured(
         "low_rank_blocks_linear",
         low_rank_blocks_product(*SLICES),
-        two_stages("6, 4", "[1, 0, 2]", "[1, 0, 2]"),
+        two_stages("6, 4", "[1, 2, 0]", "[2, 0, 1]"),
         1,
     ),
     *structured(
         "strided_blocks_linear",
         strided_blocks_product(*SLICES),
-        two_stages("4, 6", "[2, 0, 1]", "[1, 2, 0]"),
+        two_stages("4, 6", "[2, 1, 0]", "[2, 1, 0]"),
         1,
     ),
 ]
@@ -152,17 +152,17 @@ BUTTERFLY = structured(
     butterfly_product(number(3, 2, 4, 3), number(3, 2, 3, 4), number(3, 4, 2, 5)),
     """
         reshape = reshape(x, [$rows, 4, 6])
-        permute = permute(reshape, [2, 0, 1])
-        matmul = matmul(permute, w_$rule)
-        reshape_1 = reshape(matmul, [3, 2, $rows, 3])
-        permute_1 = permute(reshape_1, [3, 1, 2, 0])
-        reshape_2 = reshape(permute_1, [6, $rows, 3])
-        matmul_1 = matmul(reshape_2, w_$rule_1)
-        reshape_3 = reshape(matmul_1, [3, 2, $rows, 4])
-        permute_2 = permute(reshape_3, [0, 3, 2, 1])
-        reshape_4 = reshape(permute_2, [12, $rows, 2])
-        matmul_2 = matmul(reshape_4, w_$rule_2)
-        permute_3 = permute(matmul_2, [1, 0, 2])
+        permute = permute(reshape, [2, 1, 0])
+        matmul = matmul(w_$rule_2, permute)
+        reshape_1 = reshape(matmul, [3, 2, 3, $rows])
+        permute_1 = permute(reshape_1, [2, 1, 0, 3])
+        reshape_2 = reshape(permute_1, [6, 3, $rows])
+        matmul_1 = matmul(w_$rule_1, reshape_2)
+        reshape_3 = reshape(matmul_1, [3, 2, 4, $rows])
+        permute_2 = permute(reshape_3, [0, 2, 1, 3])
+        reshape_4 = reshape(permute_2, [12, 2, $rows])
+        matmul_2 = matmul(w_$rule, reshape_4)
+        permute_3 = permute(matmul_2, [2, 0, 1])
         reshape_5 = reshape(permute_3, $shape)
         add = add(reshape_5, b)
     """,
@@ -196,16 +196,65 @@ DIAGONAL_BLOCKS = [
         "hidden_blocks_linear",
         DIAGONAL[ROWS][:, COLUMNS],
         """
-            index_select = index_select(x, -1, w_hidden_blocks)
-            reshape = reshape(index_select, [$rows, 8, 3])
-            permute = permute(reshape, [1, 0, 2])
-            matmul = matmul(permute, w_hidden_blocks_1)
-            permute_1 = permute(matmul, [1, 0, 2])
-            reshape_1 = reshape(permute_1, [$rows, 40])
-            index_select_1 = index_select(reshape_1, -1, w_hidden_blocks_2)
-            reshape_2 = reshape(index_select_1, $shape)
-            add = add(reshape_2, b)
+            reshape = reshape(x, [$rows, 24])
+            permute = permute(reshape, [1, 0])
+            index_select = index_select(permute, -2, w_hidden_blocks)
+            reshape_1 = reshape(index_select, [8, 3, $rows])
+            matmul = matmul(w_$rule, reshape_1)
+            reshape_2 = reshape(matmul, [40, $rows])
+            index_select_1 = index_select(reshape_2, -2, w_hidden_blocks_1)
+            permute_1 = permute(index_select_1, [1, 0])
+            reshape_3 = reshape(permute_1, $shape)
+            add = add(reshape_3, b)
         """,
+    ),
+]
+
+STEPS = torch.arange(12)
+CIRCULANT_BLOCKS = number(3, 4, 12)[:, :, (STEPS[:, None] - STEPS) % 12].transpose(1, 2).reshape(36, 48)
+AROUND = torch.arange(48)
+CIRCULANT = number(48)[(AROUND[:, None] - AROUND) % 48]
+
+CIRCULANTS = [
+    *structured(
+        "block_circulant_linear",
+        CIRCULANT_BLOCKS,
+        """
+            reshape = reshape(x, [$rows, 4, 12])
+            matmul = matmul(reshape, w_block_circulant)
+            reshape_1 = reshape(matmul, [$rows, 4, 7, 2])
+            permute = permute(reshape_1, [2, 0, 1, 3])
+            reshape_2 = reshape(permute, [7, $rows, 8])
+            matmul_1 = matmul(reshape_2, w_block_circulant_1)
+            reshape_3 = reshape(matmul_1, [7, $rows, 3, 2])
+            permute_1 = permute(reshape_3, [1, 2, 0, 3])
+            reshape_4 = reshape(permute_1, [$rows, 3, 14])
+            matmul_2 = matmul(reshape_4, w_block_circulant_2)
+            reshape_5 = reshape(matmul_2, $shape)
+            add = add(reshape_5, b)
+        """,
+        1,
+    ),
+    *structured(
+        "circulant_linear",
+        CIRCULANT,
+        """
+            reshape = reshape(x, [$rows, 12, 4])
+            permute = permute(reshape, [0, 2, 1])
+            matmul = matmul(permute, w_circulant)
+            reshape_1 = reshape(matmul, [$rows, 4, 7, 2])
+            permute_1 = permute(reshape_1, [2, 0, 1, 3])
+            reshape_2 = reshape(permute_1, [7, $rows, 8])
+            matmul_1 = matmul(reshape_2, w_circulant_1)
+            reshape_3 = reshape(matmul_1, [7, $rows, 4, 2])
+            permute_2 = permute(reshape_3, [1, 2, 0, 3])
+            reshape_4 = reshape(permute_2, [$rows, 4, 14])
+            matmul_2 = matmul(reshape_4, w_circulant_2)
+            permute_3 = permute(matmul_2, [0, 2, 1])
+            reshape_5 = reshape(permute_3, $shape)
+            add = add(reshape_5, b)
+        """,
+        1,
     ),
 ]
 
@@ -220,15 +269,15 @@ DYNAMIC = fires(
         sym_size_int_1 = size(x, 1)
         sym_size_int = size(x, 0)
         reshape = reshape(x, [-1, 4, 6])
-        permute = permute(reshape, [2, 0, 1])
-        matmul = matmul(permute, w_block_tt_linear)
-        reshape_1 = reshape(matmul, [6, -1, 8, 1])
-        permute_1 = permute(reshape_1, [2, 1, 0, 3])
-        reshape_2 = reshape(permute_1, [8, -1, 6])
-        matmul_1 = matmul(reshape_2, w_block_tt_linear_1)
-        permute_2 = permute(matmul_1, [1, 0, 2])
+        permute = permute(reshape, [2, 1, 0])
+        matmul = matmul(w_block_tt_linear_1, permute)
+        reshape_1 = reshape(matmul, [6, 8, 1, -1])
+        permute_1 = permute(reshape_1, [1, 0, 2, 3])
+        reshape_2 = reshape(permute_1, [8, 6, -1])
+        matmul_1 = matmul(w_block_tt_linear, reshape_2)
+        permute_2 = permute(matmul_1, [2, 0, 1])
         reshape_3 = reshape(permute_2, [sym_size_int, sym_size_int_1, 40])
     """,
 )
 
-CASES = [*BLOCKS, *KRONECKER, *BUTTERFLY, *DIAGONAL_BLOCKS, DYNAMIC]
+CASES = [*BLOCKS, *KRONECKER, *BUTTERFLY, *DIAGONAL_BLOCKS, *CIRCULANTS, DYNAMIC]
