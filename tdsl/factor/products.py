@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tdsl.factor.declare import Decomposition, forms
+from tdsl.factor.declare import CompileTimeFunction, Decomposition, forms
 from tdsl.factor.matrix import SEED, checked
 from tdsl.factor.memo import memoised
 from tdsl.factor.moment import DAMPING, checked_moment, root
@@ -30,8 +30,25 @@ def bilinear_svd(
     values xᵀ·M·y of independent x and y. The forms share their rank, which is at most the largest that one
     of them has; a ratio is a share of that. Raises `TdslError` as `two_sided_svd` does.
     """
+    left = root(checked_moment(others, checked(weight, ndim=3).shape[1], of="rows"), damping)
+    return _truncated(weight, moment, left, rank, damping)
+
+
+def whitened_bilinear(
+    weight: Tensor, moment: Tensor, rank: object, damping: float = DAMPING
+) -> tuple[Tensor, Tensor]:
+    """As `bilinear_svd` where what M maps to counts as it is: the sum of tr(ΔCΔᵀ) over the forms.
+
+    M [h, m, n], C [n, n] → U [h, m, r], V [h, r, n].
+    """
+    return _truncated(weight, moment, torch.eye(weight.shape[1], dtype=torch.float64), rank, damping)
+
+
+def _truncated(
+    weight: Tensor, moment: Tensor, left: Tensor, rank: object, damping: float
+) -> tuple[Tensor, Tensor]:
+    """The forms truncated in the metric whose root on the left is `left` [m, m]."""
     exact = checked(weight, ndim=3)
-    left = root(checked_moment(others, exact.shape[1], of="rows"), damping)
     right = root(checked_moment(moment, exact.shape[2], of="columns"), damping)
     basis, values, _ = _decompose(left.T @ exact @ right)
     found = values.square().sum(0)
@@ -70,8 +87,23 @@ def _balanced(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     return left * scale, right / scale.mT
 
 
+def homogeneous(moment: Tensor, mean: Tensor) -> Tensor:
+    """The second moment of (x, 1), x of second moment C [n, n] and mean μ [n]. → [n + 1, n + 1].
+
+    Raises `TdslError` for shapes that do not belong together.
+    """
+    middle = checked(mean, ndim=1)
+    exact = checked_moment(moment, len(middle), of="inputs")
+    below = torch.cat([middle, middle.new_ones(1)])
+    return torch.cat([torch.cat([exact, middle[:, None]], 1), below[None]])
+
+
 def _forms_error(difference: Tensor, moment: Tensor, others: Tensor) -> float:
     return float(((difference @ moment) * (others @ difference)).sum())
+
+
+def _left_free_error(difference: Tensor, moment: Tensor) -> float:
+    return float(((difference @ moment) * difference).sum())
 
 
 DECLARED = (
@@ -87,5 +119,21 @@ DECLARED = (
         metric=_forms_error,
         source="Lin et al., 2024 (MoDeGPT), for values and outputs; the metric of two_sided_svd",
         doc="Bilinear forms (heads) truncated to one rank, weighted by moments on both sides.",
+    ),
+    Decomposition(
+        name="whitened_bilinear",
+        params=("M", "C", "rank", "damping?"),
+        results=2,
+        function=whitened_bilinear,
+        promise_text="M ≈ U @ V",
+        promise=lambda U, V: U @ V,  # noqa: N803
+        forms=forms("[h, m, n] -> [h, m, r], [h, r, n]"),
+        moments=forms("[h, m, n] -> [n, n]"),
+        metric=_left_free_error,
+        source="Lin et al., 2024 (MoDeGPT), for values and outputs",
+        doc="Maps (heads) truncated to one rank, weighted by the moment of their inputs.",
+    ),
+    CompileTimeFunction(
+        "homogeneous", "tensor", ("C", "mean"), homogeneous, "The second moment of x and a constant 1."
     ),
 )

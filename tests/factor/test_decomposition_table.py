@@ -105,7 +105,11 @@ def test_an_argument_declared_wrongly_would_be_seen():
 
 def test_every_kind_returns_what_it_says():
     weight = torch.eye(3)
-    arguments = {"energy_rank": (weight, 0.5), "relative_error": (weight, weight)}
+    arguments = {
+        "energy_rank": (weight, 0.5),
+        "homogeneous": (weight, weight[0]),
+        "relative_error": (weight, weight),
+    }
     rank_arguments = {"energy": (0.9,), "ratio": (0.5,), "error": (0.1,), "auto": (), "tiled": (0.5, 8)}
     for name, entry in FUNCTIONS.items():
         if entry.kind == "rank":
@@ -114,7 +118,7 @@ def test_every_kind_returns_what_it_says():
         else:
             answer = entry.function(*arguments.get(name, (weight,)))
             assert isinstance(answer, bool) is (entry.kind == "predicate")
-            assert isinstance(answer, (int, float))
+            assert isinstance(answer, Tensor if entry.kind == "tensor" else (int, float))
 
 
 def test_forms_are_found_by_the_number_of_axes():

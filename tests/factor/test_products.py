@@ -9,7 +9,7 @@ from data_metrics import gaussian, moment, samples
 from tdsl.errors import TdslError
 from tdsl.factor import products
 from tdsl.factor.matrix import svd
-from tdsl.factor.products import bilinear_svd
+from tdsl.factor.products import bilinear_svd, homogeneous, whitened_bilinear
 from tdsl.factor.rank import Energy, Error, UnreachableRankError
 from tdsl.factor.structure import relative_error
 from tdsl.factor.table import DECOMPOSITIONS
@@ -81,6 +81,23 @@ def test_an_error_bound_takes_the_least_rank_within_it(bound):
     assert in_metric(FORMS, left @ right, C, G) <= bound * (1 + 1e-6)
     rank = left.shape[2]
     assert rank == 1 or in_metric(FORMS, torch.matmul(*bilinear_svd(FORMS, C, G, rank - 1)), C, G) > bound
+
+
+@pytest.mark.parametrize("rank", [1, 3, 5])
+def test_one_side_alone_is_both_with_a_plain_other_one(rank):
+    one = torch.matmul(*whitened_bilinear(FORMS, C, rank))
+    assert relative_error(torch.matmul(*bilinear_svd(FORMS, C, WHITE, rank)), one) < 1e-7
+    assert rank == 5 or relative_error(torch.matmul(*bilinear_svd(FORMS, C, G, rank)), one) > 1e-2
+
+
+def test_a_constant_input_completes_a_moment():
+    x = gaussian(50, 4, seed=11) + 2
+    ones = torch.ones(50, 1, dtype=torch.float64)
+    wide = torch.cat([x, ones], 1)
+    found = homogeneous(x.T @ x / 50, x.mean(0))
+    assert torch.allclose(found, wide.T @ wide / 50)
+    with pytest.raises(TdslError):
+        homogeneous(x.T @ x / 50, x.mean(0)[:3])
 
 
 def test_terms_are_balanced():

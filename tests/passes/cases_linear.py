@@ -227,4 +227,225 @@ GATED = [
     ),
 ]
 
-CASES = [*WHITENED, *TWO_SIDED, *CUR, *NEURONS, *GATED]
+IDS = torch.tensor([[0, 3, 8], [5, 5, 1]])
+TABLE = low_rank(20, 8, 3)
+FREQUENT = [
+    fires(
+        "factorize.embedding.frequent_embedding",
+        lambda m, ids: F.embedding(ids, m.e),
+        IDS,
+        e=TABLE,
+        parameters={"rank": rank},
+        precision=FULL,
+        expect="""
+            embedding_1 = embedding(e_fisher_svd, ids)
+            linear = linear(embedding_1, e_frequent_embedding)
+        """,
+    )
+    for rank in (3, 0.75, Error(1e-6))
+] + [
+    leaves(
+        "factorize.embedding.frequent_embedding",
+        lambda m, ids: F.embedding(ids, m.e) @ m.e.T,
+        IDS,
+        e=TABLE,
+        because="the table is tied to the output layer",
+    ),
+]
+
+
+TIED = [
+    fires(
+        "factorize.embedding.tied_embedding",
+        lambda m, ids, x: (F.embedding(ids, m.e), F.linear(x, m.e, m.b)),
+        IDS,
+        (5, 8),
+        e=TABLE,
+        b=number(20),
+        parameters={"rank": 3},
+        precision=FULL,
+        expect="""
+            embedding_1 = embedding(e_svd, ids)
+            linear_1 = linear(embedding_1, e_tied_embedding)
+            linear_2 = linear(x, e_svd_1)
+            linear_3 = linear(linear_2, e_svd, b)
+        """,
+    ),
+    leaves(
+        "factorize.embedding.tied_embedding",
+        lambda m, ids: F.linear(F.embedding(ids, m.e).tanh(), m.e) + (F.embedding(ids, m.e) @ m.e.T),
+        IDS,
+        e=TABLE,
+        parameters={"rank": 3},
+        because="a third use of the table would keep it",
+    ),
+    leaves(
+        "factorize.embedding.tied_embedding",
+        lambda m, ids: F.linear(F.embedding(ids, m.e).tanh(), m.u),
+        IDS,
+        e=TABLE,
+        u=low_rank(20, 8, 3),
+        parameters={"rank": 3},
+        because="the output layer is another table",
+    ),
+]
+
+TOKENS = (3, 6, 12)
+HEADS = 2
+
+
+def narrow_heads(rank: int) -> tuple[Tensor, Tensor]:
+    """Two weights [2 heads of 4, 12 inputs] and biases in a last column, of that many independent rows a head."""
+    first, second = (torch.cat([low_rank(4, 13, rank) for _ in range(HEADS)]) for _ in range(2))
+    return first, second
+
+
+def scores(m: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """What two heads score each token of x with, against each of y."""
+    q = F.linear(x, m.q, m.a).reshape(3, 6, 2, 4).permute(0, 2, 1, 3)
+    return q @ F.linear(y, m.k, m.c).reshape(3, 6, 2, 4).permute(0, 2, 3, 1)
+
+
+def rotated(m: nn.Module, x: Tensor) -> Tensor:
+    """Scores of queries and keys that a rotation by position stands before."""
+    q = F.linear(x, m.q, m.a).reshape(3, 6, 2, 4).permute(0, 2, 1, 3)
+    k = F.linear(x, m.k, m.c).reshape(3, 6, 2, 4).permute(0, 2, 1, 3)
+    q, k = (t * m.cos + torch.cat([-t[..., 2:], t[..., :2]], -1) * m.sin for t in (q, k))
+    return q @ k.permute(0, 1, 3, 2)
+
+
+def normed(m: nn.Module, x: Tensor) -> Tensor:
+    """Scores of queries and keys that are normalised first."""
+    q = F.layer_norm(F.linear(x, m.q, m.a).reshape(3, 6, 2, 4), [4]).permute(0, 2, 1, 3)
+    return q @ F.layer_norm(F.linear(x, m.k, m.c).reshape(3, 6, 2, 4), [4]).permute(0, 2, 3, 1)
+
+
+QUERY, KEY = narrow_heads(2)
+HEAD = {"q": QUERY[:, :12], "a": QUERY[:, 12], "k": KEY[:, :12], "c": KEY[:, 12]}
+HEAD = {name: part.contiguous() for name, part in HEAD.items()}
+ANGLES = torch.arange(6, dtype=torch.float64)[:, None] * torch.tensor([1.0, 0.1, 1.0, 0.1]).double()
+QUERY_KEY = [
+    fires(
+        "factorize.attention.query_key",
+        scores,
+        TOKENS,
+        TOKENS,
+        **HEAD,
+        parameters={"rank": rank},
+        precision=FULL,
+        expect="""
+            linear_2 = linear(x, q_query_key, q_query_key_1)
+            reshape_2 = reshape(linear_2, [3, 6, 2, 2])
+            permute_2 = permute(reshape_2, [0, 2, 1, 3])
+            linear_3 = linear(y, q_query_key_2, q_query_key_3)
+            reshape_3 = reshape(linear_3, [3, 6, 2, 2])
+            permute_3 = permute(reshape_3, [0, 2, 3, 1])
+            matmul_1 = matmul(permute_2, permute_3)
+        """,
+    )
+    for rank in (2, 1.0, Error(1e-6))
+] + [
+    leaves(
+        "factorize.attention.query_key",
+        rotated,
+        TOKENS,
+        **HEAD,
+        cos=ANGLES.cos(),
+        sin=ANGLES.sin(),
+        parameters={"rank": 2},
+        because="positions rotate queries and keys",
+    ),
+    leaves(
+        "factorize.attention.query_key",
+        normed,
+        TOKENS,
+        **HEAD,
+        parameters={"rank": 2},
+        because="queries and keys are normalised",
+    ),
+    leaves(
+        "factorize.attention.query_key",
+        scores,
+        TOKENS,
+        TOKENS,
+        q=number(8, 12),
+        k=number(8, 12),
+        a=number(8),
+        c=number(8),
+        parameters={"rank": Error(1e-6)},
+        because="the heads need their whole width",
+    ),
+]
+
+
+def attended(m: nn.Module, x: Tensor, weights: Tensor) -> Tensor:
+    """Values of two heads, mixed and sent through the output layer."""
+    v = F.linear(x, m.v, m.c).reshape(3, 6, 2, 4).permute(0, 2, 1, 3)
+    return F.linear((weights.softmax(-1) @ v).permute(0, 2, 1, 3).reshape(3, 6, 8), m.o, m.d)
+
+
+def unnormalised(m: nn.Module, x: Tensor, weights: Tensor) -> Tensor:
+    """The same with weights that do not sum to 1."""
+    v = F.linear(x, m.v, m.c).reshape(3, 6, 2, 4).permute(0, 2, 1, 3)
+    return F.linear((weights.softmax(-1).relu() @ v).permute(0, 2, 1, 3).reshape(3, 6, 8), m.o, m.d)
+
+
+NARROW = {
+    "v": torch.cat([low_rank(4, 12, 2) for _ in range(HEADS)]),
+    "c": number(8),
+    "o": number(10, 8),
+    "d": number(10),
+}
+VALUE_OUTPUT = [
+    fires(
+        "factorize.attention.value_output",
+        attended,
+        TOKENS,
+        (3, 2, 6, 6),
+        **NARROW,
+        parameters={"rank": rank},
+        precision=FULL,
+        expect="""
+            softmax_1 = softmax(weights, -1)
+            linear_2 = linear(x, o_value_output)
+            reshape_2 = reshape(linear_2, [3, 6, 2, 2])
+            permute_2 = permute(reshape_2, [0, 2, 1, 3])
+            matmul_1 = matmul(softmax_1, permute_2)
+            permute_3 = permute(matmul_1, [0, 2, 1, 3])
+            reshape_3 = reshape(permute_3, [3, 6, 4])
+            linear_3 = linear(reshape_3, o_value_output_1, d_value_output)
+        """,
+    )
+    for rank in (2, Error(1e-6))
+] + [
+    leaves(
+        "factorize.attention.value_output",
+        unnormalised,
+        TOKENS,
+        (3, 2, 6, 6),
+        **NARROW,
+        parameters={"rank": 2},
+        because="what weights the values need not sum to 1",
+    ),
+    leaves(
+        "factorize.attention.value_output",
+        attended,
+        TOKENS,
+        (3, 2, 6, 6),
+        **{**NARROW, "v": number(8, 12)},
+        parameters={"rank": Error(1e-6)},
+        because="the heads need their whole width",
+    ),
+]
+
+CASES = [
+    *WHITENED,
+    *TWO_SIDED,
+    *CUR,
+    *NEURONS,
+    *GATED,
+    *FREQUENT,
+    *TIED,
+    *QUERY_KEY,
+    *VALUE_OUTPUT,
+]
