@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from conv_sites import planted
 from rule_cases import Case, fires, leaves, low_rank, number
 from torch import Tensor
 
 from tdsl.factor.rank import Energy, Error
-from tdsl.factor.table import DECOMPOSITIONS
 
 FULL = 1e-9
 """Precision where the rank kept is that of the weight."""
@@ -28,13 +28,6 @@ def small_core(o: int, i: int, kh: int, kw: int, rank: int) -> Tensor:
     """A kernel with that many independent inputs and outputs (a Tucker-2 product)."""
     core = number(rank, rank, kh, kw)
     return torch.einsum("or,rqhw,qi->oihw", number(o, rank), core, number(rank, i))
-
-
-def planted(decomposition: str, shape: tuple[int, ...], rank: int, *moments: Tensor) -> Tensor:
-    """A kernel that the decomposition holds exactly: the product of its factors of random numbers."""
-    declared = DECOMPOSITIONS[decomposition]
-    weight: Tensor = declared.promise(*declared.function(number(*shape), *moments, rank))
-    return weight
 
 
 def both(
