@@ -22,9 +22,10 @@ from tdsl.factor.kronecker import DECLARED as KRONECKERS
 from tdsl.factor.matrix import DECLARED as LOW_RANK
 from tdsl.factor.matrix import checked
 from tdsl.factor.rank import Error, UnreachableRankError
+from tdsl.factor.sum_of_two import DECLARED as SUMS
 
 CANDIDATES: Mapping[int, tuple[Decomposition, ...]] = MappingProxyType(
-    {2: (*DIAGONALS, *CIRCULANTS, *LOW_RANK, *SLICES, *KRONECKERS, *BUTTERFLIES)}
+    {2: (*DIAGONALS, *CIRCULANTS, *LOW_RANK, *SLICES, *KRONECKERS, *BUTTERFLIES, *SUMS)}
 )
 """What is tried, by the number of axes of the weight; between equally small ones the first is taken."""
 
@@ -76,5 +77,3 @@ def recognise(
 def _rounding(weight: Tensor) -> float:
     """The relative error that an exact decomposition may show in float64."""
     return float(torch.finfo(torch.float64).eps * max(1, *weight.shape))
-
-

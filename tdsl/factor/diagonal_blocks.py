@@ -35,14 +35,14 @@ def block_diagonal(weight: Tensor, rank: object) -> tuple[Tensor]:
     total = exact.norm()
     ways = []
     for count in divisors(math.gcd(*exact.shape)) if exact.numel() else (1,):
-        kept = _diagonal(exact, count).norm()
+        kept = diagonal(exact, count).norm()
         lost = float((total.square() - kept.square()).clamp_min(0).sqrt()) if count > 1 else 0.0
         if lost:  # the difference of squares is good to half the digits only
-            lost = float((exact - block_diagonal_product(_diagonal(exact, count))).norm())
+            lost = float((exact - block_diagonal_product(diagonal(exact, count))).norm())
         if enough(rule, float(kept), lost):
             ways.append(Way((count,), (1,), exact.numel() // count, lost / float(total) if total else 0.0))
     chosen = best(rule, ways, exact.numel())
-    return (_diagonal(exact, chosen.sizes[0] if chosen else 1),)
+    return (diagonal(exact, chosen.sizes[0] if chosen else 1),)
 
 
 def block_diagonal_product(blocks: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class _Part:
     columns: list[int] = field(default_factory=list)
 
 
-def _diagonal(weight: Tensor, count: int) -> Tensor:
+def diagonal(weight: Tensor, count: int) -> Tensor:
     """The blocks on the diagonal, transposed. [g·p, g·q] → [g, q, p]."""
     rows, columns = (size // count for size in weight.shape)
     return weight.reshape(count, rows, count, columns).diagonal(dim1=0, dim2=2).permute(2, 1, 0).contiguous()

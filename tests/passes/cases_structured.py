@@ -1,4 +1,4 @@
-"""Cases of `passes/factorize/structured.tdsl`: weights with a planted structure, and near misses without."""
+"""Cases of `passes/factorize/structured.tdsl` and `sums.tdsl`: weights with a planted structure, and near misses without."""
 
 import math
 import textwrap
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rule_cases import Case, fires, leaves, number
+from rule_cases import Case, fires, leaves, low_rank, number
 from torch import Tensor
 from torch.export import Dim
 
@@ -28,9 +28,9 @@ def structured(rule: str, weight: Tensor, steps: str, *ranks: Any) -> list[Case]
     finds none in a random matrix, where the weight is tied, or where sizes are prime.
 
     `steps` is the graph, with $rows for the rows of a batch ($rows2: twice as many) and $shape for the
-    sizes of the result; the bias is its last line.
+    sizes of the result.
     """
-    name = f"factorize.structured.{rule}"
+    name = f"factorize.{rule}" if "." in rule else f"factorize.structured.{rule}"
     outputs, inputs = weight.shape
 
     def positive(rank: Any, *leading: int, bias: bool = True) -> Case:
@@ -47,7 +47,7 @@ def structured(rule: str, weight: Tensor, steps: str, *ranks: Any) -> list[Case]
             b=number(outputs),
             parameters={"rank": rank},
             precision=FULL,
-            expect=graph if bias else graph.rpartition("\n")[0],
+            expect=graph if bias else without_bias(graph),
         )
 
     def negative(because: str, w: Tensor, forward: Callable[..., Any]) -> Case:
@@ -62,6 +62,12 @@ def structured(rule: str, weight: Tensor, steps: str, *ranks: Any) -> list[Case]
         negative("prime sizes do not divide", number(11, 7), lambda m, x: F.linear(x, m.w)),
         negative("the weight is tied", weight, lambda m, x: F.linear(F.linear(x, m.w), m.w.T)),
     ]
+
+
+def without_bias(graph: str) -> str:
+    """The graph that does not add the bias in its last line, or inside a linear layer."""
+    before, _, last = graph.rpartition("\n")
+    return before if last.endswith(", b)") else graph.replace(", b)", ")")
 
 
 def two_stages(entering: str, first: str, last: str) -> str:
@@ -258,6 +264,22 @@ CIRCULANTS = [
     ),
 ]
 
+SUM = structured(
+    "sums.low_rank_plus_blocks_linear",
+    low_rank(40, 24, 1) + block_diagonal_product(number(8, 3, 5)),
+    """
+        linear_1 = linear(x, w_low_rank_plus_blocks)
+        linear_2 = linear(linear_1, w_low_rank_plus_blocks_1, b)
+        reshape = reshape(x, [$rows, 8, 3])
+        permute = permute(reshape, [1, 0, 2])
+        matmul = matmul(permute, w_low_rank_plus_blocks_2)
+        permute_1 = permute(matmul, [1, 0, 2])
+        reshape_1 = reshape(permute_1, $shape)
+        add = add(linear_2, reshape_1)
+    """,
+    1,
+)
+
 DYNAMIC = fires(
     "factorize.structured.block_tt_linear",
     lambda m, x: F.linear(x, m.w),
@@ -280,4 +302,4 @@ DYNAMIC = fires(
     """,
 )
 
-CASES = [*BLOCKS, *KRONECKER, *BUTTERFLY, *DIAGONAL_BLOCKS, *CIRCULANTS, DYNAMIC]
+CASES = [*BLOCKS, *KRONECKER, *BUTTERFLY, *DIAGONAL_BLOCKS, *CIRCULANTS, *SUM, DYNAMIC]
