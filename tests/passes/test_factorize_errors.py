@@ -79,6 +79,21 @@ SITES = {
     ),
 }
 
+SITES |= {
+    name: Site(rule, lambda w: net(lambda m, x: F.conv2d(x, m.w, padding=2), w=w), KERNEL, impulses(8))
+    for name, rule in [
+        ("separable", "factorize.conv.depthwise_separable"),
+        ("cp", "factorize.conv_cp.cp"),
+        ("cp separable", "factorize.conv_cp.cp_separable"),
+    ]
+}
+SITES["transposed"] = Site(
+    "factorize.conv_transpose.input_svd_transposed",
+    lambda w: net(lambda m, x: F.conv_transpose2d(x, m.w), w=w),
+    KERNEL,
+    impulses(9),
+)
+
 RANKS = {"number": 2, "percent": 0.5, "ratio": Ratio(0.3), "energy": Energy(0.9), "error": Error(0.3)}
 
 
