@@ -1,4 +1,4 @@
-"""Cases of `passes/factorize/structured.tdsl` and `sums.tdsl`: weights with a planted structure, and near misses without."""
+"""Cases of `passes/factorize/structured.tdsl` and `sums.tdsl`: weights with and without a structure."""
 
 import math
 import textwrap
