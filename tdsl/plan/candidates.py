@@ -20,7 +20,7 @@ from tdsl.engine.driver import Scope
 from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import bytes_, dying_nodes, macs, new_terms, params
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, Workspace, map_values
 from tdsl.engine.statistics import Recorder, Request, Statistics
 from tdsl.plan.calibrate import Data, Progress, gradients
 from tdsl.plan.execute import Batch, Execution
@@ -33,8 +33,9 @@ COSTS = ("bytes", "parameters", "macs", "latency")
 PROBES = 4
 """Random cotangents for each probe batch."""
 PROBE_BATCHES = 32
+PROBE_SAMPLES = 512
 PROBE_BYTES = 512 * 2**20
-"""Probe batches are taken until there are this many, or until their kept values fill this much memory."""
+"""Probe batches are taken until there are this many, or samples in them, or their values fill this memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Probes:
         generator = torch.Generator().manual_seed(data.seed + 1)
         self.runs: list[tuple[Batch, Execution]] = []
         self.gradients: list[list[dict[fx.Node, Tensor]]] = []
-        used = 0
+        used = samples = 0
         for batch in data.batches[:PROBE_BATCHES]:
             run = data.execution(module, batch, keep, gradients=True)
             run.advance()
@@ -140,17 +141,20 @@ class Probes:
             self.gradients.append(drawn)
             used += sum(_size(v) for v in run.values.values())
             used += sum(_size(g) for one in drawn for g in one.values())
-            if used > PROBE_BYTES:
+            samples += max((len(t) for t in batch if t.dim()), default=1)
+            if used > PROBE_BYTES or samples >= PROBE_SAMPLES:
                 break
 
-    def errors(self, found: Replacement) -> tuple[float, float]:
+    def errors(self, found: Replacement, work: Workspace) -> tuple[float, float]:
         """First-order relative error of the model's output, and relative error of the replaced values."""
         output = missed = total = 0.0
+        known: dict[int, Any] = {}
+        values = [_settled(value, work, known) for value in found.values]
         differentiable = True
         for (_, run), drawn in zip(self.runs, self.gradients, strict=True):
             with torch.no_grad():
                 differences = {}
-                for old, new in zip(found.outputs, found.values, strict=True):
+                for old, new in zip(found.outputs, values, strict=True):
                     before = run.values[old]
                     difference = run.value(new) - before
                     differences[old] = difference
@@ -163,6 +167,22 @@ class Probes:
             output += float(torch.stack([s.square().sum() for s in squares]).mean())  # type: ignore[union-attr]
         local = math.sqrt(missed / total) if total else (0.0 if not missed else math.inf)
         return (math.sqrt(output / len(self.runs)) if differentiable else local), local
+
+
+def _settled(value: Any, work: Workspace, known: dict[int, Any]) -> Any:
+    """`value` with each part that is known at compile time computed, once, as the rewrite would deploy it."""
+    if isinstance(value, fx.Node | Filled) or not isinstance(value, Value):
+        return value
+    if id(value) not in known:
+        described = work.val(value)
+        if work.is_const(value) and isinstance(described, Tensor):
+            known[id(value)] = Constant(work.evaluate(value).to(described.dtype), described.dtype)
+        elif isinstance(value, Staged):
+            args, kwargs = map_values((value.args, value.kwargs), lambda part: _settled(part, work, known))
+            known[id(value)] = Staged(value.target, args, kwargs)
+        else:
+            return value
+    return known[id(value)]
 
 
 def _by_sample(difference: Tensor, gradient: Tensor) -> Tensor:
@@ -238,7 +258,7 @@ def _candidate(
     if table is not None:
         before = table.of(steps_of(work, dying_nodes(frame)))
         saved["latency"] = before - table.of(steps_of(work, new_terms(frame.rhs, frame)))
-    error, local = probes.errors(found)
+    error, local = probes.errors(found, work)
     root = found.outputs[0]
     return Candidate(
         choice,
