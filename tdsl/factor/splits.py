@@ -7,7 +7,7 @@ factors of its own size. What all of them share is here: the divisors, and which
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -66,19 +66,6 @@ def divisors(number: int) -> tuple[int, ...]:
     return tuple(sorted({*small, *(number // d for d in small)}))
 
 
-@functools.cache
-def products(number: int, factors: int) -> tuple[tuple[int, ...], ...]:
-    """Every way to write a number as an ordered product of that many numbers from 2 on."""
-    if factors == 1:
-        return ((number,),) if number > 1 else ()
-    return tuple((d, *rest) for d in divisors(number)[1:-1] for rest in products(number // d, factors - 1))
-
-
 def spread(count: int, most: int) -> list[int]:
     """At most `most` indices below `count`, evenly spread."""
     return list(range(count)) if count <= most else [i * count // most for i in range(most)]
-
-
-def broken_even(sizes: Sequence[int], dense: int) -> int:
-    """The largest rank at which that many numbers a term stay below `dense`."""
-    return max(0, (dense - 1) // sum(sizes)) if sum(sizes) else 0

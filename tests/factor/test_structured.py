@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tdsl.errors import TdslError
 from tdsl.factor.rank import Energy, Error, Fixed, UnreachableRankError
-from tdsl.factor.splits import Way, best, divisors, enough, products
+from tdsl.factor.splits import Way, best, divisors, enough
 from tdsl.factor.table import DECOMPOSITIONS
 
 TIGHT = Error(1e-6)
@@ -193,10 +193,8 @@ def test_a_bound_asks_for_few_numbers_and_a_rank_for_a_small_error():
     assert best(Fixed(1), [exact], 100) is exact
 
 
-def test_divisors_and_products():
+def test_divisors():
     assert divisors(12) == (1, 2, 3, 4, 6, 12) and divisors(1) == (1,) and divisors(7) == (1, 7)
-    assert set(products(12, 2)) == {(2, 6), (3, 4), (4, 3), (6, 2)}
-    assert products(12, 3) == ((2, 2, 3), (2, 3, 2), (3, 2, 2)) and products(7, 2) == ()
 
 
 def test_a_part_is_enough_when_the_rest_is_within_the_bound():

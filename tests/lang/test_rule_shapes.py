@@ -103,6 +103,25 @@ def test_convolutions_before_and_after_pooling() -> None:
         status(text.format(", padding=1"))
 
 
+def test_sizes_that_conditions_equate_with_products_are_found() -> None:
+    """Sizes drawn at random would hardly ever satisfy both conditions."""
+    text = """rule r {{
+        linear(x: [k, n], W: const [m, n])
+      ~>
+        reshape(matmul(reshape(x, [k, a * b, c]), reshape(U, [c, d * e * f])), [k, {}])
+      where
+        (U: [c, d, e, f], V: [a, b]) = svd(W, 1)
+        a * b * c == n
+        d * e * f == m
+    }}"""
+    with pytest.raises(TdslError, match="cannot be computed"):
+        status(text.format("m"))
+    with pytest.raises(TdslError, match="different shapes"):
+        status(text.format("a * b * m"))
+    right = text.replace("reshape(matmul", "sum(matmul").replace(", [k, {}])", ", dim=1)")
+    assert status(right.format()) == ""
+
+
 def test_what_shapes_do_not_decide_is_left_unchecked() -> None:
     assert status("rule r { masked_select(x, m) => masked_select(relu(x), m) }").startswith("unchecked: ")
     assert status("rule r { linear(x, W) ~> linear(linear(x, V), U)\nwhere (U, V) = svd(W, 3) }").startswith(
