@@ -104,13 +104,14 @@ def test_convolutions_before_and_after_pooling() -> None:
 
 
 def test_sizes_that_conditions_equate_with_products_are_found() -> None:
-    """Sizes drawn at random would hardly ever satisfy both conditions."""
+    """Sizes drawn at random would hardly ever satisfy all conditions."""
     text = """rule r {{
         linear(x: [k, n], W: const [m, n])
       ~>
         reshape(matmul(reshape(x, [k, a * b, c]), reshape(U, [c, d * e * f])), [k, {}])
       where
-        (U: [c, d, e, f], V: [a, b]) = svd(W, 1)
+        (U: [c, d, e, f], V: [a, b, g, h, i]) = svd(W, 1)
+        g * h * i == k
         a * b * c == n
         d * e * f == m
     }}"""
