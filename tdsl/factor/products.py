@@ -56,9 +56,9 @@ def _truncated(
     gains = found[: max(1, int(there.sum()))]
     kept = select_by_gains(as_rank_rule(rank), gains, limit=len(gains))
     basis = basis[:, :, :kept]
-    return _balanced(
-        torch.linalg.solve(left.T.expand(len(exact), -1, -1), basis), basis.mT @ (left.T @ exact)
-    )
+    count, rows, _ = exact.shape
+    unseen = torch.linalg.solve(left.T, basis.movedim(0, 1).reshape(rows, count * kept))
+    return _balanced(unseen.reshape(rows, count, kept).movedim(1, 0), basis.mT @ (left.T @ exact))
 
 
 @memoised

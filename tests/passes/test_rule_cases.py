@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import cases_attention
 import cases_cleanup
 import cases_factorize
 import cases_fold
 import cases_linear
+import cases_recurrent
 import cases_structured
 import pytest
 import torch
@@ -22,6 +24,8 @@ CASES = [
     *cases_cleanup.CASES,
     *cases_fold.CASES,
     *cases_linear.CASES,
+    *cases_attention.CASES,
+    *cases_recurrent.CASES,
     *cases_factorize.CASES,
     *cases_structured.CASES,
 ]

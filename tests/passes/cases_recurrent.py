@@ -1,0 +1,88 @@
+"""Cases of `passes/factorize/recurrent.tdsl`: layers whose gates read their inputs through few numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from rule_cases import Case, fires, leaves, low_rank
+from torch import nn
+
+FULL = 1e-9
+"""Precision where the rank kept is that of the weight."""
+X = (3, 7, 12)
+
+
+def narrow(kind: type[nn.RNNBase], rank: int | None, **options: Any) -> nn.RNNBase:
+    """A recurrent layer of 12 inputs and 5 units, whose input weight has that rank."""
+    layer = kind(12, 5, batch_first=True, **options).double()
+    if rank is not None:
+        with torch.no_grad():
+            layer.weight_ih_l0.copy_(low_rank(*layer.weight_ih_l0.shape, rank))
+    return layer
+
+
+def of(case: Case, layer: nn.RNNBase) -> Case:
+    """`case` with that layer as it is: parts of a case have their weights drawn anew."""
+    case.model.layer = layer.eval()
+    return case
+
+
+OPTIONS = "has_biases=true, num_layers=1, dropout=0.0, train=false, bidirectional=false, batch_first=true"
+EXPECT = {
+    "lstm": """
+        zeros = zeros([1, 3, 5], dtype=f64, device=cpu)
+        zeros_1 = zeros([1, 3, 5], dtype=f64, device=cpu)
+        linear = linear(x, {weight})
+        lstm_1 = lstm(linear, zeros, zeros_1, {weight}_1, layer.weight_hh_l0, {bias}, layer.bias_hh_l0, {options})
+        getitem = lstm_1[0]
+    """,
+    "gru": """
+        zeros = zeros([1, 3, 5], dtype=f64, device=cpu)
+        linear = linear(x, {weight})
+        gru_1 = gru(linear, zeros, {weight}_1, layer.weight_hh_l0, {bias}, layer.bias_hh_l0, {options})
+        getitem = gru_1[0]
+    """,
+}
+
+
+def positive(rule: str, kind: type[nn.RNNBase], weight: str, bias: str = "") -> Case:
+    """The rule at the rank of the weight; `weight` and `bias` are what it adds to their names."""
+    expect = EXPECT[kind.__name__.lower()].format(
+        weight=f"layer.weight_ih_l0_{weight}", bias=f"layer.bias_ih_l0{bias}", options=OPTIONS
+    )
+    case = fires(
+        f"factorize.recurrent.{rule}",
+        lambda m, x: m.layer(x)[0],
+        X,
+        parameters={"rank": 2},
+        precision=FULL,
+        expect=expect,
+    )
+    return of(case, narrow(kind, 2))
+
+
+def negative(rule: str, layer: nn.RNNBase, because: str, rank: int = 2) -> Case:
+    """The rule on a layer that it is not for."""
+    case = leaves(
+        f"factorize.recurrent.{rule}",
+        lambda m, x: m.layer(x)[0],
+        X,
+        parameters={"rank": rank},
+        because=because,
+    )
+    return of(case, layer)
+
+
+CASES = [
+    positive("svd_lstm_input", nn.LSTM, "svd"),
+    negative("svd_lstm_input", narrow(nn.LSTM, 2, num_layers=2), "two layers are one operator"),
+    negative("svd_lstm_input", narrow(nn.LSTM, 2, bidirectional=True), "both directions read the input"),
+    negative("svd_lstm_input", narrow(nn.LSTM, None), "factors of rank 8 are larger than the weight", 8),
+    positive("whitened_lstm_input", nn.LSTM, "whitened_svd", "_whitened_lstm_input"),
+    negative("whitened_lstm_input", narrow(nn.LSTM, 2, bidirectional=True), "both directions read the input"),
+    positive("svd_gru_input", nn.GRU, "svd"),
+    negative("svd_gru_input", narrow(nn.GRU, 2, num_layers=2), "two layers are one operator"),
+    positive("whitened_gru_input", nn.GRU, "whitened_svd", "_whitened_gru_input"),
+    negative("whitened_gru_input", narrow(nn.GRU, None), "factors of rank 7 are larger than the weight", 7),
+]
