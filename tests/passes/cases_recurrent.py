@@ -34,13 +34,13 @@ EXPECT = {
         zeros = zeros([1, 3, 5], dtype=f64, device=cpu)
         zeros_1 = zeros([1, 3, 5], dtype=f64, device=cpu)
         linear = linear(x, {weight})
-        lstm_1 = lstm(linear, zeros, zeros_1, {weight}_1, layer.weight_hh_l0, {bias}, layer.bias_hh_l0, {options})
+        lstm_1 = lstm(linear, zeros, zeros_1, {weight}_1, layer.weight_hh_l0, {bias}, {other}, {options})
         getitem = lstm_1[0]
     """,
     "gru": """
         zeros = zeros([1, 3, 5], dtype=f64, device=cpu)
         linear = linear(x, {weight})
-        gru_1 = gru(linear, zeros, {weight}_1, layer.weight_hh_l0, {bias}, layer.bias_hh_l0, {options})
+        gru_1 = gru(linear, zeros, {weight}_1, layer.weight_hh_l0, {bias}, {other}, {options})
         getitem = gru_1[0]
     """,
 }
@@ -49,7 +49,10 @@ EXPECT = {
 def positive(rule: str, kind: type[nn.RNNBase], weight: str, bias: str = "") -> Case:
     """The rule at the rank of the weight; `weight` and `bias` are what it adds to their names."""
     expect = EXPECT[kind.__name__.lower()].format(
-        weight=f"layer.weight_ih_l0_{weight}", bias=f"layer.bias_ih_l0{bias}", options=OPTIONS
+        weight=f"layer.weight_ih_l0_{weight}",
+        bias=f"layer.bias_ih_l0{bias}",
+        other="layer.bias_hh_l0",
+        options=OPTIONS,
     )
     case = fires(
         f"factorize.recurrent.{rule}",
