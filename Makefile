@@ -1,6 +1,7 @@
 # make demo    compile all-MiniLM-L6-v2 for the edge: out/minilm/model.onnx, report.json, a table
 # make test    the test suite
 # make crepe   the same road for a pitch tracker;   make digits   for two small image classifiers
+# make bench   the benchmarks → benchmarks/RESULTS.md;   make bench ONLY=factorize   one part of them
 # make lint    ruff and mypy;                       make clean    remove everything that make made
 #
 # Needs Python 3.11 or newer (another one than python3: make demo PYTHON=python3.12) and a package index.
@@ -10,13 +11,17 @@
 PYTHON ?= python3
 TORCH_FLAGS ?=
 
+ONLY ?=
+
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INSTALL := python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/$(INSTALL)
 TDSL := $(PIP) --no-build-isolation --editable
 
 .DELETE_ON_ERROR:
-.PHONY: demo crepe digits test lint clean
+.PHONY: demo crepe digits test bench lint clean
 
 demo: $(VENV)/examples.stamp
 	$(BIN)/python examples/minilm.py
@@ -29,6 +34,9 @@ digits: $(VENV)/examples.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/examples.stamp $(PEERS)/stamp
+	$(BIN)/python -m benchmarks $(ONLY)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -53,6 +61,14 @@ $(VENV)/dev.stamp: $(VENV)/examples.stamp
 	$(TDSL) '.[dev]'
 	@touch $@
 
+# What tdsl is compared with lives apart, so that it decides no version here.
+$(PEERS)/stamp: benchmarks/requirements-peers.txt $(VENV)/torch.stamp
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/$(INSTALL) $(TORCH_FLAGS) torch
+	$(PEERS)/bin/$(INSTALL) tensorly scipy opt_einsum scikit-learn onnx onnxruntime onnxscript
+	$(PEERS)/bin/$(INSTALL) --no-deps -r benchmarks/requirements-peers.txt
+	@touch $@
+
 clean:
-	rm -rf $(VENV) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(PEERS) out build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,105 @@
+"""A ResNet-18 made as fast as an error budget allows: latency measured end to end, before and after.
+
+    python -m benchmarks resnet
+
+The weights are synthetic (`models.py`): ResNet-18's widths and decaying spectra. The plan minimizes the
+latency of this machine within a budget of error; where no factorization pays, a layer is left alone, and the
+plan says so. The control is the same network sixteen times narrower, whose layers are too small for anything
+to pay.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import tdsl
+from benchmarks.harness import export, latencies, machine, table, write_section
+from benchmarks.models import Task, cnn
+from tdsl.engine.library import Library
+from tdsl.lang import parse
+
+PIPELINE = """
+pipeline fast(drop: Ratio = 5%) {
+    repeat cleanup.*, fold.* until stable
+    choose factorize.conv.*
+        minimize latency
+        subject to error <= drop
+    heal least_squares
+    check error <= drop
+}
+"""
+BUDGETS = (0.02, 0.05, 0.10)
+WIDTHS = (64, 128, 256, 512)
+
+
+def compiled(task: Task, budget: float, folder: Path) -> tuple[tdsl.Result, Path, float]:
+    """The model compiled within an error budget, its file, and the seconds that took."""
+    library = Library()
+    library.add_file(parse(PIPELINE, "bench"), "")
+    path = folder / f"{budget}.onnx"
+    start = time.perf_counter()
+    result = tdsl.compile(
+        task.model,
+        (task.example,),
+        pipeline="fast",
+        parameters={"drop": budget},
+        rules=library,
+        calibration=[sample[None] for batch in task.calibration for sample in batch],
+        output=path,
+    )
+    return result, path, time.perf_counter() - start
+
+
+def rows(
+    label: str, task: Task, budgets: tuple[float, ...], folder: Path
+) -> tuple[list[tuple[str, ...]], list[str]]:
+    """One row of the table for each budget, and what the plans say."""
+    folder.mkdir()
+    original = folder / "original.onnx"
+    export(task.model, task.example, original)
+    made = {budget: compiled(task, budget, folder) for budget in budgets}
+    found = latencies({"original": original, **{str(b): made[b][1] for b in budgets}}, task.example)
+    lines, notes = [], []
+    for budget in budgets:
+        result, _, seconds = made[budget]
+        before, after = found["original"], found[str(budget)]
+        error = result.report.verdict.judged.error
+        lines.append(
+            (
+                label,
+                f"{100 * budget:g} %",
+                f"{100 * error:.2f} %",
+                f"{1e3 * before:.3f}",
+                f"{1e3 * after:.3f}",
+                f"{before / after:.2f}×",
+                f"{seconds:.0f}",
+            )
+        )
+        notes += [f"* {label}, {100 * budget:g} %: {n.text}" for n in result.report.notes if n.kind == "plan"]
+    return lines, notes
+
+
+def main() -> None:
+    """Compile at every budget, print the table and write it down."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--budget", type=float, action="append", help="an error budget, 0.05 for example")
+    given = parser.parse_args()
+    budgets = tuple(given.budget or BUDGETS)
+    with tempfile.TemporaryDirectory() as folder:
+        wide, said = rows("ResNet-18", cnn(WIDTHS, batches=12), budgets, Path(folder) / "wide")
+        narrow = cnn(tuple(width // 16 for width in WIDTHS), batches=12)
+        small, said_too = rows("1/16 as wide", narrow, budgets[:1], Path(folder) / "narrow")
+    header = ("model", "error budget", "error", "ms before", "ms after", "speed", "seconds to compile")
+    text = f"{table(header, [*wide, *small])}\n\nWhat the plans say:\n\n" + "\n".join([*said, *said_too])
+    about = __doc__.split("\n\n")[2].replace("\n", " ")
+    if given.budget:
+        print(text)
+    else:
+        write_section("resnet", f"## A residual network made fast\n\n{about}\n\n{text}\n\n{machine()}")
+
+
+if __name__ == "__main__":
+    main()
