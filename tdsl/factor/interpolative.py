@@ -23,6 +23,10 @@ _ROUNDING = 1e-11
 """Share of the mean second moment that counts as none: a unit this well expressed by others is redundant."""
 
 
+PENDING = 64
+"""Eliminations that are carried out together."""
+
+
 class Elimination(NamedTuple):
     """An order of the blocks of units, most needed first; every number of them is a prefix."""
 
@@ -82,43 +86,74 @@ def eliminate(weight: Tensor, moment: Tensor, size: int) -> Elimination:
 def _order(weight: Tensor, second: Tensor, size: int) -> Tensor:
     """Backward elimination: the blocks, the one eliminated last first. [m, h], [h, h] → [h / size].
 
-    `blame` holds the regression on the units alive, `inverse` their inverse moment. Without block b the
-    squared error grows by tr(blame_b · inverse_bb⁻¹ · blame_bᵀ). The inverse is downdated as its initial
-    value and the columns taken off since, so that a step reads what it needs and rewrites none of it.
+    `blame` [h, m] holds the regression on the units alive, `inverse` their inverse moment. Without block b
+    the squared error grows by tr(blame_bᵀ · inverse_bb⁻¹ · blame_b). What an elimination changes is of the
+    rank of a block; it is kept as a product until there are `PENDING` of them, and `blame · blameᵀ` is
+    followed on its blocks alone, so that a step reads each number once and writes few.
     """
-    units = len(second)
-    count = units // size
-    if weight.shape[0] > units:
+    if weight.shape[0] > len(second):
         weight = torch.linalg.qr(weight).R
-    damped = second + DAMPING * second.diagonal().mean() * torch.eye(units, dtype=torch.float64)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    blame = weight.T.contiguous()
-    own = inverse.reshape(count, size, count, size).diagonal(dim1=0, dim2=2).permute(2, 0, 1).clone()
-    taken = torch.zeros(units, units, dtype=torch.float64)
-    alive = torch.ones(count, dtype=torch.bool)
-    gone = torch.empty(count, dtype=torch.long)
-    for step in range(count):
-        costs = _costs(blame.reshape(count, size, -1), own)
-        worst = int(costs.where(alive, torch.inf).argmin())
-        block = slice(worst * size, worst * size + size)
-        before = taken[:, : step * size]
-        column = inverse[:, block] - before @ before[block].T
-        pivot = torch.linalg.cholesky(own[worst])
+    damped = second + DAMPING * second.diagonal().mean() * torch.eye(len(second), dtype=torch.float64)
+    state = _Alive(torch.cholesky_inverse(torch.linalg.cholesky(damped)), weight.T.contiguous(), size)
+    blocks = torch.arange(len(second) // size)
+    gone: list[Tensor] = []
+    while len(blocks):
+        steps = min(PENDING, len(blocks))
+        removed = torch.tensor([state.eliminate() for _ in range(steps)])
+        gone.append(blocks[removed])
+        alive = torch.ones(len(blocks), dtype=torch.bool)
+        alive[removed] = False
+        blocks = blocks[alive]
+        state = state.compacted(alive)
+    return torch.cat(gone).flip(0) if gone else blocks
+
+
+class _Alive:
+    """The blocks that are not eliminated yet, and eliminations that are not carried out yet."""
+
+    def __init__(self, inverse: Tensor, blame: Tensor, size: int) -> None:
+        self.inverse, self.blame, self.size = inverse, blame, size
+        self.count = len(inverse) // size
+        self.alive = torch.ones(self.count, dtype=torch.bool)
+        self.columns = torch.empty(len(inverse), 0, dtype=torch.float64)
+        self.rows = torch.empty(0, blame.shape[1], dtype=torch.float64)
+        parts = blame.reshape(self.count, size, blame.shape[1])
+        self.own = self._diagonal(inverse).clone()
+        self.squares = parts @ parts.mT
+
+    def _diagonal(self, matrix: Tensor) -> Tensor:
+        """The blocks on the diagonal. [h, h] → [h / size, size, size]."""
+        cut = matrix.reshape(self.count, self.size, self.count, self.size)
+        return cut.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+
+    def eliminate(self) -> int:
+        """Eliminate the block that is missed least; its position."""
+        solve = torch.div if self.size == 1 else lambda a, b: torch.linalg.solve(b, a)
+        costs = solve(self.squares, self.own).diagonal(dim1=1, dim2=2).sum(1)
+        worst = int(costs.where(self.alive, torch.inf).argmin())
+        block = slice(worst * self.size, (worst + 1) * self.size)
+        pivot = torch.linalg.cholesky(self.own[worst])
+        column = self.inverse[:, block] - self.columns @ self.columns[block].T
         column = torch.linalg.solve_triangular(pivot, column.T, upper=False).T
-        blame -= column @ torch.linalg.solve_triangular(pivot, blame[block], upper=False)
-        taken[:, step * size : step * size + size] = column
-        parts = column.reshape(count, size, size)
-        own -= parts @ parts.transpose(1, 2)
-        alive[worst] = False
-        own[worst] = torch.eye(size, dtype=torch.float64)
-        gone[step] = worst
-    return gone.flip(0)
+        own_blame = self.blame[block] - self.columns[block] @ self.rows
+        row = torch.linalg.solve_triangular(pivot, own_blame, upper=False)
+        shared = self.blame @ row.T - self.columns @ (self.rows @ row.T)
+        parts, common = (m.reshape(self.count, self.size, self.size) for m in (column, shared))
+        crossed = common @ parts.mT
+        self.squares += parts @ (row @ row.T) @ parts.mT - crossed - crossed.mT
+        self.own -= parts @ parts.mT
+        self.alive[worst] = False
+        self.own[worst] = torch.eye(self.size, dtype=torch.float64)
+        self.columns = torch.cat([self.columns, column], dim=1)
+        self.rows = torch.cat([self.rows, row])
+        return worst
 
-
-def _costs(blame: Tensor, own: Tensor) -> Tensor:
-    """tr(blame_b · own_b⁻¹ · blame_bᵀ) of each block b. [b, s, m], [b, s, s] → [b]."""
-    solved: Tensor = blame / own if own.shape[1] == 1 else torch.linalg.solve(own, blame)
-    return (solved * blame).sum((1, 2))
+    def compacted(self, alive: Tensor) -> _Alive:
+        """What is left, the pending eliminations carried out."""
+        units = alive.repeat_interleave(self.size)
+        columns = self.columns[units]
+        inverse = self.inverse[units][:, units] - columns @ columns.T
+        return _Alive(inverse, self.blame[units] - columns @ self.rows, self.size)
 
 
 def _selected(weight: Tensor, found: Elimination, rank: object, size: int) -> tuple[Tensor, Tensor]:

@@ -154,6 +154,9 @@ class Uses:
             raise TdslError("only a pattern on the left side repeats", call.repeat.span)
         function = self.vocabulary.functions.get(call.callee)
         operator = self.vocabulary.operators.get(call.callee)
+        if call.callee in self.operators:
+            self.scope.used.add(call.callee)
+            operator = self.operators[call.callee][0]
         if function is not None:
             self._function_call(call, function)
         elif operator is not None:
