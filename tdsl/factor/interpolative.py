@@ -126,10 +126,14 @@ class _Alive:
         cut = matrix.reshape(self.count, self.size, self.count, self.size)
         return cut.diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
+    def _times(self, a: Tensor, b: Tensor) -> Tensor:
+        """The product of each two blocks; many products of single numbers are one of vectors."""
+        return a * b if self.size == 1 else a @ b
+
     def eliminate(self) -> int:
         """Eliminate the block that is missed least; its position."""
-        solve = torch.div if self.size == 1 else lambda a, b: torch.linalg.solve(b, a)
-        costs = solve(self.squares, self.own).diagonal(dim1=1, dim2=2).sum(1)
+        shares = self.squares / self.own if self.size == 1 else torch.linalg.solve(self.own, self.squares)
+        costs = shares.diagonal(dim1=1, dim2=2).sum(1)
         worst = int(costs.where(self.alive, torch.inf).argmin())
         block = slice(worst * self.size, (worst + 1) * self.size)
         pivot = torch.linalg.cholesky(self.own[worst])
@@ -139,9 +143,9 @@ class _Alive:
         row = torch.linalg.solve_triangular(pivot, own_blame, upper=False)
         shared = self.blame @ row.T - self.columns @ (self.rows @ row.T)
         parts, common = (m.reshape(self.count, self.size, self.size) for m in (column, shared))
-        crossed = common @ parts.mT
-        self.squares += parts @ (row @ row.T) @ parts.mT - crossed - crossed.mT
-        self.own -= parts @ parts.mT
+        crossed = self._times(common, parts.mT)
+        self.squares += self._times(self._times(parts, row @ row.T), parts.mT) - crossed - crossed.mT
+        self.own -= self._times(parts, parts.mT)
         self.alive[worst] = False
         self.own[worst] = torch.eye(self.size, dtype=torch.float64)
         self.columns = torch.cat([self.columns, column], dim=1)
