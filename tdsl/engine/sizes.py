@@ -82,8 +82,14 @@ def compare(relation: str, left: Any, right: Any) -> bool:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two sizes are equal for every value of the symbols in them."""
-    return a is b or compare("==", a, b)
+    """Whether two sizes are equal for every value of the symbols in them; a node means what it computes."""
+    return a is b or compare("==", _size(a), _size(b))
+
+
+def _size(value: Any) -> Any:
+    """The symbolic size that a node computes; anything else as it is."""
+    known = value.meta.get("val") if isinstance(value, fx.Node) else None
+    return known if isinstance(known, torch.SymInt | int) else value
 
 
 def same_value(a: Any, b: Any) -> bool:
@@ -91,7 +97,8 @@ def same_value(a: Any, b: Any) -> bool:
     if a is b:
         return True
     if isinstance(a, fx.Node) or isinstance(b, fx.Node):
-        return False
+        sizes = _size(a), _size(b)
+        return all(isinstance(size, torch.SymInt | int) for size in sizes) and compare("==", *sizes)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(same_value(x, y) for x, y in zip(a, b, strict=True))
     if type(a) is not type(b) and (isinstance(a, bool) or isinstance(b, bool)):

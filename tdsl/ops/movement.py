@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from math import prod
 from typing import Any
 
@@ -23,14 +24,28 @@ def _reshaped(x: Operand, shape: Shape | None) -> Converted:
 
 
 def _explicit(x: Operand, shape: Sequence[Any]) -> Converted:
-    """-1 replaced by the size that it stands for, where that is known."""
-    known = x.shape is not None and all(isinstance(size, int) for size in (*x.shape, *shape))
-    if not known or -1 not in shape:
+    """-1 replaced by the size that it stands for, where that is known; both may have dynamic sizes."""
+    wanted = [size for size in shape if not (isinstance(size, int) and size == -1)]
+    if x.shape is None or len(wanted) == len(shape):
         return x, list(shape)
-    rest = -prod(shape)
-    if rest == 0:
+    given = [_expression(size) for size in x.shape]
+    for size in map(_expression, wanted):
+        if size in given:
+            given.remove(size)
+        elif isinstance(size, int) and size:
+            given.append(Fraction(1, size))
+        else:
+            return x, list(shape)
+    if not all(isinstance(size, int | Fraction) for size in given):
         return x, list(shape)
-    return x, [prod(x.shape or ()) // rest if size == -1 else size for size in shape]
+    rest = prod(given)
+    return x, [int(rest) if isinstance(size, int) and size == -1 else size for size in shape]
+
+
+def _expression(size: Any) -> Any:
+    """A size as something that compares: a number, or the expression of a dynamic one, a node's too."""
+    value = size if isinstance(size, int) else getattr(size, "meta", {}).get("val", size)
+    return value if isinstance(value, int) else getattr(getattr(value, "node", None), "expr", value)
 
 
 def _flatten(x: Operand, start: int, end: int) -> Converted:
