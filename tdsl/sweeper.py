@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,21 @@ class Curve:
             part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def sweep(*args: Any, by: str = "parameters", shares: Sequence[float] = SHARES, **kwargs: Any) -> Curve:
+Visit = Callable[[float, fx.GraphModule], object]
+"""Hears the size that was asked for and the rewritten module, which nobody needs afterwards."""
+
+
+def sweep(
+    *args: Any,
+    by: str = "parameters",
+    shares: Sequence[float] = SHARES,
+    visit: Visit = lambda share, module: None,
+    **kwargs: Any,
+) -> Curve:
     """The least error that the first `choose` of a pipeline reaches at each of some sizes.
 
-    `by` is the cost that is bounded (`parameters`, `bytes`, `macs` or `latency`); everything else is given
-    as to `tdsl.compile`. The steps before the plan and the recovery after it are carried out; nothing is
+    `by` is the cost that is bounded (`parameters`, `bytes`, `macs` or `latency`), `visit` sees every module on
+    the way; everything else is given as to `tdsl.compile`. The steps before the plan and the recovery after it are carried out; nothing is
     written. Raises `TdslError` for a pipeline without a plan, and for what `tdsl.compile` raises it.
     """
     if by not in COSTS:
@@ -69,7 +79,7 @@ def sweep(*args: Any, by: str = "parameters", shares: Sequence[float] = SHARES, 
     if not all(0 < share <= 1 for share in shares):
         raise TdslError("the sizes of a sweep are shares of the model", expected="numbers in (0, 1]")
     prepared = prepare(*args, **kwargs)
-    planner = _Sweeper(prepared.planner, by, tuple(shares))
+    planner = _Sweeper(prepared.planner, by, tuple(shares), visit)
     prepared.runner.planner = planner
     try:
         prepared.runner.run(copied(prepared.captured.module), Journal())
@@ -128,10 +138,11 @@ class _Profiler(_First):
 class _Sweeper(_First):
     """Makes the first plan for every size in turn."""
 
-    def __init__(self, planner: DataPlanner, by: str, shares: tuple[float, ...]) -> None:
+    def __init__(self, planner: DataPlanner, by: str, shares: tuple[float, ...], visit: Visit) -> None:
         super().__init__(planner)
         self.by = by
         self.shares = shares
+        self.visit = visit
         self.curve: Curve | None = None
 
     def choose(self, choice: ChoiceStep, module: fx.GraphModule, journal: Journal) -> int:
@@ -152,6 +163,7 @@ class _Sweeper(_First):
             apply_plan(copy, chosen, statistics, Journal())
             copy.recompile()
             planner.finish(choice, copy, journal)
+            self.visit(share, copy)
             metrics = planner.measure(copy)
             cost = {name: problem.cost(chosen, name) for name in COSTS}
             points.append(
