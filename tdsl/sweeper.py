@@ -70,9 +70,10 @@ def sweep(
 ) -> Curve:
     """The least error that the first `choose` of a pipeline reaches at each of some sizes.
 
-    `by` is the cost that is bounded (`parameters`, `bytes`, `macs` or `latency`), `visit` sees every module on
-    the way; everything else is given as to `tdsl.compile`. The steps before the plan and the recovery after it are carried out; nothing is
-    written. Raises `TdslError` for a pipeline without a plan, and for what `tdsl.compile` raises it.
+    `by` is the cost that is bounded (`parameters`, `bytes`, `macs` or `latency`), `visit` sees every module
+    on the way; everything else is given as to `tdsl.compile`. The steps before the plan and the recovery
+    after it are carried out; nothing is written. Raises `TdslError` for a pipeline without a plan, and for
+    what `tdsl.compile` raises it.
     """
     if by not in COSTS:
         raise TdslError(f"a sweep cannot be over {by!r}", expected=f"one of {', '.join(COSTS)}")
