@@ -66,7 +66,7 @@ pipeline planned {
     choose
             factorize.linear.interpolative_neurons_weighted,
             factorize.attention.query_key,
-            factorize.attention.value_output
+            factorize.attention.value_output_weighted
         minimize error
         subject to parameters <= 50%
     check error <= 1000%
@@ -77,7 +77,7 @@ pipeline healed {
     choose
             factorize.linear.interpolative_neurons_weighted,
             factorize.attention.query_key,
-            factorize.attention.value_output
+            factorize.attention.value_output_weighted
         minimize error
         subject to parameters <= 50%
     heal least_squares

@@ -15,6 +15,7 @@ from torch import fx
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
 from tdsl.engine.strategy import ChoiceStep
+from tdsl.engine.weights import prune_weights
 from tdsl.errors import TdslError
 from tdsl.files import require_writable, whole
 from tdsl.plan.candidates import COSTS
@@ -164,6 +165,7 @@ class _Sweeper(_First):
             apply_plan(copy, chosen, statistics, Journal())
             copy.recompile()
             planner.finish(choice, copy, journal)
+            prune_weights(copy)
             self.visit(share, copy)
             metrics = planner.measure(copy)
             cost = {name: problem.cost(chosen, name) for name in COSTS}

@@ -20,6 +20,8 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.factor.declare import CompileTimeFunction
 
+FINEST = 8
+"""Tiles that a rank may at least be made of, where it has as many terms."""
 _EPSILON = torch.finfo(torch.float64).eps
 
 
@@ -221,7 +223,8 @@ class Tiled:
 
     To the nearest multiple, upwards in the middle, and never to 0. Rounding alone crosses neither the
     break-even rank nor the matrix's own: there the largest multiple that fits is taken, and where not even
-    one fits, the rank stays as it is. A bound of the rule on the error holds to half a tile.
+    one fits, the rank stays as it is. A tile is halved until `FINEST` of them fit into the break-even rank:
+    of 32 numbers a head, 28 may be right. A bound of the rule on the error holds to half a tile.
     """
 
     rule: RankRule
@@ -240,10 +243,17 @@ class Tiled:
     def select(self, singular_values: Tensor, limit: int, *, aspect: float = 1.0) -> int:
         """The multiple nearest to what the rule selects."""
         rank = self.rule.select(singular_values, limit, aspect=aspect)
-        tile = self.multiple
+        tile = self.tile(limit)
         most = max(rank, min(len(singular_values), limit))
         rounded = min(max(tile, (rank + tile // 2) // tile * tile), most // tile * tile)
         return rounded or rank
+
+    def tile(self, limit: int) -> int:
+        """The multiple to round to where the break-even rank is `limit`."""
+        tile = self.multiple
+        while tile > 1 and tile * FINEST > limit:
+            tile = (tile + 1) // 2
+        return tile
 
     def share(self, parts: int) -> Tiled:
         """The rule's own share, rounded."""

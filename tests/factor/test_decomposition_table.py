@@ -16,7 +16,21 @@ from tdsl.factor.rank import Energy, as_rank_rule
 from tdsl.factor.structure import relative_error
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 
-SIZES = {"h": 2, "m": 7, "n": 5, "M": 12, "N": 18, "G": 2, "T": 6, "S": 4, "k": 5, "kd": 2, "kh": 3, "kw": 2}
+SIZES = {
+    "e": 5,
+    "h": 2,
+    "m": 7,
+    "n": 5,
+    "M": 12,
+    "N": 18,
+    "G": 2,
+    "T": 6,
+    "S": 4,
+    "k": 5,
+    "kd": 2,
+    "kh": 3,
+    "kw": 2,
+}
 
 
 def weight_of(form: Form) -> Tensor:

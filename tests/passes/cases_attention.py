@@ -156,6 +156,48 @@ VALUE_OUTPUT = [
     ),
 ]
 
+VALUE_OUTPUT_WEIGHTED = [
+    fires(
+        "factorize.attention.value_output_weighted",
+        attended,
+        TOKENS,
+        (3, 2, 6, 6),
+        **NARROW,
+        parameters={"rank": rank},
+        precision=1e-6,
+        expect="""
+            softmax_1 = softmax(weights, -1)
+            linear_2 = linear(x, o_value_output_weighted, o_value_output_weighted_1)
+            reshape_2 = reshape(linear_2, [3, 6, 2, 2])
+            permute_2 = permute(reshape_2, [0, 2, 1, 3])
+            matmul_1 = matmul(softmax_1, permute_2)
+            permute_3 = permute(matmul_1, [0, 2, 1, 3])
+            reshape_3 = reshape(permute_3, [3, 6, 4])
+            linear_3 = linear(reshape_3, o_head_svd, d_value_output_weighted)
+        """,
+    )
+    for rank in (2, 0.5)
+] + [
+    leaves(
+        "factorize.attention.value_output_weighted",
+        unnormalised,
+        TOKENS,
+        (3, 2, 6, 6),
+        **NARROW,
+        parameters={"rank": 2},
+        because="what weights the values need not sum to 1",
+    ),
+    leaves(
+        "factorize.attention.value_output_weighted",
+        attended,
+        TOKENS,
+        (3, 2, 6, 6),
+        **NARROW,
+        parameters={"rank": 4},
+        because="at their whole width the heads are as they were",
+    ),
+]
+
 
 FUSED = [
     fires(
@@ -198,4 +240,4 @@ FUSED = [
     ),
 ]
 
-CASES = [*QUERY_KEY, *VALUE_OUTPUT, *FUSED]
+CASES = [*QUERY_KEY, *VALUE_OUTPUT, *VALUE_OUTPUT_WEIGHTED, *FUSED]
