@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, fx
@@ -21,16 +22,18 @@ from tdsl.heal.least_squares import Healed, least_squares
 from tdsl.heal.sites import approximate_rules
 from tdsl.lang import tree
 from tdsl.lang.expected import did_you_mean
-from tdsl.plan.calibrate import Data, Progress, collect
-from tdsl.plan.candidates import COSTS, Candidate, Choice, candidates, corrected, requests_of
+from tdsl.plan.cache import collect_cached
+from tdsl.plan.calibrate import Data, Progress
+from tdsl.plan.candidates import COSTS, Candidate, Choice, candidates, corrected, promising, requests_of
 from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, totals_of
 from tdsl.plan.latency import LatencyTable
 from tdsl.verify.compare import Metrics, compare, over_outputs, over_samples
 
-LEVELS = tuple(i / 16 for i in range(1, 16))
+LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14))
 """Ranks to try for a rule, as shares of the break-even rank."""
 CORRECTION_BATCHES = 48
-"""Calibration batches on which single candidates are measured."""
+CORRECTION_SAMPLES = 128
+"""Calibration batches on which single candidates are measured: this many, or that many samples in them."""
 TILE = 8
 """Ranks are multiples of this, which vector units like."""
 
@@ -44,6 +47,8 @@ class DataPlanner:
     judged_on: Data
     table: LatencyTable
     progress: Progress = lambda stage: None
+    cache: Path | None = None
+    """A folder in which statistics are remembered."""
     outcomes: list[Outcome] = field(default_factory=list)
     healed: list[Healed] = field(default_factory=list)
     _reference: fx.GraphModule | None = None
@@ -62,7 +67,9 @@ class DataPlanner:
         self, module: fx.GraphModule, choices: Sequence[Choice], scope: Scope | None
     ) -> Statistics:
         requests = requests_of(module, choices, scope)
-        return collect(module, self.data, requests, self.progress) if requests else Answers({})
+        if not requests:
+            return Answers({})
+        return collect_cached(module, self.data, requests, self.cache, self.progress)
 
     def remember(self, module: fx.GraphModule) -> None:
         """Keep the graph as it was before the first step that loses something: what recovery aims at."""
@@ -105,8 +112,10 @@ class DataPlanner:
         timed |= choice.objective == "latency" or any(b.name == "latency" for b in budgets)
         table = self.table if timed else None
         found = candidates(module, choices, statistics, self.data, table, choice.scope, self.progress)
-        expected = outputs_of(module, self.data, CORRECTION_BATCHES)
-        found = corrected(found, lambda candidate: self._alone(candidate, module, statistics, expected))
+        expected = outputs_of(module, self.data, _batches_with(self.data, CORRECTION_SAMPLES))
+        found = corrected(
+            promising(found), lambda candidate: self._alone(candidate, module, statistics, expected)
+        )
         totals = totals_of(module, table)
         return Problem(found, choice.objective, budgets, totals, choice.span), statistics
 
@@ -168,6 +177,16 @@ class DataPlanner:
     def _heal(self, module: fx.GraphModule, rules: set[str]) -> list[Healed]:
         assert self._reference is not None
         return least_squares(module, self._reference, self.data, rules, progress=self.progress)
+
+
+def _batches_with(data: Data, samples: int) -> int:
+    """How many of the first batches hold that many samples; `CORRECTION_BATCHES` at most."""
+    count = 0
+    for number, batch in enumerate(data.batches[:CORRECTION_BATCHES], start=1):
+        count += max((len(tensor) for tensor in batch if tensor.dim()), default=1)
+        if count >= samples:
+            return number
+    return CORRECTION_BATCHES
 
 
 def outputs_of(module: fx.GraphModule, data: Data, most: int | None = None) -> list[list[Tensor]]:

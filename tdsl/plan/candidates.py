@@ -30,6 +30,8 @@ from tdsl.provenance import module_path, source_line, value_name
 COSTS = ("bytes", "parameters", "macs", "latency")
 """What a candidate saves, by the names that budgets and objectives use."""
 
+SLACK = 1.25
+"""By how much a candidate's error must exceed a rival's for it not to be looked at any further."""
 PROBES = 4
 """Random cotangents for each probe batch."""
 PROBE_BATCHES = 32
@@ -158,8 +160,8 @@ class Probes:
                     before = run.values[old]
                     difference = run.value(new) - before
                     differences[old] = difference
-                    missed += float(difference.double().square().sum())
-                    total += float(before.double().square().sum())
+                    missed += float(difference.square().sum(dtype=torch.float64))
+                    total += float(before.square().sum(dtype=torch.float64))
             differentiable &= bool(drawn) and all(node in drawn[0] for node in differences)
             if not differentiable:
                 continue
@@ -187,8 +189,8 @@ def _settled(value: Any, work: Workspace, known: dict[int, Any]) -> Any:
 
 def _by_sample(difference: Tensor, gradient: Tensor) -> Tensor:
     """⟨gradient, difference⟩ for each position of the first axis, along which samples are independent."""
-    product = difference.double() * gradient.double()
-    return product.flatten(1).sum(1) if product.dim() > 1 else product
+    product = difference * gradient
+    return product.flatten(1).sum(1, dtype=torch.float64) if product.dim() > 1 else product.double()
 
 
 def _size(value: Any) -> int:
@@ -220,6 +222,7 @@ def candidates(
     work = Workspace(module)
     work.statistics = statistics
     best: dict[Any, Candidate] = {}
+    tried: set[Any] = set()
     for count, choice in enumerate(choices, start=1):
         progress(f"try {choice.name}: {count} of {len(choices)}")
         rule = choice.rule
@@ -231,6 +234,11 @@ def candidates(
                 found = attempt(node)
                 if found is None:
                     continue
+                details = _details(found, variant)
+                same = (choice.name, number, node, tuple(details.items()))
+                if details and same in tried:
+                    continue
+                tried.add(same)
                 made = _candidate(choice, number, variant, found, work, probes, table)
                 key = (choice.name, made.root, tuple(made.saved[c] for c in ("bytes", "macs")))
                 if key not in best or made.error < best[key].error:
@@ -270,8 +278,13 @@ def _candidate(
         saved,
         error,
         local,
-        {n: v for n, v in found.env.items() if isinstance(v, int) and n in variant.definitions},
+        _details(found, variant),
     )
+
+
+def _details(found: Replacement, variant: Variant) -> dict[str, int]:
+    """The sizes that a rule chose: ranks."""
+    return {n: v for n, v in found.env.items() if isinstance(v, int) and n in variant.definitions}
 
 
 def _number(value: Any) -> float:
@@ -280,6 +293,22 @@ def _number(value: Any) -> float:
 
 
 # ---------------------------------------------------------------- correction by measurement
+
+
+def promising(found: Sequence[Candidate], slack: float = SLACK) -> list[Candidate]:
+    """The candidates that no other one of the same nodes beats: saves as much as, for less error.
+
+    First-order errors decide, so that one must be beaten by the factor `slack` to be left out.
+    """
+    rivals: dict[frozenset[str], list[Candidate]] = {}
+    for candidate in found:
+        rivals.setdefault(candidate.covers, []).append(candidate)
+
+    def beats(other: Candidate, candidate: Candidate) -> bool:
+        saves = all(other.saved[cost] >= candidate.saved[cost] for cost in COSTS)
+        return saves and other.error * slack < candidate.error
+
+    return [c for c in found if not any(beats(other, c) for other in rivals[c.covers])]
 
 
 def corrected(found: Sequence[Candidate], measured: Callable[[Candidate], float]) -> list[Candidate]:
