@@ -27,7 +27,17 @@ import torch
 from torch import nn
 
 from benchmarks import reference
-from benchmarks.harness import export, latencies, machine, relative_error, table, write_section
+from benchmarks.harness import (
+    MEMORY,
+    PATIENCE,
+    export,
+    latencies,
+    machine,
+    relative_error,
+    runs,
+    table,
+    write_section,
+)
 from benchmarks.models import TASKS, Task
 from tdsl.engine.census import census, copied
 from tdsl.engine.journal import Journal
@@ -56,7 +66,7 @@ pipeline planned(size: Real) {{
 RULES = {
     "mlp": "factorize.linear.*",
     "transformer": "factorize.linear.*",
-    "cnn": "factorize.conv.*, factorize.conv_data.*",
+    "cnn": "factorize.conv_data.*",
 }
 
 
@@ -150,7 +160,7 @@ def own_result(task: Task, label: str, make: Callable[[], tuple[nn.Module, float
 def peer_result(task: Task, method: str, label: str, folder: Path, python: Path) -> Result:
     """Run a peer in its own interpreter."""
     command = [str(python), "-m", "benchmarks.peers", method, task.name, str(folder)]
-    told, complaint, timed_out = _run(command, 2 * LIMIT)
+    told, complaint, timed_out = _run(command, LIMIT)
     outputs, path = folder / f"{task.name}.{method}.pt", folder / f"{task.name}.{method}.onnx"
     if not told:
         reason = f"not done after {LIMIT:.0f} s" if timed_out else f"failed: {complaint}"
@@ -159,9 +169,14 @@ def peer_result(task: Task, method: str, label: str, folder: Path, python: Path)
     with torch.no_grad():
         error = relative_error(torch.load(outputs), task.model(task.held_out))
     saved = task.parameters - answer["parameters"]
-    written = path if path.exists() else None
-    note = "" if written else "no ONNX file: " + ("not done in time" if timed_out else complaint)
-    return Result(label, 1 - saved / task.weights, error, answer["seconds"], written, note)
+    usable, note = None, ""
+    if not path.exists() or timed_out:
+        note = "no ONNX file: " + (f"not done after {LIMIT:.0f} s" if timed_out else complaint)
+    elif runs(path, task.example):
+        usable = path
+    else:
+        note = f"onnxruntime does not run its file in {PATIENCE:.0f} s and {MEMORY >> 30} GiB"
+    return Result(label, 1 - saved / task.weights, error, answer["seconds"], usable, note)
 
 
 def _run(command: Sequence[str], limit: float) -> tuple[str, str, bool]:
@@ -196,19 +211,19 @@ def compared(task: Task, methods: str, folder: Path, python: Path, verbose: bool
         folder / f"{task.name}.pt",
     )
     steps: list[str] = []
-    runs: dict[str, Callable[[], Result]] = {}
+    todo: dict[str, Callable[[], Result]] = {}
 
     def mine(label: str, make: Callable[[], tuple[nn.Module, float]]) -> None:
-        runs[label] = lambda: own_result(task, label, make, folder)
+        todo[label] = lambda: own_result(task, label, make, folder)
 
     mine("original", lambda: (task.model, 0.0))
     mine("tdsl, planned and healed", lambda: planned(task, steps))
     for label, make in in_torch(task).items():
         mine(label, lambda make=make: _counted(task, make()))
     for method, label in peers_of(task).items():
-        runs[label] = lambda m=method, shown=label: peer_result(task, m, shown, folder, python)
+        todo[label] = lambda m=method, shown=label: peer_result(task, m, shown, folder, python)
     results = []
-    for label, run in runs.items():
+    for label, run in todo.items():
         if methods in label or label == "original":
             print(f"{task.name}: {label} …", file=sys.stderr, flush=True)
             results.append(run())
@@ -218,8 +233,6 @@ def compared(task: Task, methods: str, folder: Path, python: Path, verbose: bool
     found = latencies({r.method: r.path for r in results if r.path}, task.example)
     for result in results:
         result.latency = found.get(result.method)
-        if result.path and result.latency is None:
-            result.note = "onnxruntime does not run its file"
     return results
 
 
