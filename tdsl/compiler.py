@@ -22,6 +22,7 @@ from tdsl.engine.library import Library
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
+from tdsl.plan.calibrate import Loss
 from tdsl.plan.describe import described
 from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
@@ -82,6 +83,8 @@ def compile(
     metadata: bool = False,
     latency: bool = True,
     mask: str | None = None,
+    loss: Loss | None = None,
+    cache: str | Path | None = None,
     profile: str | Path | LatencyTable | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
@@ -92,12 +95,15 @@ def compile(
 
     `pipeline` names one of the standard library's or of `rules` (a `.tdsl` file or a loaded library);
     `parameters` are its arguments, as values or as text of the language (`"energy(0.9)"`). `calibration` and
-    `held_out` yield inputs as tensors or tuples of them; without `held_out` every fourth calibration sample
-    is held out; plans are made from calibration samples alone. `mask` names the input that marks padding
-    (one that is called a mask by default), `profile` is a table of latencies measured elsewhere. With
-    `output` the file is written there and `report.json` beside it, once everything holds; otherwise nothing
-    is written. `name` is what the report calls the model, its class by default; `progress`
-    hears each stage as it begins.
+    `held_out` yield inputs as tensors, tuples of them, or dicts by name; without `held_out` every fourth
+    calibration sample is held out. Plans and statistics see calibration samples alone: `mask` names the input
+    that marks padding in them (one that is called a mask by default), `loss` is a number whose gradients
+    weigh errors (the outputs themselves by default), `profile` a table of latencies measured elsewhere,
+    `cache` a folder in which statistics are remembered.
+
+    With `output` the file is written there and `report.json` beside it, once everything holds; otherwise
+    nothing is written. `name` is what the report calls the model, its class by default; `progress` hears each
+    stage as it begins.
 
     Raises:
         TdslError: the model does not trace, the pipeline is wrong, an operator has no ONNX form, …
@@ -117,7 +123,9 @@ def compile(
         calibration=calibration,
         held_out=held_out,
         mask=mask,
+        loss=loss,
         profile=profile,
+        cache=cache,
         input_names=input_names,
         output_names=output_names,
         progress=progress,

@@ -17,7 +17,7 @@ from tdsl.engine.library import Library, load, standard_library
 from tdsl.engine.parameters import as_written
 from tdsl.engine.strategy import Runner
 from tdsl.errors import TdslError
-from tdsl.plan.calibrate import Data
+from tdsl.plan.calibrate import Data, Loss
 from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
 from tdsl.verify import Sample, Tensors, draw_samples, inputs_of
@@ -25,8 +25,10 @@ from tdsl.verify import Sample, Tensors, draw_samples, inputs_of
 SEED = 0
 HELD_OUT_SHARE = 4
 """One in this many calibration samples is held out when the user gives no held-out samples."""
+JUDGES_SHARE = 8
+"""One in this many of the others judges plans instead of taking part in them."""
 
-Batch = Tensor | Sequence[Tensor]
+Batch = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Progress = Callable[[str], None]
 
 
@@ -53,14 +55,18 @@ def prepare(
     calibration: Iterable[Batch] = (),
     held_out: Iterable[Batch] = (),
     mask: str | None = None,
+    loss: Loss | None = None,
     profile: str | Path | LatencyTable | None = None,
+    cache: str | Path | None = None,
+    verified: bool = True,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     progress: Progress = lambda stage: None,
 ) -> Prepared:
     """Capture `model` and check everything else; the arguments are those of `tdsl.compile`.
 
-    Raises `TdslError` for a model that does not trace and an argument that does not fit.
+    Where nothing will be `verified`, no calibration sample is held out. Raises `TdslError` for a model that
+    does not trace and an argument that does not fit.
     """
     require_kinds(
         args=(args, (Tensor, Sequence)),
@@ -72,6 +78,7 @@ def prepare(
         held_out=(held_out, Iterable),
         mask=(mask, (str, NoneType)),
         profile=(profile, (str, PathLike, LatencyTable, NoneType)),
+        cache=(cache, (str, PathLike, NoneType)),
     )
     progress("capture")
     if isinstance(model, Captured):
@@ -89,8 +96,8 @@ def prepare(
     if rules is not None:
         library = library.extended(rules if isinstance(rules, Library) else load(rules))
     declared = library.pipeline(pipeline)
-    samples = _samples(captured, calibration, held_out)
-    planner = _planner(library, captured, samples, mask, profile, progress)
+    samples = _samples(captured, calibration, held_out, verified)
+    planner = _planner(library, captured, samples, mask, loss, profile, cache, progress)
     runner = Runner(library, declared, as_written(declared.parameters, parameters or {}), planner)
     return Prepared(captured, pipeline, runner, planner, samples)
 
@@ -111,45 +118,55 @@ def _planner(
     captured: Captured,
     samples: Sequence[Sample],
     mask: str | None,
+    loss: Loss | None,
     profile: str | Path | LatencyTable | None,
+    cache: str | Path | None,
     progress: Progress,
 ) -> DataPlanner:
-    """The planner on the calibration samples, every fourth of which judges and is not computed from."""
+    """The planner on the calibration samples, some of which judge and are not computed from."""
     table = profile if isinstance(profile, LatencyTable) else None
     if profile is not None and table is None:
         table = LatencyTable.read(Path(profile))  # type: ignore[arg-type]
     known = [sample.inputs for sample in samples if sample.kind == "calibration"]
-    judges = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
-    fitted = [inputs for i, inputs in enumerate(known) if (i + 1) % HELD_OUT_SHARE] if judges else known
+    share = min(JUDGES_SHARE, max(2, len(known) // 2))
+    judges = known[share - 1 :: share]
+    fitted = [inputs for i, inputs in enumerate(known) if (i + 1) % share] if judges else known
     return DataPlanner(
         library,
-        Data.of(captured, fitted, mask, SEED),
+        Data.of(captured, fitted, mask, SEED, loss),
         Data.of(captured, judges or known, mask, SEED),
         table or LatencyTable(),
         progress,
+        None if cache is None else Path(cache),
     )
 
 
 def _samples(
-    captured: Captured, calibration: Iterable[Batch], held_out: Iterable[Batch]
+    captured: Captured, calibration: Iterable[Batch], held_out: Iterable[Batch], verified: bool
 ) -> tuple[Sample, ...]:
     inputs, ranges = inputs_of(captured)
-    known = [_tensors(batch, "calibration") for batch in calibration]
-    kept_back = [_tensors(batch, "held-out") for batch in held_out]
-    if not kept_back and len(known) >= HELD_OUT_SHARE:
+    names = captured.input_names
+    known = [_tensors(batch, "calibration", names) for batch in calibration]
+    kept_back = [_tensors(batch, "held-out", names) for batch in held_out]
+    if verified and not kept_back and len(known) >= HELD_OUT_SHARE:
         kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
         known = [k for i, k in enumerate(known) if (i + 1) % HELD_OUT_SHARE]
     return draw_samples(inputs, ranges=ranges, calibration=known, held_out=kept_back, seed=SEED)
 
 
-def _tensors(batch: Batch, kind: str) -> Tensors:
-    """The tensors of one sample; raises `TdslError` for anything else that was handed in."""
+def _tensors(batch: Batch, kind: str, names: Sequence[str]) -> Tensors:
+    """The tensors of one sample in the order of the inputs; raises `TdslError` for anything else."""
+    if isinstance(batch, Mapping):
+        missing = [name for name in names if name not in batch]
+        if missing:
+            raise TdslError(f"a {kind} sample has no {', '.join(missing)}", expected=", ".join(names))
+        batch = tuple(batch[name] for name in names)
     tensors = (batch,) if isinstance(batch, Tensor) else tuple(batch) if isinstance(batch, Sequence) else None
     wrong: Any = batch if tensors is None else next((t for t in tensors if not isinstance(t, Tensor)), None)
     if tensors is None or wrong is not None:
         name = type(wrong).__name__
         raise TdslError(
             f"a {kind} sample is {'an' if name[0] in 'aeiou' else 'a'} {name}",
-            expected="a tensor, or a tuple of the model's input tensors in their order",
+            expected="a tensor, a tuple of the model's input tensors in their order, or a dict by name",
         )
     return tensors

@@ -80,7 +80,7 @@ def sweep(
         raise TdslError(f"a sweep cannot be over {by!r}", expected=f"one of {', '.join(COSTS)}")
     if not all(0 < share <= 1 for share in shares):
         raise TdslError("the sizes of a sweep are shares of the model", expected="numbers in (0, 1]")
-    prepared = prepare(*args, **kwargs)
+    prepared = prepare(*args, verified=False, **kwargs)
     planner = _Sweeper(prepared.planner, by, tuple(shares), visit)
     prepared.runner.planner = planner
     try:
@@ -98,7 +98,7 @@ def profile(path: Path, *args: Any, **kwargs: Any) -> LatencyTable:
     `TdslError` for a pipeline without a plan.
     """
     require_writable(path)
-    prepared = prepare(*args, **kwargs)
+    prepared = prepare(*args, verified=False, **kwargs)
     prepared.runner.planner = _Profiler(prepared.planner)
     try:
         prepared.runner.run(copied(prepared.captured.module), Journal())

@@ -22,7 +22,7 @@ from tdsl.plan.execute import Batch, Execution
 
 RIDGES = (1e-3, 1e-2, 1e-1)
 """Weights to try for the distance to the present factor, in means of the features' second moments."""
-JUDGES = 4
+JUDGES = 6
 """One in this many batches judges a solution instead of taking part in it."""
 
 

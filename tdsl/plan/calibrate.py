@@ -23,6 +23,8 @@ PROBES = 4
 """Random cotangents of the output for each batch, from which second moments of gradients are estimated."""
 
 Progress = Callable[[str], None]
+Loss = Callable[[Sequence[Tensor], Batch], Tensor]
+"""A number to keep small, from the outputs of a batch and its inputs."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,22 @@ class Data:
     mask: int | None = None
     """Position, among the tensor inputs, of the one that is 0 where the others are padding."""
     seed: int = 0
+    loss: Loss | None = None
+    """Whose gradients `gradient_moment` asks about; those of the outputs themselves without one."""
     _fill: Callable[[Batch], list[Any]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_fill", leaves_of(self.captured))
 
     @classmethod
-    def of(cls, captured: Captured, batches: Iterable[Batch], mask: str | None = None, seed: int = 0) -> Data:
+    def of(
+        cls,
+        captured: Captured,
+        batches: Iterable[Batch],
+        mask: str | None = None,
+        seed: int = 0,
+        loss: Loss | None = None,
+    ) -> Data:
         """The data of `captured`; `mask` names the padding mask.
 
         Without it an input that is called a mask, and holds zeros and ones only, is taken for one.
@@ -55,7 +66,7 @@ class Data:
             if mask is not None
             else next((i for i, name in enumerate(names) if "mask" in name and _is_mask(known, i)), None)
         )
-        return cls(captured, known, found, seed)
+        return cls(captured, known, found, seed, loss)
 
     def execution(
         self, module: fx.GraphModule, batch: Batch, keep: Iterable[fx.Node] = (), *, gradients: bool = False
@@ -97,7 +108,7 @@ def collect(
 
     Gradients are those of the model's outputs, each scaled to a relative error, for random cotangents: no
     labels are needed, and tr(G · E[δδᵀ]) is what an error δ of the value does to the output (Martens &
-    Grosse, 2015).
+    Grosse, 2015). With a loss they are those of the loss (the empirical Fisher information).
     """
     wanted = list(dict.fromkeys(requests))
     sums = {request: _Sum(request) for request in wanted}
@@ -137,9 +148,12 @@ def gradients(run: Execution, values: Sequence[Tensor], generator: torch.Generat
     found = torch.autograd.grad(
         outputs, list(values), cotangents(outputs, generator), retain_graph=True, allow_unused=True
     )
-    return [
-        torch.zeros_like(value) if grad is None else grad for value, grad in zip(values, found, strict=True)
-    ]
+    return _filled(values, found)
+
+
+def _filled(values: Sequence[Tensor], found: Sequence[Tensor | None]) -> list[Tensor]:
+    """Zeros where the outputs do not depend on a value."""
+    return [torch.zeros_like(v) if g is None else g for v, g in zip(values, found, strict=True)]
 
 
 def _add_gradients(
@@ -151,6 +165,11 @@ def _add_gradients(
     generator: torch.Generator,
 ) -> None:
     values = [run.value(request.value) for request in requests]
+    if data.loss is not None:
+        found = torch.autograd.grad(data.loss(run.outputs, batch), values, allow_unused=True)
+        for request, gradient in zip(requests, _filled(values, found), strict=True):
+            sums[request].add(_rows(data, batch, request, gradient))
+        return
     for _ in range(PROBES):
         for request, gradient in zip(requests, gradients(run, values, generator), strict=True):
             sums[request].add(_rows(data, batch, request, gradient))

@@ -1,0 +1,83 @@
+"""Statistics in a folder: found again by content, never for another model, other data or other requests."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from plan_models import batches, perceptron
+
+from tdsl.engine.statistics import request_of
+from tdsl.errors import TdslError
+from tdsl.plan import cache
+from tdsl.plan.calibrate import Data, collect
+
+
+def request(captured, name="x", kind="second_moment"):
+    node = next(n for n in captured.module.graph.nodes if n.name == name)
+    return request_of(kind, node, -1, node.meta["val"])
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    """How many passes over data were made."""
+    made = []
+
+    def counted(*args):
+        made.append(1)
+        return collect(*args)
+
+    monkeypatch.setattr(cache, "collect", counted)
+    return made
+
+
+def test_the_same_content_is_collected_once(tmp_path, passes) -> None:
+    answers = []
+    for _ in range(2):
+        captured = perceptron()
+        data = Data.of(captured, batches())
+        found = cache.collect_cached(captured.module, data, [request(captured)], tmp_path)
+        answers.append(found.answer(request(captured)))
+    assert len(passes) == 1
+    assert torch.equal(*answers)
+
+
+def test_another_weight_other_data_and_another_request_are_collected_anew(tmp_path, passes) -> None:
+    captured = perceptron()
+    cache.collect_cached(captured.module, Data.of(captured, batches()), [request(captured)], tmp_path)
+    cache.collect_cached(captured.module, Data.of(captured, batches(seed=50)), [request(captured)], tmp_path)
+    data = Data.of(captured, batches())
+    cache.collect_cached(captured.module, data, [request(captured, "relu")], tmp_path)
+    other = perceptron(planted=4)
+    cache.collect_cached(other.module, Data.of(other, batches()), [request(other)], tmp_path)
+    assert len(passes) == 4
+
+
+def test_a_damaged_file_is_replaced(tmp_path, passes) -> None:
+    captured = perceptron()
+    data = Data.of(captured, batches())
+    expected = cache.collect_cached(captured.module, data, [request(captured)], tmp_path)
+    [path] = tmp_path.iterdir()
+    path.write_bytes(b"not a table")
+    again = cache.collect_cached(captured.module, data, [request(captured)], tmp_path)
+    assert torch.equal(expected.answer(request(captured)), again.answer(request(captured)))
+    assert len(passes) == 2
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    captured = perceptron()
+    with pytest.raises(TdslError, match="cannot write to"):
+        cache.collect_cached(
+            captured.module, Data.of(captured, batches()), [request(captured)], tmp_path / "file" / "below"
+        )
+
+
+def test_a_loss_weighs_gradients_by_what_it_looks_at() -> None:
+    """A loss of the first output alone: the gradient moment of the last layer has one entry."""
+    captured = perceptron()
+    wanted = request(captured, "linear_2", "gradient_moment")
+    data = Data.of(captured, batches(), loss=lambda outputs, batch: outputs[0][:, 0].square().mean())
+    found = collect(captured.module, data, [wanted]).answer(wanted)
+    assert found[0, 0] > 0 and found.flatten()[1:].abs().max() == 0
+    free = collect(captured.module, Data.of(captured, batches()), [wanted]).answer(wanted)
+    assert free.diagonal().min() > 0
