@@ -29,7 +29,7 @@ from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, se
 from tdsl.plan.latency import LatencyTable
 from tdsl.verify.compare import Metrics, compare, over_outputs, over_samples
 
-LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14))
+LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15))
 """Ranks to try for a rule, as shares of the break-even rank."""
 CORRECTION_BATCHES = 48
 CORRECTION_SAMPLES = 128
