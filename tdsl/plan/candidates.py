@@ -59,7 +59,6 @@ class Candidate:
     choice: Choice
     root: str
     """Name of the value at which the rule's match is rooted."""
-    variant: int
     site: str
     source: str
     covers: frozenset[str]
@@ -239,7 +238,7 @@ def candidates(
                 if details and same in tried:
                     continue
                 tried.add(same)
-                made = _candidate(choice, number, variant, found, work, probes, table)
+                made = _candidate(choice, variant, found, work, probes, table)
                 key = (choice.name, made.root, tuple(made.saved[c] for c in ("bytes", "macs")))
                 if key not in best or made.error < best[key].error:
                     best[key] = made
@@ -250,7 +249,6 @@ def candidates(
 
 def _candidate(
     choice: Choice,
-    number: int,
     variant: Variant,
     found: Replacement,
     work: Workspace,
@@ -271,7 +269,6 @@ def _candidate(
     return Candidate(
         choice,
         value_name(root),
-        number,
         module_path(root),
         source_line(root),
         frozenset(node.name for node in found.matched),

@@ -151,10 +151,14 @@ def apply_plan(
     """Apply the candidates of a plan to the module they were found in, or to a copy of it."""
     count = 0
     for candidate in chosen:
-        where: Scope = lambda node, name=candidate.root: value_name(node) == name  # type: ignore[misc]  # noqa: E731
-        settings = Settings("top_down", False, None, where)
+        settings = Settings("top_down", False, None, _at(candidate.root))
         count += rewrite(module, [candidate.choice.rule], settings, journal, statistics)
     return count
+
+
+def _at(name: str) -> Scope:
+    """The nodes that compute the value of that name."""
+    return lambda node: value_name(node) == name
 
 
 def search(
@@ -166,6 +170,8 @@ def search(
     progress: Progress = lambda stage: None,
 ) -> Outcome:
     """The best plan that keeps every budget, each trial applied to a copy, finished and measured.
+
+    Where no budget bounds what is measured, the knapsack's answer is the plan.
 
     Raises `TdslError` at the budget that cannot be met, with how close the rules get to it.
     """
@@ -191,9 +197,7 @@ def search(
         return trial
 
     if not problem.qualities:
-        trial = attempt(None)
-        assert trial is not None
-        outcome.chosen = trial.chosen
+        outcome.chosen = problem.solve(None) or ()
         return outcome
     outcome.chosen = _within(problem, attempt)
     return outcome

@@ -14,9 +14,10 @@ def described(outcome: Outcome) -> list[str]:
     sites = {c.root for c in problem.candidates}
     used = Counter(c.choice.name.rpartition(".")[2] for c in chosen)
     rules = ", ".join(f"{name} {count}×" for name, count in sorted(used.items())) or "none"
+    measured = f"; {len(outcome.trials)} plans measured" if outcome.trials else ""
     lines = [
         f"{len(chosen)} of {len(sites)} sites rewritten ({rules}), out of "
-        f"{len(problem.candidates)} candidates; {len(outcome.trials)} plans measured"
+        f"{len(problem.candidates)} candidates{measured}"
     ]
     costs = dict.fromkeys([*(b.name for b in problem.structural), problem.objective])
     lines += [
