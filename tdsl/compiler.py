@@ -285,12 +285,12 @@ def _record(entry: Applied) -> RewriteRecord:
 
 
 def _refusals(runner: PipelineRunner, journal: Journal) -> tuple[Note, ...]:
-    """Approximate rules of the pipeline that were not applied anywhere."""
+    """Approximate rules of the pipeline that were not applied anywhere; a plan speaks for its own."""
     applied = {entry.rule for entry in journal.entries}
     return tuple(
         Note("nothing paid", f"{name} was not applied: no site met its conditions")
         for name in runner.approximate
-        if name not in applied
+        if name not in applied and name not in runner.planned
     )
 
 

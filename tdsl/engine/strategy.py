@@ -125,8 +125,12 @@ class Runner:
     def approximate(self) -> list[str]:
         """Names of the approximate rules that the pipeline may apply."""
         found = {r.name for rules, _ in self._compiled.values() for r in rules if r.approximate}
-        found |= {a.name for choice in self._choices.values() for a in choice.alternatives}
-        return sorted(found)
+        return sorted(found | self.planned)
+
+    @property
+    def planned(self) -> set[str]:
+        """Names of the rules that plans choose among."""
+        return {a.name for choice in self._choices.values() for a in choice.alternatives}
 
     def run(self, module: fx.GraphModule, journal: Journal) -> int:
         """Rewrite `module` in place, drop the weights it no longer reads; returns the number of rewrites."""
