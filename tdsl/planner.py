@@ -52,6 +52,7 @@ class DataPlanner:
     outcomes: list[Outcome] = field(default_factory=list)
     healed: list[Healed] = field(default_factory=list)
     _reference: fx.GraphModule | None = None
+    _expected: list[list[Tensor]] | None = None
 
     # ------------------------------------------------------------ statistics
 
@@ -152,8 +153,9 @@ class DataPlanner:
 
     def measure(self, module: fx.GraphModule) -> Metrics:
         """How far `module` is from the captured model, on the batches that judge."""
-        judged = self.judged_on
-        return difference(module, judged, outputs_of(judged.captured.module, judged))
+        if self._expected is None:
+            self._expected = outputs_of(self.judged_on.captured.module, self.judged_on)
+        return difference(module, self.judged_on, self._expected)
 
     # ------------------------------------------------------------ recovery
 
