@@ -64,9 +64,9 @@ def test_a_captured_architecture_equals_the_original_in_float64(name):
 def test_the_comparison_sees_a_changed_weight():
     captured = capture(Mlp().eval(), torch.randn(2, 4))
     with torch.no_grad():
-        copied = copy.deepcopy(captured.module)
+        copied = copy.deepcopy(captured.module).double()
         next(copied.parameters()).add_(1e-9)
-    changed = copied.double()(captured.args[0].double())
+    changed = copied(captured.args[0].double())
     right = copy.deepcopy(captured.original).double()(captured.args[0].double())
     with pytest.raises(AssertionError):
         torch.testing.assert_close(changed, right, rtol=1e-12, atol=1e-12)

@@ -42,7 +42,8 @@ def test_every_command_prints_what_the_reference_shows(tdsl, folder):
     for command, shown in examples():
         printed = seen[command].out + seen[command].err
         assert matches(printed, shown), f"tdsl {command}\n{printed}"
-    assert {command.split()[0] for command in seen} == {"compile", "check", "explain", "list", "show", "fmt"}
+    commands = {"compile", "sweep", "profile", "check", "explain", "list", "show", "fmt"}
+    assert {command.split()[0] for command in seen} == commands
     assert {outcome.status for outcome in seen.values()} == {0, 1}
 
 

@@ -227,6 +227,41 @@ GATED = [
     ),
 ]
 
+WEIGHTED = [
+    fires(
+        "factorize.linear.interpolative_neurons_weighted",
+        lambda m, x: F.linear(F.gelu(F.linear(x, m.a, m.c)), m.b, m.d).tanh(),
+        X,
+        **MLP,
+        parameters={"rank": rank},
+        precision=MOMENT,
+        expect="""
+            linear_2 = linear(x, b_interpolative_neurons_weighted, b_interpolative_neurons_weighted_1)
+            gelu_1 = gelu(linear_2)
+            linear_3 = linear(gelu_1, b_interpolative_weighted, d_interpolative_neurons_weighted)
+            tanh = tanh(linear_3)
+        """,
+    )
+    for rank in (8, 0.5)
+] + [
+    leaves(
+        "factorize.linear.interpolative_neurons_weighted",
+        lambda m, x: (lambda h: (F.linear(h.relu(), m.b), h))(F.linear(x, m.a)),
+        X,
+        a=FIRST,
+        b=MLP["b"],
+        because="the hidden units are an output too",
+    ),
+    leaves(
+        "factorize.linear.interpolative_neurons_weighted",
+        lambda m, x: F.linear(F.linear(x, m.a).softmax(-1), m.b).relu(),
+        X,
+        a=FIRST,
+        b=MLP["b"],
+        because="a softmax mixes the hidden units",
+    ),
+]
+
 IDS = torch.tensor([[0, 3, 8], [5, 5, 1]])
 TABLE = low_rank(20, 8, 3)
 FREQUENT = [
@@ -290,4 +325,4 @@ TIED = [
     ),
 ]
 
-CASES = [*WHITENED, *TWO_SIDED, *CUR, *NEURONS, *GATED, *FREQUENT, *TIED]
+CASES = [*WHITENED, *TWO_SIDED, *CUR, *NEURONS, *GATED, *WEIGHTED, *FREQUENT, *TIED]

@@ -1,0 +1,137 @@
+"""`tdsl sweep` and `tdsl profile`, and the options of `tdsl compile` that speak of plans."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+SAMPLES = ("--calibration", "tiny.py:samples")
+FAST = """\
+/// As fast as may be, whatever that costs.
+pipeline fast {
+    repeat cleanup.* until stable
+    choose factorize.linear.svd_linear
+        minimize latency
+        subject to error <= 100%
+    check error <= 200%
+}
+"""
+
+
+@pytest.fixture
+def fast(folder: Path) -> Path:
+    (folder / "fast.tdsl").write_text(FAST, encoding="utf-8")
+    return folder
+
+
+def test_a_sweep_is_a_table_a_file_and_json(tdsl):
+    arguments = ("sweep", "tiny.py:model", *SAMPLES, "--shares", "80%,0.5", "-o", "curve.json")
+    shown = tdsl(*arguments)
+    assert (shown.status, shown.err) == (0, "")
+    head, _, *lines = shown.out.splitlines()
+    assert head.split() == ["parameters", "bytes", "MACs", "sites", "error", "cosine", "min", "mean"]
+    assert len([line for line in lines if line.count("%") == 4]) == 2
+    assert "of the parameters at the least" in lines[-1]
+    written = json.loads(Path("curve.json").read_text(encoding="utf-8"))
+    assert tdsl(*arguments, "--json").json == written
+    assert (written["format"], written["by"]) == ("tdsl-sweep/1", "parameters")
+    large, small = written["points"]
+    assert (large["asked"], small["asked"]) == (0.8, 0.5)
+    assert written["least"] <= small["parameters"] <= 0.5 < large["parameters"] <= 0.8
+    assert large["error"] < small["error"] and large["latency"] is None
+
+
+def test_a_sweep_may_be_over_multiplications(tdsl):
+    found = tdsl("sweep", "tiny.py:model", *SAMPLES, "--by", "macs", "--shares", "50%", "--json").json
+    [point] = found["points"]
+    assert found["by"] == "macs" and point["macs"] <= 0.5
+
+
+def test_a_size_out_of_reach_has_no_line(tdsl):
+    found = tdsl("sweep", "tiny.py:model", *SAMPLES, "--shares", "1%", "--json").json
+    assert found["points"] == [] and found["least"] > 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (
+            ["--by", "speed", *SAMPLES],
+            "error: a sweep cannot be over 'speed'\n  expected: one of bytes, parameters, macs, latency\n",
+        ),
+        (["--shares", "80%,x", *SAMPLES], "error: 80%,x is no list of sizes\n  expected: shares such as "),
+        (["--shares", "", *SAMPLES], "is no list of sizes\n  expected: shares such as "),
+        (["--shares", "150%", *SAMPLES], "error: the sizes of a sweep are shares of the model\n"),
+        (["-p", "exact", *SAMPLES], "error: pipeline exact has no plan\n  expected: a `choose … minimize "),
+        (["--mask", "y", *SAMPLES], "error: there is no input y\n  expected: one of x\n"),
+        ([], "error: a plan needs calibration data\n"),
+        (["-o", ".", *SAMPLES], "error: cannot write .: it is a directory\n"),
+    ],
+)
+def test_mistakes_in_a_sweep_are_errors(tdsl, arguments, expected):
+    outcome = tdsl("sweep", "tiny.py:model", *arguments)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert expected in outcome.err
+
+
+def test_a_profile_is_written_and_used_again(tdsl, fast, monkeypatch):
+    plan = ("--rules", "fast.tdsl", "-p", "fast", *SAMPLES)
+    assert tdsl("profile", "tiny.py:model", *plan, "-o", "edge.json").status == 0
+    table = json.loads(Path("edge.json").read_text(encoding="utf-8"))
+    assert table["format"] == "tdsl-profile/1" and "1 thread" in table["machine"]
+    seconds = table["seconds"]
+    assert all(0 < value < 1 for value in seconds.values()) and any("linear" in key for key in seconds)
+
+    def chosen() -> int:
+        """How many layers are factorized by what `edge.json` says, with no other measurement."""
+        Path("edge.json").write_text(json.dumps({**table, "seconds": seconds}), encoding="utf-8")
+        command = ("compile", "tiny.py:model", *plan, "--profile", "edge.json", "--no-latency", "--json")
+        outcome = tdsl(*command)
+        assert outcome.status == 0, outcome.err
+        rewrites = outcome.json["report"]["rewrites"]
+        return sum(rewrite["rule"].endswith("svd_linear") for rewrite in rewrites)
+
+    monkeypatch.setattr("tdsl.plan.latency.measure", None)
+    for key in seconds:  # a device on which one layer is slow, and one where every operator takes as long
+        seconds[key] = 1.0 if "weight=float32[16, 8]" in key else 1e-9
+    assert chosen() == 1
+    for key in seconds:
+        seconds[key] = 1.0
+    assert chosen() == 0
+
+
+def test_a_profile_without_an_operator_says_which(tdsl, fast):
+    plan = ("--rules", "fast.tdsl", "-p", "fast", *SAMPLES)
+    empty = {"format": "tdsl-profile/1", "machine": "a board", "seconds": {}}
+    Path("empty.json").write_text(json.dumps(empty), encoding="utf-8")
+    outcome = tdsl("compile", "tiny.py:model", *plan, "--profile", "empty.json")
+    assert outcome.status == 1
+    assert "error: the profile has no entry for linear(" in outcome.err
+    assert "hint: run `tdsl profile` with the same model and pipeline on that device" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("tiny.py", "error: tiny.py is no profile\n  expected: a file written by `tdsl profile`\n"),
+        ("missing.json", "error: cannot read missing.json: No such file or directory\n"),
+    ],
+)
+def test_an_unreadable_profile_is_an_error(tdsl, path, expected):
+    outcome = tdsl("compile", "tiny.py:model", "-p", "compact", *SAMPLES, "--profile", path)
+    assert (outcome.status, outcome.out, outcome.err) == (1, "", expected)
+    assert not Path("out").exists()
+
+
+def test_a_pipeline_without_a_plan_has_no_profile(tdsl, folder):
+    outcome = tdsl("profile", "tiny.py:model", "-p", "exact", *SAMPLES)
+    assert outcome.status == 1 and "error: pipeline exact has no plan\n" in outcome.err
+    assert not (folder / "profile.json").exists()
+
+
+def test_a_mask_is_named_by_its_input(tdsl):
+    outcome = tdsl("compile", "tiny.py:model", "-p", "compact", *SAMPLES, "--mask", "y")
+    assert outcome.status == 1
+    assert outcome.err == "error: there is no input y\n  expected: one of x\n"
