@@ -54,11 +54,11 @@ pipeline exactly {{
     repeat cleanup.*, fold.* until stable
 }}
 
-pipeline planned(size: Real) {{
+pipeline planned(size: Real, work: Ratio) {{
     repeat cleanup.*, fold.* until stable
     choose {rules}
         minimize error
-        subject to parameters <= size
+        subject to {bounds}
     heal least_squares
     check error <= 100%
 }}
@@ -68,6 +68,9 @@ RULES = {
     "transformer": "factorize.linear.*",
     "cnn": "factorize.conv_data.*",
 }
+SIZE = "parameters <= size"
+BOUNDS = {"mlp": SIZE, "transformer": SIZE, "cnn": f"{SIZE}, macs <= work"}
+"""Weights of convolutions differ in how often they are used: an equal size is not an equal speed."""
 
 
 @dataclass
@@ -86,7 +89,7 @@ class Result:
 def planned(task: Task, steps: list[str]) -> tuple[nn.Module, float]:
     """The model as tdsl's plan makes it, and the numbers that it saves. What was done is added to `steps`."""
     library = Library()
-    library.add_file(parse(PIPELINE.format(rules=RULES[task.name]), "bench"), "")
+    library.add_file(parse(PIPELINE.format(rules=RULES[task.name], bounds=BOUNDS[task.name]), "bench"), "")
     fixed = {"rules": library, "calibration": task.calibration, "held_out": [task.held_out[:1]]}
     batch = {"dynamic_shapes": ({0: "batch"},)}
     exact = prepare(task.model, (task.calibration[0],), pipeline="exactly", **batch, **fixed)
@@ -96,7 +99,7 @@ def planned(task: Task, steps: list[str]) -> tuple[nn.Module, float]:
     prepared = prepare(
         exact.captured,
         pipeline="planned",
-        parameters={"size": size - (1 - task.ratio) * task.weights},
+        parameters={"size": size - (1 - task.ratio) * task.weights, "work": task.work},
         **fixed,
     )
     module = copied(prepared.captured.module)
