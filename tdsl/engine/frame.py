@@ -116,6 +116,8 @@ class DefinitionCode:
     types: tuple[Type | None, ...]
     value: Callable[[Frame], Any]
     span: Span
+    computed: Mapping[str, Callable[[Frame], Any]] = field(default_factory=dict)
+    """Sizes that are written as expressions, by the names that stand for them in `types`."""
 
     def evaluate(self, frame: Frame) -> None:
         """Compute the definition and bind its names, and the sizes its types mention."""
@@ -124,6 +126,7 @@ class DefinitionCode:
         parts = list(result) if len(self.names) > 1 or alone else [result]
         if len(parts) != len(self.names):
             raise TdslError(f"{len(self.names)} names for {len(parts)} results", self.span)
+        written: list[tuple[str, Any, Callable[[Frame], Any]]] = []
         for name, type_, part in zip(self.names, self.types, parts, strict=True):
             frame.env[name] = part
             if type_ is None or type_.dims is None:
@@ -134,9 +137,16 @@ class DefinitionCode:
                     f"{name} has {len(sizes)} axes where {len(type_.dims)} are written", self.span
                 )
             for dim, size in zip(type_.dims, sizes, strict=True):
+                if isinstance(dim, str) and dim in self.computed:
+                    written.append((name, size, self.computed[dim]))
+                    continue
                 known = dim if isinstance(dim, int) else frame.env.setdefault(dim, size)
                 if not same(known, size):
                     raise TdslError(f"{name} has size {size} where {dim} = {known} is written", self.span)
+        for name, size, value in written:  # of sizes that the names above may have bound
+            known = value(frame)
+            if not same(known, size):
+                raise TdslError(f"{name} has size {size} where {known} is written", self.span)
 
 
 @dataclass(slots=True)

@@ -211,14 +211,15 @@ class _Lowering:
                 if field.name not in ("span", "type"):
                     self.collect_types(getattr(expr, field.name))
 
-    def type(self, written: tree.TensorType) -> Type:
+    def type(self, written: tree.TensorType, computed: dict[str, tree.Expr] | None = None) -> Type:
+        """`written` with a name for every computed size: a condition, or an entry of `computed`."""
         if written.dtype is not None and written.dtype not in DTYPES:
             raise TdslError(f"unknown element type {written.dtype}", written.span, expected=", ".join(DTYPES))
         if written.dims is None:
             return Type(written.const, written.dtype)
-        return Type(written.const, written.dtype, tuple(self.dim(d) for d in written.dims))
+        return Type(written.const, written.dtype, tuple(self.dim(d, computed) for d in written.dims))
 
-    def dim(self, dim: Any) -> int | str:
+    def dim(self, dim: Any, computed: dict[str, tree.Expr] | None) -> int | str:
         if isinstance(dim, tree.Ellipsis_):
             return ELLIPSIS
         if isinstance(dim, tree.Name):
@@ -228,6 +229,9 @@ class _Lowering:
         if isinstance(dim, tree.Constant) and isinstance(dim.value, int):
             return dim.value
         name = f"_size{next(self.fresh)}"
+        if computed is not None:
+            computed[name] = dim
+            return name
         equal = tree.Binary("==", tree.Name(name, span=dim.span), dim, span=dim.span)
         self.extra.append(tree.Condition(equal, span=dim.span))
         return name
@@ -413,11 +417,13 @@ class _Lowering:
         tests: list[tuple[int, int, Test]] = []
         for clause in (*self.extra, *self.clauses):
             if isinstance(clause, tree.Definition):
+                computed: dict[str, tree.Expr] = {}
                 code = DefinitionCode(
                     tuple(t.name for t in clause.targets),
-                    tuple(self.type(t.type) if t.type else None for t in clause.targets),
+                    tuple(self.type(t.type, computed) if t.type else None for t in clause.targets),
                     compile_expression(clause.value, self.operators),
                     clause.span,
+                    {name: compile_expression(size, self.operators) for name, size in computed.items()},
                 )
                 cost = _dearness(clause.value, dearness)
                 for target in clause.targets:

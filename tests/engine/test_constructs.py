@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from rewriting import apply, graph_of, library
 
 from tdsl.engine import expression
+from tdsl.errors import TdslError
 from tdsl.factor.table import DECOMPOSITIONS
 
 X, Y, Z = (torch.randn(3, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
@@ -224,6 +225,44 @@ def test_a_decomposition_is_computed_once_for_a_match_that_holds(decompositions)
     assert result.rules == ["factor"]
     assert decompositions == [(16, 4)]
     assert result.operators == ["linear", "linear"]
+
+
+COMPUTED = """
+rule factor(rank: Rank = 2) {
+    linear(x: [..., n], W: const [m, n])
+  ~>
+    linear(linear(x, V), U)
+  where
+    (U: [FIRST], V: [r, n]) = svd(W, rank)
+    Z: [SECOND] = concat(U, U, dim=0)
+    shape(Z) == [m + m, r]
+}
+"""
+
+
+def computed(first: str, second: str) -> str:
+    return COMPUTED.replace("FIRST", first).replace("SECOND", second)
+
+
+WIDE = graph_of(lambda x, w: F.linear(x, w), X, w=torch.randn(16, 4))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("m, r", "2 * m, r"), ("m * n div n, r", "m + m, r"), ("m * r div r, r", "min(2 * m, 100), r")],
+)
+def test_a_size_in_a_definition_may_be_computed(first, second):
+    """From sizes of the match, from those of other definitions, and from those that it binds itself."""
+    result = apply(computed(first, second), WIDE)
+    assert result.rules == ["factor"]
+    assert result.operators == ["linear", "linear"]
+
+
+def test_a_computed_size_that_a_definition_does_not_have_is_an_error():
+    """Where sizes are larger than those on which a rule is tried when it is loaded."""
+    large = graph_of(lambda x, w: F.linear(x, w), X, w=torch.randn(64, 4))
+    with pytest.raises(TdslError, match="Z has size 128 where 100 is written"):
+        apply(computed("m, r", "min(2 * m, 100), r"), large)
 
 
 # ---------------------------------------------------------------- absent operands
