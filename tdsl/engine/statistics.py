@@ -28,6 +28,9 @@ STATISTICS: Mapping[str, tuple[Kind, int]] = {
 }
 """The statistics by name, each with the number of axes it has."""
 
+LARGEST = 8192
+"""Longest axis of a moment: a second one takes half a gigabyte then, and minutes to decompose."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -77,7 +80,7 @@ class Answers:
 def request_of(kind: Kind, value: Any, axis: int, described: Any, size: int | None = None) -> Request:
     """The request for a statistic of `value`, which `described` (a fake tensor) gives the sizes of.
 
-    Raises `CannotStage` for a value without the axis, and for an axis of dynamic size.
+    Raises `CannotStage` for a value without the axis, and for an axis of dynamic size or beyond `LARGEST`.
     """
     if size is None:
         if not isinstance(described, torch.Tensor) or not -described.dim() <= axis < described.dim():
@@ -86,6 +89,10 @@ def request_of(kind: Kind, value: Any, axis: int, described: Any, size: int | No
         length = described.shape[axis]
         if not isinstance(length, int):
             raise CannotStage(f"{kind} along an axis of dynamic size {length}")
+        if length > LARGEST:
+            raise CannotStage(
+                f"{kind} along an axis of {length}: more than {LARGEST} is too large"
+            )
         size = length
     return Request(kind, value, axis, size, _identity(value))
 

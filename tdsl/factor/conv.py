@@ -25,6 +25,9 @@ HOOI_SWEEPS = 3
 HOOI_GAIN = 1e-5
 """The refinement stops when a sweep gains less than this share of the kernel's energy."""
 
+WIDE = 2
+"""Columns, in rows, from which on a Gram matrix takes the place of a singular value decomposition there."""
+
 
 def checked_kernel(kernel: Tensor, least_axes: int) -> Tensor:
     """The kernel in float64; `TdslError` unless it is finite, with that many spatial axes or more."""
@@ -56,6 +59,20 @@ def channel_product(first: Tensor, second: Tensor) -> Tensor:
     """The kernel of `second` (size 1) after `first`. [r, S, *k], [T, r, *1] → [T, S, *k]."""
     mixing = second.reshape(second.shape[:2])
     return torch.einsum("tr,rs...->ts...", mixing, first)
+
+
+def input_svd(kernel: Tensor, rank: object) -> tuple[Tensor, Tensor]:
+    """A mixing of channels first, then all spatial axes: the SVD of S × (T·k), `channel_svd` mirrored.
+
+    [T, S, *k] → first [r, S, *1], second [T, r, *k]. Optimal among such pairs in the Frobenius norm.
+    """
+    second, first = channel_svd(checked_kernel(kernel, least_axes=1).transpose(0, 1), rank)
+    return first.transpose(0, 1).contiguous(), second.transpose(0, 1).contiguous()
+
+
+def input_product(first: Tensor, second: Tensor) -> Tensor:
+    """The kernel of `second` after `first` (size 1). [r, S, *1], [T, r, *k] → [T, S, *k]."""
+    return torch.einsum("rs,tr...->ts...", first.reshape(first.shape[:2]), second)
 
 
 def spatial_svd(kernel: Tensor, rank: object) -> tuple[Tensor, Tensor]:
@@ -175,8 +192,16 @@ def _basis(kernel: Tensor, axis: int, rule: RankRule) -> Tensor:
 
 
 def _leading(kernel: Tensor, axis: int, rank: int) -> Tensor:
-    """At most `rank` leading left singular vectors of an unfolding. → [size of axis, rank or fewer]."""
-    return triplets(_unfold(kernel, axis)).left[:, :rank]
+    """At most `rank` leading left singular vectors of an unfolding. → [size of axis, rank or fewer].
+
+    Of a wide one they are the eigenvectors of its Gram matrix: directions that hold less than rounding of the
+    energy come out mixed, which is all the same to the refinement that asks for them.
+    """
+    unfolded = _unfold(kernel, axis)
+    if unfolded.shape[1] < WIDE * unfolded.shape[0]:
+        return triplets(unfolded).left[:, :rank]
+    vectors: Tensor = torch.linalg.eigh(unfolded @ unfolded.T).eigenvectors
+    return vectors[:, -rank:].flip(1)
 
 
 def _refined(kernel: Tensor, out: Tensor, into: Tensor, sweeps: int) -> tuple[Tensor, Tensor]:
@@ -194,6 +219,12 @@ def _refined(kernel: Tensor, out: Tensor, into: Tensor, sweeps: int) -> tuple[Te
     return out, into
 
 
+INPUT_FORMS = forms(
+    "[T, S, k] -> [r, S, 1], [T, r, k]",
+    "[T, S, kh, kw] -> [r, S, 1, 1], [T, r, kh, kw]",
+    "[T, S, kd, kh, kw] -> [r, S, 1, 1, 1], [T, r, kd, kh, kw]",
+)
+
 DECLARED = (
     Decomposition(
         name="channel_svd",
@@ -209,6 +240,17 @@ DECLARED = (
         ),
         source="Zhang, Zou, He & Sun, 2016",
         doc="A kernel as one with fewer outputs, then a 1×1 mixing of channels.",
+    ),
+    Decomposition(
+        name="input_svd",
+        params=("K", "rank"),
+        results=2,
+        function=input_svd,
+        promise_text="K[t, s, …] ≈ Σ_r second[t, r, …] · first[r, s]",
+        promise=input_product,
+        forms=INPUT_FORMS,
+        source="Zhang, Zou, He & Sun, 2016, with inputs and outputs exchanged",
+        doc="A kernel as a 1×1 reduction of its input channels, then a kernel on fewer of them.",
     ),
     Decomposition(
         name="spatial_svd",

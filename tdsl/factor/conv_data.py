@@ -15,8 +15,11 @@ import torch
 from torch import Tensor
 
 from tdsl.factor.conv import (
+    INPUT_FORMS,
     channel_product,
     checked_kernel,
+    input_product,
+    input_svd,
     spatial_product,
     tucker2,
     tucker2_product,
@@ -42,6 +45,19 @@ def whitened_channel(
     mixing, filters = balanced(basis, basis.T @ exact.reshape(outputs, -1))
     ones = [1] * len(size)
     return filters.reshape(-1, inputs, *size), mixing.reshape(*mixing.shape, *ones)
+
+
+def whitened_input(kernel: Tensor, moment: Tensor, rank: object) -> tuple[Tensor, Tensor]:
+    """`input_svd` of least error in the moment of the input channels.
+
+    K [T, S, *k], C [S, S] → first [r, S, *1], second [T, r, *k], with the root of C (damped, `root`) on the
+    input axis and its inverse in `first`. Raises `TdslError` as `input_svd` does, and for a C that is no
+    moment of S channels.
+    """
+    exact = checked_kernel(kernel, least_axes=1)
+    inputs = root(checked_moment(moment, exact.shape[1], of="input channels"))
+    first, second = input_svd(torch.einsum("ts...,sz->tz...", exact, inputs), rank)
+    return _undone(first, inputs), second
 
 
 def whitened_spatial(
@@ -144,6 +160,19 @@ DECLARED = (
         metric=channel_error,
         source="after Zhang, Zou, He & Sun, 2016",
         doc="`channel_svd` of least error in the moment C of the input channels.",
+    ),
+    Decomposition(
+        name="whitened_input",
+        params=("K", "C", "rank"),
+        results=2,
+        function=whitened_input,
+        promise_text="K[t, s, …] ≈ Σ_r second[t, r, …] · first[r, s]",
+        promise=input_product,
+        forms=INPUT_FORMS,
+        moments=forms(*_INPUTS),
+        metric=channel_error,
+        source="after Zhang, Zou, He & Sun, 2016, with inputs and outputs exchanged",
+        doc="`input_svd` of least error in the moment C of the input channels.",
     ),
     Decomposition(
         name="whitened_spatial",

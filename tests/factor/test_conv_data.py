@@ -10,12 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tdsl.errors import TdslError
-from tdsl.factor.conv import channel_svd, spatial_svd, tucker2
+from tdsl.factor.conv import channel_svd, input_svd, spatial_svd, tucker2
 from tdsl.factor.conv_data import (
     channel_error,
     two_sided_channel_error,
     two_sided_tucker2,
     whitened_channel,
+    whitened_input,
     whitened_spatial,
     whitened_tucker2,
 )
@@ -40,13 +41,16 @@ KERNEL = gaussian(8, 6, 3, 3)
 INPUTS, GRADIENTS = moment(6, seed=1), moment(8, seed=2)
 PAIRS = {
     "channel": (whitened_channel, channel_svd),
+    "input": (whitened_input, input_svd),
     "spatial": (whitened_spatial, spatial_svd),
     "tucker2": (whitened_tucker2, tucker2),
 }
 
 
 def promised(name: str, factors: tuple[Tensor, ...]) -> Tensor:
-    plain = {"channel": "channel_svd", "spatial": "spatial_svd", "tucker2": "tucker2"}[name]
+    plain = {"channel": "channel_svd", "input": "input_svd", "spatial": "spatial_svd", "tucker2": "tucker2"}[
+        name
+    ]
     product: Tensor = DECOMPOSITIONS[plain].promise(*factors)
     return product
 

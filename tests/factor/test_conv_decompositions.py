@@ -14,6 +14,8 @@ from tdsl.errors import TdslError
 from tdsl.factor.conv import (
     channel_product,
     channel_svd,
+    input_product,
+    input_svd,
     spatial_product,
     spatial_svd,
     tucker2,
@@ -45,6 +47,14 @@ class TestChainsComputeTheConvolution:
     def test_channel(self, stride, padding, dilation):
         first, second = channel_svd(KERNEL, 6)
         chain = F.conv2d(F.conv2d(self.IMAGE, first, None, stride, padding, dilation), second)
+        assert torch.allclose(
+            chain, F.conv2d(self.IMAGE, KERNEL, None, stride, padding, dilation), atol=1e-11
+        )
+
+    @pytest.mark.parametrize(("stride", "padding", "dilation"), SETTINGS)
+    def test_input(self, stride, padding, dilation):
+        first, second = input_svd(KERNEL, 4)
+        chain = F.conv2d(F.conv2d(self.IMAGE, first), second, None, stride, padding, dilation)
         assert torch.allclose(
             chain, F.conv2d(self.IMAGE, KERNEL, None, stride, padding, dilation), atol=1e-11
         )
@@ -88,6 +98,13 @@ class TestChainsComputeTheConvolution:
 
 
 class TestTruncation:
+    @pytest.mark.parametrize("rank", [1, 2, 3])
+    def test_input_ranks_are_optimal(self, rank):
+        """The error is the tail of the unfolding along the inputs."""
+        values = torch.linalg.svdvals(KERNEL.transpose(0, 1).reshape(4, -1))
+        best = float(values[rank:].norm() / values.norm())
+        assert error(KERNEL, input_product(*input_svd(KERNEL, rank))) == pytest.approx(best, rel=1e-9)
+
     @pytest.mark.parametrize("rank", [1, 3, 5])
     def test_of_both_svd_forms_is_optimal(self, rank):
         unfolded = KERNEL.reshape(6, -1)

@@ -209,6 +209,31 @@ OTHER = [
         padding=2,
     ),
     *both(
+        "conv.input_svd",
+        F.conv2d,
+        IMAGE,
+        planted("input_svd", (8, 6, 3, 3), 2),
+        2,
+        """
+            conv2d_1 = conv2d(x, w_input_svd)
+            conv2d_2 = conv2d(conv2d_1, w_input_svd_1, b, padding=[1, 2], dilation=[2, 2])
+        """,
+        padding=(1, 2),
+        dilation=2,
+    ),
+    *both(
+        "conv1d.input_svd_1d",
+        F.conv1d,
+        SIGNAL,
+        planted("input_svd", (8, 6, 5), 2),
+        2,
+        """
+            conv1d_1 = conv1d(x, w_input_svd)
+            conv1d_2 = conv1d(conv1d_1, w_input_svd_1, b, padding=[2])
+        """,
+        padding=2,
+    ),
+    *both(
         "conv1d.tucker2_1d",
         F.conv1d,
         SIGNAL,
@@ -506,6 +531,31 @@ DATA = [
             conv1d_1 = conv1d(x, w_whitened_channel)
             conv1d_2 = conv1d(conv1d_1, w_whitened_channel_1, b)
         """,
+    ),
+    *both(
+        "conv_data.whitened_input",
+        F.conv2d,
+        IMAGE,
+        planted("input_svd", (8, 6, 3, 3), 2),
+        2,
+        """
+            conv2d_1 = conv2d(x, w_whitened_input)
+            conv2d_2 = conv2d(conv2d_1, w_whitened_input_1, b, padding=[1, 2], dilation=[2, 2])
+        """,
+        padding=(1, 2),
+        dilation=2,
+    ),
+    *both(
+        "conv_data.whitened_input_1d",
+        F.conv1d,
+        SIGNAL,
+        planted("input_svd", (8, 6, 5), 2),
+        2,
+        """
+            conv1d_1 = conv1d(x, w_whitened_input)
+            conv1d_2 = conv1d(conv1d_1, w_whitened_input_1, b, padding=[2])
+        """,
+        padding=2,
     ),
     *both(
         "conv_data.whitened_spatial",

@@ -573,6 +573,70 @@ EMBEDDING = [
     ),
 ]
 
+SHORT = (2, 4, 3, 5)
+CROPPED = [
+    fires(
+        "fold.pad.crop_padded_taps",
+        lambda m, x: m.conv(F.pad(x, (3, 4, 4, 5))),
+        SHORT,
+        conv=nn.Conv2d(4, 6, (10, 8), groups=2),
+        expect="""
+            pad_1 = pad(x, [3, 4, 2, 2])
+            conv2d_1 = conv2d(pad_1, conv.weight_crop_padded_taps, conv.bias, groups=2)
+        """,
+    ),
+    fires(
+        "fold.pad.crop_taps",
+        lambda m, x: m.conv(x),
+        (2, 4, 1, 5),
+        conv=nn.Conv2d(4, 6, (5, 3), padding=(2, 1)),
+        expect="conv2d_1 = conv2d(x, conv.weight_crop_taps, conv.bias, padding=[0, 1])",
+    ),
+    leaves(
+        "fold.pad.crop_padded_taps",
+        lambda m, x: m.conv(F.pad(x, (1, 1, 2, 2))),
+        SHORT,
+        conv=nn.Conv2d(4, 6, 3),
+        because="every tap meets some of the input",
+    ),
+    leaves(
+        "fold.pad.crop_padded_taps",
+        lambda m, x: m.conv(F.pad(x, (3, 4, 4, 5), value=1.0)),
+        SHORT,
+        conv=nn.Conv2d(4, 6, (10, 8)),
+        because="the border is no zeros",
+    ),
+    leaves(
+        "fold.pad.crop_padded_taps",
+        lambda m, x: m.conv(F.pad(x, (3, 4, 4, 5))) + m.conv(F.pad(x.tanh(), (3, 4, 4, 5))),
+        SHORT,
+        conv=nn.Conv2d(4, 6, (10, 8)),
+        because="another layer reads the weight",
+    ),
+    leaves(
+        "fold.pad.crop_taps",
+        lambda m, x: m.conv(x),
+        (2, 4, 2, 5),
+        conv=nn.Conv2d(4, 6, (5, 3), padding=(3, 1), stride=2),
+        because="it strides",
+    ),
+    leaves(
+        "fold.pad.crop_taps",
+        lambda m, x: m.conv(x),
+        (2, 4, 3, 5),
+        conv=nn.Conv2d(4, 6, 3, padding=1),
+        because="every tap meets some of the input",
+    ),
+    leaves(
+        "fold.pad.crop_taps",
+        lambda m, x: m.conv(x),
+        (2, 4, 2, 5),
+        conv=nn.Conv2d(4, 6, (5, 3), padding=(2, 1)),
+        dynamic={"x": {2: torch.export.Dim("h", min=2, max=9)}},
+        because="of a longer input the outer taps would meet something",
+    ),
+]
+
 PAD = [
     fires(
         "fold.pad.pad_into_conv1d",
@@ -957,4 +1021,4 @@ LAYOUT = [
     ),
 ]
 
-CASES = [*BATCH_NORM, *BIAS, *SCALE, *EMBEDDING, *PAD, *MERGE, *SIBLINGS, *LAYOUT]
+CASES = [*BATCH_NORM, *BIAS, *SCALE, *EMBEDDING, *PAD, *MERGE, *SIBLINGS, *LAYOUT, *CROPPED]

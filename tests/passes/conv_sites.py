@@ -52,6 +52,8 @@ def sites() -> dict[str, Site]:
     found = {}
     for name, rule, shape, rank in [
         ("channel_svd", "conv.channel_svd", (8, 6, 3, 3), 2),
+        ("input_svd", "conv.input_svd", (8, 6, 3, 3), 2),
+        ("input_svd", "conv1d.input_svd_1d", (8, 6, 5), 2),
         ("spatial_svd", "conv.spatial_svd", (8, 6, 3, 3), 2),
         ("tucker2", "conv.tucker2", (8, 6, 3, 3), 2),
         ("depthwise_separable", "conv.depthwise_separable", (8, 6, 3, 3), 2),

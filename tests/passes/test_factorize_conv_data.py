@@ -97,6 +97,7 @@ def test_the_mean_of_what_is_lost_stays_in_the_bias() -> None:
 PAIRS = [
     ("conv_data.output_pca", "conv.channel_svd", 0.8),
     ("conv_data.whitened_channel", "conv.channel_svd", 0.95),
+    ("conv_data.whitened_input", "conv.input_svd", 0.95),
     ("conv_data.whitened_spatial", "conv.spatial_svd", 0.9),
     ("conv_data.whitened_tucker2", "conv.tucker2", 0.95),
     ("conv_data.two_sided_tucker2", "conv.tucker2", 1.0),
@@ -115,7 +116,9 @@ def test_less_is_lost_on_held_out_data_than_without_statistics(
     assert errors[0] < share * errors[1]
 
 
-@pytest.mark.parametrize("rule", ["whitened_channel", "whitened_spatial", "whitened_tucker2"])
+@pytest.mark.parametrize(
+    "rule", ["whitened_channel", "whitened_input", "whitened_spatial", "whitened_tucker2"]
+)
 def test_of_independent_positions_the_stated_error_is_that_of_the_outputs(rule: str) -> None:
     batches = [images(s, blurred=False) for s in range(20)]
     original = model()

@@ -8,10 +8,12 @@ from plan_models import Masked, batches, drawn, perceptron
 from torch import nn
 
 from tdsl.capture import capture
+from tdsl.engine.library import standard_library
 from tdsl.engine.staged import CannotStage, Workspace
 from tdsl.engine.statistics import Recorder, Request, request_of
 from tdsl.errors import TdslError
 from tdsl.plan.calibrate import Data, collect
+from tdsl.plan.candidates import Choice, requests_of
 
 
 def ask(captured, node_name, kind, axis=-1, size=None):
@@ -111,3 +113,17 @@ def test_what_cannot_be_collected_says_why() -> None:
     request = ask(masked, "embedding", "second_moment")
     with pytest.raises(TdslError, match="everything is masked out"):
         collect(masked.module, Data.of(masked, [(ids, ids)], "mask"), [request])
+
+
+def test_a_matrix_too_large_to_hold_is_not_even_asked_for() -> None:
+    """Patches of 64 channels × 129 taps: the moment would take 545 MB, and a plan does without the rule."""
+    model = nn.Sequential(nn.Conv2d(64, 2, (129, 1))).eval()
+    captured = capture(model, (torch.zeros(1, 64, 129, 1),))
+    [conv] = [n for n in captured.module.graph.nodes if n.target is torch.ops.aten.conv2d.default]
+    patches = torch.empty(1, 64 * 129, 1, device="meta")
+    with pytest.raises(CannotStage, match="axis of 8256: more than 8192 is too large"):
+        request_of("covariance", conv, -2, patches)
+    assert request_of("covariance", conv, -2, patches[:, :8192]).size == 8192
+    rules = [standard_library().rule(f"factorize.conv_data.{r}") for r in ("output_pca", "whitened_channel")]
+    asked = requests_of(captured.module, [Choice(r.name, r.parameters, r) for r in rules], None)
+    assert [(r.kind, r.size) for r in asked] == [("second_moment", 64)]
