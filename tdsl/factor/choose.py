@@ -16,8 +16,11 @@ from torch import Tensor
 from tdsl.factor.block_train import DECLARED as SLICES
 from tdsl.factor.butterfly import DECLARED as BUTTERFLIES
 from tdsl.factor.circulant import DECLARED as CIRCULANTS
+from tdsl.factor.conv import DECLARED as CHANNELS
+from tdsl.factor.cp import DECLARED as RANK_ONE
 from tdsl.factor.declare import Decomposition
 from tdsl.factor.diagonal_blocks import DECLARED as DIAGONALS
+from tdsl.factor.grouped import DECLARED as GROUPED
 from tdsl.factor.kronecker import DECLARED as KRONECKERS
 from tdsl.factor.matrix import DECLARED as LOW_RANK
 from tdsl.factor.matrix import checked
@@ -25,7 +28,10 @@ from tdsl.factor.rank import Error, UnreachableRankError
 from tdsl.factor.sum_of_two import DECLARED as SUMS
 
 CANDIDATES: Mapping[int, tuple[Decomposition, ...]] = MappingProxyType(
-    {2: (*DIAGONALS, *CIRCULANTS, *LOW_RANK, *SLICES, *KRONECKERS, *BUTTERFLIES, *SUMS)}
+    {
+        2: (*DIAGONALS, *CIRCULANTS, *LOW_RANK, *SLICES, *KRONECKERS, *BUTTERFLIES, *SUMS),
+        **dict.fromkeys((3, 4, 5), (*CHANNELS, *GROUPED, *RANK_ONE)),
+    }
 )
 """What is tried, by the number of axes of the weight; between equally small ones the first is taken."""
 

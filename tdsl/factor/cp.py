@@ -25,7 +25,7 @@ from tdsl.factor.rank import (
     Tiled,
     as_rank_rule,
 )
-from tdsl.factor.rank_one import cancellation, fit, rebuilt, stabilised, unfolded
+from tdsl.factor.rank_one import EXACT, cancellation, fit, rebuilt, stabilised, unfolded
 
 SEARCH_STEP = 1.1
 """A rank that an error asks for is found to within this factor."""
@@ -106,10 +106,13 @@ def _fitted(tensor: Tensor, terms: int) -> tuple[Tensor, ...]:
 
 @memoised
 def _stable(tensor: Tensor, terms: int, bound: float) -> tuple[Tensor, ...]:
-    """Factors as insensitive as their own error allows, or `bound`, or `ALLOWANCE` where terms cancel."""
+    """Factors as insensitive as their own error allows, or `bound`, or `ALLOWANCE` where terms cancel.
+
+    Terms that are exact stay so: they are the only ones.
+    """
     factors = _fitted(tensor, terms)
     own = float((tensor - rebuilt(factors)).norm() / tensor.norm())
-    if bound < own and cancellation(factors) > CANCELLING:
+    if max(bound, EXACT) < own and cancellation(factors) > CANCELLING:
         bound = math.hypot(own, ALLOWANCE)
     return tuple(stabilised(tensor, factors, bound))
 
@@ -159,10 +162,12 @@ def _searched(tensor: Tensor, bound: float, limit: int) -> int | None:
         missed = tensor - rebuilt(_fitted(tensor, terms))
         return float(missed.norm()) <= bound * float(tensor.norm())
 
-    if least > limit or (least < limit and not enough(limit)):
+    if least > limit:
         return None
     if enough(least):
         return least
+    if not enough(limit):
+        return None
     few, many = least, limit
     while many > few + 1 and many > SEARCH_STEP * few:
         middle = max(few + 1, math.isqrt(few * many))

@@ -25,9 +25,11 @@ SETTLED = 3e-3
 """The correction stops when a sweep gains less than this share of the sensitivity."""
 SEED = 0xC9
 
-_EXACT = 1e-7
+EXACT = 1e-7
 """Below this relative error the closed forms of squared errors are rounding."""
 _ROUNDING = 1e-14
+_SQUARED = 16 * torch.finfo(torch.float64).eps
+"""What rounding does to a squared relative error in closed form."""
 _INSIDE = 1 - 1e-9
 """Share of a bound that is made use of, so that rounding does not break it."""
 
@@ -36,8 +38,9 @@ def fit(tensor: Tensor, terms: int, sweeps: int = SWEEPS) -> list[Tensor]:
     """Factors [Iₙ, R] of a sum of R rank-one terms near a float64 tensor, by alternating least squares.
 
     Starts from the leading singular vectors of every unfolding, filled up with normal numbers from a fixed
-    seed, or from such numbers alone where those fit better after a few sweeps (singular vectors can be a
-    saddle point). Stops when a sweep gains little. The result may be far from stable: `stabilised`.
+    seed, from such numbers alone (singular vectors can be a saddle point), or from the terms of two slices
+    (which are the right ones, where R terms are exact): what fits best after a few sweeps. Stops when a
+    sweep gains little. The result may be far from stable: `stabilised`.
     """
     starts = (_swept(tensor, start, TRIAL_SWEEPS) for start in _starts(tensor, terms))
     factors, _ = min(starts, key=lambda found: found[1])
@@ -54,8 +57,9 @@ def stabilised(tensor: Tensor, factors: Sequence[Tensor], bound: float, sweeps: 
     """
     found = balance([factor.clone() for factor in factors])
     total = float(tensor.square().sum())
-    allowed = max(float((tensor - rebuilt(found)).square().sum()), (_INSIDE * bound) ** 2 * total)
-    if allowed <= _EXACT**2 * total:
+    own = float((tensor - rebuilt(found)).square().sum())
+    allowed = max(own, ((_INSIDE * bound) ** 2 - _SQUARED) * total)
+    if allowed <= EXACT**2 * total:
         return found
     before = sensitivity(found)
     for _ in range(sweeps):
@@ -111,13 +115,49 @@ def balance(factors: list[Tensor]) -> list[Tensor]:
 # ---------------------------------------------------------------- parts
 
 
-def _starts(tensor: Tensor, terms: int) -> tuple[list[Tensor], list[Tensor]]:
-    """Singular vectors filled up with normal numbers; normal numbers."""
+def _starts(tensor: Tensor, terms: int) -> tuple[list[Tensor], ...]:
+    """Singular vectors filled up with normal numbers; normal numbers; the terms of two slices."""
     generator = torch.Generator().manual_seed(SEED)
     normal = [torch.randn(size, terms, generator=generator, dtype=torch.float64) for size in tensor.shape]
     leading = [decompose(unfolded(tensor, mode)).left[:, :terms] for mode in range(tensor.ndim)]
     filled = [torch.cat([few, more[:, few.shape[1] :]], 1) for few, more in zip(leading, normal, strict=True)]
-    return filled, normal
+    sliced = _of_two_slices(tensor, terms)
+    return (filled, normal) if sliced is None else (filled, normal, sliced)
+
+
+def _of_two_slices(tensor: Tensor, terms: int) -> list[Tensor] | None:
+    """The terms that two slices of a tensor have in common (Leurgans, Ross & Abel, 1993), if so many.
+
+    Slices along two axes are A·D·Bᵀ with one A and B for all and D diagonal, so the columns of A are the
+    eigenvectors of one slice times the inverse of another, here those of the largest energy. `None` for more
+    terms than there are, or than these axes have places, and where eigenvectors are complex.
+    """
+    long = sorted(range(tensor.ndim), key=lambda mode: tensor.shape[mode])[-2:]
+    others = [mode for mode in range(tensor.ndim) if mode not in long]
+    count = math.prod(tensor.shape[mode] for mode in others)
+    if terms > min(tensor.shape[mode] for mode in long) or count < 2:
+        return None
+    slices = tensor.permute(*others, *long).reshape(count, tensor.shape[long[0]], tensor.shape[long[1]])
+    leading = decompose(slices.reshape(count, -1)).left[:, :2]
+    left, right = (decompose(unfolded(slices, axis)).left[:, :terms] for axis in (1, 2))
+    one, two = torch.einsum("kc,kij,ir,js->crs", leading, slices, left, right)
+    kept = torch.linalg.svdvals(two)
+    if float(kept[-1]) <= EXACT * float(kept[0]):
+        return None
+    values, found = torch.linalg.eig(torch.linalg.lstsq(two.T, one.T, driver="gelsd").solution.T)
+    if float(values.imag.abs().max()) > EXACT * float(values.abs().max()):
+        return None
+    first = found.real
+    second = torch.linalg.lstsq(first, one, driver="gelsd").solution.T
+    factors = {long[0]: left @ first, long[1]: right @ second}
+    pair = _columns([factors[mode] for mode in long])
+    rest = torch.linalg.lstsq(pair, slices.reshape(count, -1).T, driver="gelsd").solution
+    shape = [tensor.shape[mode] for mode in others]
+    for axis, mode in enumerate(others):
+        each = rest.reshape(terms, *shape).movedim(axis + 1, 1).reshape(terms, shape[axis], -1)
+        factors[mode] = torch.linalg.svd(each, full_matrices=False).U[:, :, 0].T
+    start = [factors[mode] for mode in range(tensor.ndim)]
+    return start if all(bool(factor.isfinite().all()) for factor in start) else None
 
 
 def _swept(tensor: Tensor, factors: Sequence[Tensor], sweeps: int) -> tuple[list[Tensor], float]:

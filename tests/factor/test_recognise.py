@@ -97,12 +97,44 @@ def test_float32_weights_are_recognised_within_their_rounding():
     assert found is not None and found.name == "kronecker" and 1e-9 < found.error < 1e-6
 
 
-def test_kernels_are_left_to_their_own_candidates():
+KERNELS = {
+    "fewer outputs": ("channel_svd", (3, 12, 3, 3), (16, 3, 1, 1)),
+    "fewer inputs": ("input_svd", (2, 20, 1, 1), (6, 2, 3, 3)),
+    "rows, then columns": ("spatial_svd", (3, 12, 3, 1), (16, 3, 1, 3)),
+    "Tucker": ("tucker2", (4, 12, 1, 1), (6, 4, 3, 3), (16, 6, 1, 1)),
+    "CP": ("cp", (3, 12, 1, 1), (3, 1, 3, 3), (16, 3, 1, 1)),
+    "CP of more terms": ("cp", (8, 12, 1, 1), (8, 1, 3, 3), (16, 8, 1, 1)),
+    "separable CP": ("cp_separable", (3, 12, 1, 1), (3, 1, 3, 1), (3, 1, 1, 3), (16, 3, 1, 1)),
+    "depthwise, separable": ("depthwise_separable", (12, 2, 3, 3), (16, 12, 2)),
+    "in time": ("tucker2", (4, 12, 1), (6, 4, 5), (16, 6, 1)),
+    "in volumes": ("spatial_svd", (2, 6, 3, 1, 1), (8, 2, 1, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("case", KERNELS)
+def test_a_planted_kernel_is_found_at_its_size(case):
+    name, *shapes = KERNELS[case]
+    factors = [gaussian(*shape, seed=seed) for seed, shape in enumerate(shapes)]
+    kernel = DECOMPOSITIONS[name].promise(*factors)
+    found = recognise(kernel)
+    assert found is not None and found.name == name
+    assert [tuple(f.shape) for f in found.factors] == shapes
+    assert found.numbers == sum(f.numel() for f in factors) < kernel.numel()
+    assert found.error <= 1e-6
+    strange = kernel + 0.1 * gaussian(*kernel.shape, seed=9)
+    assert recognise(strange) is None
+
+
+@pytest.mark.parametrize("shape", [(16, 12, 3, 3), (8, 8, 3, 3), (32, 16, 1, 1), (8, 1, 3, 3), (12, 8, 5)])
+def test_a_random_kernel_has_no_structure(shape):
+    assert recognise(gaussian(*shape, seed=4)) is None
+
+
+def test_other_candidates_may_be_named():
     kernel = DECOMPOSITIONS["spatial_svd"].promise(gaussian(2, 6, 3, 1), gaussian(8, 2, 1, 3))
-    assert 4 not in CANDIDATES and recognise(kernel) is None
-    candidates = [DECOMPOSITIONS["spatial_svd"], DECOMPOSITIONS["svd"]]
-    found = recognise(kernel, candidates=candidates)
-    assert found is not None and found.name == "spatial_svd" and found.numbers == 36 + 48
+    found = recognise(kernel, candidates=[DECOMPOSITIONS["tucker2"], DECOMPOSITIONS["svd"]])
+    assert found is None or found.name == "tucker2"
+    assert recognise(gaussian(2, 3, 4, 5, 2, 2)) is None and 6 not in CANDIDATES
 
 
 def test_a_decomposition_that_breaks_its_word_is_not_taken():
