@@ -1,0 +1,38 @@
+"""`docs/methods.md` names every factorization that there is, and none that there is not."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tdsl.engine.library import standard_library
+from tdsl.factor.table import DECOMPOSITIONS
+
+TEXT = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split("|")]
+    for line in re.findall(r"^\| [FS]\d\d .*$", TEXT, re.MULTILINE)
+]
+STATES = ("done", "partly: ", "not yet: ", "left out: ")
+
+
+def named(row: list[str]) -> list[str]:
+    return re.findall(r"`([^`]+)`", row[3])
+
+
+def test_every_method_has_a_row_with_a_state() -> None:
+    assert [row[0] for row in ROWS] == [f"F{n:02}" for n in range(1, 54)] + [f"S{n:02}" for n in range(1, 23)]
+    assert [row for row in ROWS if len(row) != 5 or not row[4].startswith(STATES)] == []
+
+
+def test_the_table_names_what_there_is() -> None:
+    rules = {name.removeprefix("factorize.") for name in standard_library().rules if "factorize." in name}
+    mentioned = {name for row in ROWS for name in named(row)}
+    assert {name for name in mentioned if "." in name} == rules
+    assert {name for name in mentioned if "." not in name} == set(DECOMPOSITIONS)
+
+
+def test_what_is_not_here_has_no_names() -> None:
+    factorizations = [row for row in ROWS if row[0].startswith("F")]
+    for row in factorizations:
+        assert bool(named(row)) == row[4].startswith(("done", "partly")), row[0]
