@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from tdsl.capture.captured import ModelLike
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library
+from tdsl.errors import TdslError
+from tdsl.factor.rank import Ratio
 from tdsl.lang import parse
 from tdsl.prepare import Batch, prepare
 
@@ -21,6 +24,8 @@ pipeline factorize(rank: Rank) {
 }
 """
 """With nothing but the weights, the truncations that are optimal for each of them."""
+
+_PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 _WITH_DATA = """
 pipeline factorize(size: Ratio) {
@@ -53,6 +58,8 @@ def factorize(
         TdslError: the model does not trace, or there is no such rank.
     """
     data = list(calibration)
+    if data:
+        rank = _share(rank)
     library = Library()
     library.add_file(parse(_WITH_DATA if data else _WITHOUT_DATA, "factorize"), "")
     prepared = prepare(
@@ -68,3 +75,16 @@ def factorize(
     module = copied(prepared.captured.module)
     prepared.runner.run(module, Journal())
     return module
+
+
+def _share(rank: Any) -> float:
+    """What a rank says of a whole model. Raises `TdslError` for what is no ratio."""
+    value = rank.fraction if isinstance(rank, Ratio) else rank
+    if isinstance(value, str) and (found := _PERCENT.fullmatch(value)):
+        value = float(found[1]) / 100
+    if not isinstance(value, float) or not 0 < value <= 1:
+        raise TdslError(
+            f"with calibration data {rank!r} is no rank: it is a share of the model's parameters",
+            expected="a ratio such as 0.5 or `50%`",
+        )
+    return value

@@ -1,0 +1,185 @@
+"""`tdsl.factorize`: a model in, a smaller trainable model out."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tdsl
+
+
+def drawn(*sizes: int, seed: int = 0) -> Tensor:
+    return torch.randn(*sizes, generator=torch.Generator().manual_seed(seed))
+
+
+def thin(layer: nn.Linear | nn.Conv2d, rank: int, seed: int) -> nn.Linear | nn.Conv2d:
+    """The layer with a weight of that rank, as a kernel one that splits into rows and columns."""
+    shape = layer.weight.shape
+    if isinstance(layer, nn.Linear):
+        weight = drawn(shape[0], rank, seed=seed) @ drawn(rank, shape[1], seed=seed + 1)
+    else:
+        vertical, horizontal = (
+            drawn(rank, *shape[1:3], seed=seed),
+            drawn(shape[0], rank, shape[3], seed=seed + 1),
+        )
+        weight = torch.einsum("rsi,trj->tsij", vertical, horizontal)
+    layer.weight.data = weight / weight[0].norm()
+    return layer
+
+
+def dense(rank: int) -> tuple[nn.Module, Tensor]:
+    layers = (
+        thin(nn.Linear(32, 48), rank, 1),
+        nn.GELU(),
+        thin(nn.Linear(48, 48), rank, 3),
+        nn.GELU(),
+        nn.Linear(48, 4),
+    )
+    return nn.Sequential(*layers).eval(), drawn(4, 32, seed=9)
+
+
+def convolutional(rank: int) -> tuple[nn.Module, Tensor]:
+    layers = (
+        thin(nn.Conv2d(8, 16, 3, padding=1), rank, 1),
+        nn.ReLU(),
+        thin(nn.Conv2d(16, 16, 3, stride=2), rank, 3),
+        nn.ReLU(),
+        nn.Flatten(),
+        thin(nn.Linear(16 * 3 * 3, 24), rank, 5),
+    )
+    return nn.Sequential(*layers).eval(), drawn(2, 8, 8, 8, seed=9)
+
+
+class Block(nn.Module):
+    """A transformer block of 4 heads."""
+
+    def __init__(self, rank: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(32)
+        self.qkv = thin(nn.Linear(32, 96), rank, 1)
+        self.out = thin(nn.Linear(32, 32), rank, 3)
+        self.wide = thin(nn.Linear(32, 64), rank, 5)
+        self.narrow = thin(nn.Linear(64, 32), rank, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(self.norm(x)).unflatten(-1, (3, 4, 8)).permute(2, 0, 3, 1, 4)
+        context = nn.functional.scaled_dot_product_attention(query, key, value)
+        x = x + self.out(context.transpose(1, 2).flatten(2))
+        return x + self.narrow(nn.functional.gelu(self.wide(x)))
+
+
+def attending(rank: int) -> tuple[nn.Module, Tensor]:
+    return Block(rank).eval(), drawn(2, 6, 32, seed=9)
+
+
+def size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def error(result: Tensor, wanted: Tensor) -> float:
+    return float((result - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("planted", [dense, convolutional, attending])
+def test_a_planted_rank_is_all_that_is_kept(planted):
+    model, x = planted(4)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    smaller = tdsl.factorize(model, x, rank=4)
+    assert size(smaller) < 0.6 * size(model)
+    assert error(smaller(x), model(x)) < 1e-4
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    less = tdsl.factorize(model, x, rank=2)  # the control: half of it is not enough
+    assert error(less(x), model(x)) > 0.05
+
+
+@pytest.mark.parametrize("planted", [dense, convolutional, attending])
+def test_the_result_is_trained_like_any_module(planted):
+    model, x = planted(4)
+    smaller = tdsl.factorize(model, x, rank=2)
+    wanted = model(x).detach()
+    optimizer = torch.optim.Adam(smaller.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = (smaller(x) - wanted).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss))
+    assert all(parameter.grad is not None for parameter in smaller.parameters())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("ratio", [0.75, 0.5, 0.25])
+def test_a_ratio_is_the_share_of_numbers_that_a_layer_keeps(ratio):
+    layer = nn.Linear(64, 96, bias=False)
+    kept = size(tdsl.factorize(layer, drawn(2, 64), rank=ratio)) / size(layer)
+    one_term = (64 + 96) / (64 * 96)
+    assert ratio - one_term < kept <= ratio
+    assert kept == size(tdsl.factorize(layer, drawn(2, 64), rank=f"ratio({ratio})")) / size(layer)
+
+
+def test_a_layer_whose_factors_would_be_larger_stays():
+    layer = nn.Linear(64, 96, bias=False)
+    assert size(tdsl.factorize(layer, drawn(2, 64), rank=60)) == size(layer)
+
+
+@pytest.fixture(scope="module")
+def skewed() -> tuple[nn.Module, list[Tensor], Tensor]:
+    """Layers of full rank on inputs that are small in most directions."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(48, 64), nn.GELU(), nn.Linear(64, 48)).eval()
+    scale = 0.7 ** torch.arange(48)
+    turn = torch.linalg.qr(drawn(48, 48, seed=5)).Q
+    batches = [(drawn(64, 48, seed=10 + i) * scale) @ turn for i in range(9)]
+    return model, batches[:-1], batches[-1]
+
+
+def test_calibration_data_make_a_better_model_of_the_same_size(skewed):
+    model, batches, unseen = skewed
+    blind = tdsl.factorize(model, batches[0], rank=0.5)
+    planned = tdsl.factorize(model, batches[0], rank=0.5, calibration=batches)
+    assert size(planned) <= 0.5 * size(model)
+    assert all(parameter.requires_grad for parameter in planned.parameters())
+    wanted = model(unseen)
+    assert error(planned(unseen), wanted) < 0.5 * error(blind(unseen), wanted)
+
+
+def test_data_of_another_kind_help_less(skewed):
+    """The control: what is planned for other inputs is worse on these."""
+    model, batches, unseen = skewed
+    others = [drawn(64, 48, seed=30 + i) for i in range(8)]
+    planned = tdsl.factorize(model, batches[0], rank=0.5, calibration=batches)
+    misled = tdsl.factorize(model, batches[0], rank=0.5, calibration=others)
+    assert error(planned(unseen), model(unseen)) < 0.5 * error(misled(unseen), model(unseen))
+
+
+@pytest.mark.parametrize(
+    ("rank", "message"),
+    [
+        ("enrgy(0.9)", "did you mean `energy`"),
+        (0, "a rank of 0 keeps nothing"),
+        (1.5, r"ratio\(1.5\) is out of range"),
+        (None, "this is no value for rank"),
+    ],
+)
+def test_what_is_no_rank_is_an_error(rank, message):
+    with pytest.raises(tdsl.TdslError, match=message):
+        tdsl.factorize(nn.Linear(8, 8), drawn(2, 8), rank=rank)
+
+
+@pytest.mark.parametrize("rank", [8, "energy(0.9)", 1.5, 0.0, None, True])
+def test_with_data_a_rank_is_a_share_of_the_model(skewed, rank):
+    model, batches, _ = skewed
+    with pytest.raises(tdsl.TdslError, match="a share of the model's parameters") as caught:
+        tdsl.factorize(model, batches[0], rank=rank, calibration=batches)
+    assert caught.value.expected
+
+
+def test_a_model_that_does_not_trace_is_an_error():
+    class Branch(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(tdsl.TdslError, match="cannot be traced"):
+        tdsl.factorize(Branch(), drawn(2, 8))
