@@ -26,6 +26,8 @@ OVERSAMPLING = 64
 POWER_ITERATIONS = 4
 PLAIN_SINGLE = 1e-3
 """Above this relative error, finding the range in single precision changes nothing in its first digits."""
+CONDITION = 1e-4
+"""Squared singular values at least this large, against the first one, are found well in a Gram matrix."""
 SEED = 0x7D51
 
 _TIE = 1e-8
@@ -157,15 +159,25 @@ def _inside(matrix: Tensor, basis: Tensor, rank: int) -> Truncation:
     The residual is what the projection loses and what the truncation loses of it, as a difference of squared
     norms, which is exact until it nears rounding; there it is formed.
     """
-    inside = basis.T @ matrix
-    across, triangle = orthonormal(inside.T)
-    inner, values, turn = torch.linalg.svd(triangle.T, full_matrices=False)
-    left, values, right = basis @ inner[:, :rank], values[:rank], turn[:rank] @ across.T
+    inner, values, right = _decomposed(basis.T @ matrix)
+    left, values, right = basis @ inner[:, :rank], values[:rank], right[:rank]
     total = float(torch.linalg.vector_norm(matrix)) ** 2
     missed = total - float(values.square().sum())
     if missed <= PLAIN_SINGLE**2 * total:
         missed = float((matrix - (left * values) @ right).square().sum())
     return _oriented(left, values, right, error=math.sqrt(missed / total) if total else 0.0)
+
+
+def _decomposed(wide: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The singular value decomposition of a matrix [k, n], k ≤ n, by products where its values allow it."""
+    scale = float(torch.linalg.vector_norm(wide)) or 1.0
+    squares, inner = torch.linalg.eigh((wide / scale) @ (wide / scale).T)
+    if len(squares) and float(squares[0]) > CONDITION * float(squares[-1]):
+        inner, values = inner.flip(1), squares.flip(0).sqrt() * scale
+        return inner, values, (inner.T @ wide) / values[:, None]
+    across, triangle = orthonormal(wide.T)
+    inner, values, turn = torch.linalg.svd(triangle.T, full_matrices=False)
+    return inner, values, turn @ across.T
 
 
 def _matrix_shape(weight: Tensor) -> tuple[int, int]:
