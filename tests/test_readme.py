@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from torch import nn, randn
+from torch import manual_seed, nn, randn
 
+import tdsl
 from tdsl.capture import capture
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library, standard_library
@@ -17,6 +18,12 @@ from tdsl.lang import format_file, parse, tree
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```tdsl\n(.*?)```", README, re.DOTALL)
+
+
+def example(start: str) -> str:
+    """The one example with a line that begins so."""
+    [found] = [text for text in EXAMPLES if any(line.startswith(start) for line in text.splitlines())]
+    return found
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
@@ -42,7 +49,7 @@ def test_the_rules_shown_are_those_of_the_library() -> None:
 
 def test_the_pipeline_shown_rewrites_the_layers_that_it_names() -> None:
     library = standard_library().extended(Library())
-    library.add_file(parse(EXAMPLES[-1]), "readme")
+    library.add_file(parse(example("pipeline small")), "readme")
     layer = nn.ModuleDict({"dense": nn.Linear(8, 8)})
 
     class Encoder(nn.Module):
@@ -60,6 +67,23 @@ def test_the_pipeline_shown_rewrites_the_layers_that_it_names() -> None:
     assert [(entry.rule, entry.site) for entry in journal.entries] == [
         ("factorize.linear.svd_linear", "encoder.layer.0.dense")
     ]
+
+
+def test_the_plan_shown_keeps_its_budget_and_its_contract() -> None:
+    """Inputs on three directions, and a last layer of rank four."""
+    manual_seed(0)
+    library = standard_library().extended(Library())
+    library.add_file(parse(example("pipeline half")), "readme")
+    directions = randn(3, 32)
+    batches = [randn(16, 3) @ directions for _ in range(8)]
+    model = nn.Sequential(nn.Linear(32, 48), nn.ReLU(), nn.Linear(48, 32)).eval()
+    model[2].weight.data = randn(32, 4) @ randn(4, 48) / 10
+    result = tdsl.compile(
+        model, (batches[0],), pipeline="half", rules=library, calibration=batches, latency=False
+    )
+    assert result.report.correctness.passed
+    kept = sum(p.numel() for p in result.module.parameters())
+    assert kept <= 0.5 * sum(p.numel() for p in model.parameters())
 
 
 def test_links_lead_to_files() -> None:
