@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,14 @@ _FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
 
 _LAYOUT_DEPENDENT = frozenset({"conv", "conv_transpose", "pool", "attention"})
 """Shape laws of the operators whose fake kernels choose a memory layout by the sizes."""
+
+
+def _padded(x: torch.Tensor, border: Sequence[Any]) -> torch.Tensor:
+    """What padding gives, by its sizes alone: the kernel for fakes asks for the traced example's."""
+    sizes = list(x.shape)
+    for i, amount in enumerate(border):
+        sizes[-1 - i // 2] += amount
+    return x.new_empty(sizes)
 
 
 class CannotStage(Exception):
@@ -245,6 +253,8 @@ class Workspace:
         was_disabled, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True  # a refusal is an answer here, no error
         try:
             with guards, disable_fake_tensor_cache(self._mode), self._mode:
+                if target is torch.ops.aten.pad.default:
+                    return _padded(args[0], args[1])
                 return target(*args, **kwargs)
         finally:
             _FAKE_LOG.disabled = was_disabled

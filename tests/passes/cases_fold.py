@@ -586,6 +586,17 @@ CROPPED = [
         """,
     ),
     fires(
+        "fold.pad.crop_padded_taps",
+        lambda m, x: m.conv(F.pad(x, (0, 0, 3, 4))),
+        (2, 4, 3, 1),
+        conv=nn.Conv2d(4, 6, (8, 1)),
+        dynamic={"x": {0: torch.export.Dim("b", min=1, max=9)}},
+        expect="""
+            pad_1 = pad(x, [0, 0, 2, 2])
+            conv2d_1 = conv2d(pad_1, conv.weight_crop_padded_taps, conv.bias)
+        """,
+    ),
+    fires(
         "fold.pad.crop_taps",
         lambda m, x: m.conv(x),
         (2, 4, 1, 5),
