@@ -34,6 +34,7 @@ PLANTED = {
     "tensor train": ("tensor_train", (4, 4, 2), (2, 4, 4, 2), (2, 4, 4)),
     "butterfly": ("butterfly", (4, 4, 4, 4), (4, 4, 4, 4), (4, 4, 4, 4)),
     "block diagonal": ("block_diagonal", (8, 6, 5)),
+    "low rank and blocks": ("low_rank_plus_blocks", (48, 2), (2, 40), (8, 5, 6)),
 }
 
 
