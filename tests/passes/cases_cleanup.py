@@ -296,7 +296,7 @@ MOVEMENT = [
         times=2,
         expect="""
             sym_size_int_1 = size(x, -4)
-            reshape_1 = reshape(x, [sym_size_int_1, -1, 3])
+            reshape_1 = reshape(x, [sym_size_int_1, 24, 3])
         """,
     ),
     leaves(
