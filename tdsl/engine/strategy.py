@@ -240,7 +240,7 @@ class Runner:
 
     def _choice(self, step: tree.Choose, scope: Scope | None, heal: tree.Heal | None) -> ChoiceStep:
         """A step with its rules and bounds resolved. Raises `TdslError` for what cannot be chosen."""
-        alternatives: dict[str, Alternative] = {}
+        alternatives: dict[tuple[str, str], Alternative] = {}
         for reference in step.rules:
             arguments = {
                 _named(argument): constant_value(argument.value, self.names)
@@ -254,7 +254,8 @@ class Runner:
                         hint="apply it with `once` or `repeat`",
                     )
                 self.library.rule(name, arguments, reference.span)
-                alternatives.setdefault(name, Alternative(name, arguments, reference.span))
+                once = (name, repr(sorted(arguments.items())))  # a rule may stand there at several ranks
+                alternatives.setdefault(once, Alternative(name, arguments, reference.span))
         if step.objective not in OBJECTIVES:
             raise TdslError(
                 f"a plan cannot minimize {step.objective}",

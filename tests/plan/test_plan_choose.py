@@ -88,6 +88,16 @@ def test_the_predicted_error_is_the_real_one_where_errors_are_small() -> None:
     assert sum(c.error < 0.3 for c in problem.candidates) > 3
 
 
+def test_a_rule_may_be_named_at_several_ranks() -> None:
+    text = plan("error", "parameters <= 80%").replace(
+        "factorize.linear.svd_linear",
+        "factorize.linear.svd_linear(rank=8), factorize.linear.svd_linear(rank=24)",
+    )
+    runner, planner = planned(perceptron(), text, batches())
+    problem, _ = planner.problem(next(iter(runner._choices.values())), copied(perceptron().module))
+    assert {c.details["r"] for c in problem.candidates} == {8, 24}
+
+
 def test_several_budgets_hold_at_once() -> None:
     captured, planner, module, _ = run(plan("macs", "parameters <= 60%, error <= 60%"))
     assert census(module).parameters <= 0.6 * census(captured.module).parameters
