@@ -66,7 +66,7 @@ def rows(
     for budget in budgets:
         result, _, seconds = made[budget]
         before, after = found["original"], found[str(budget)]
-        error = result.report.verdict.judged.error
+        error = next(group.metrics.error for group in result.report.correctness.errors if group.decides)
         lines.append(
             (
                 label,
