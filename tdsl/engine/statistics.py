@@ -90,9 +90,7 @@ def request_of(kind: Kind, value: Any, axis: int, described: Any, size: int | No
         if not isinstance(length, int):
             raise CannotStage(f"{kind} along an axis of dynamic size {length}")
         if length > LARGEST:
-            raise CannotStage(
-                f"{kind} along an axis of {length}: more than {LARGEST} is too large"
-            )
+            raise CannotStage(f"{kind} along an axis of {length}: more than {LARGEST} is too large")
         size = length
     return Request(kind, value, axis, size, _identity(value))
 
