@@ -27,16 +27,6 @@ pipeline factorize(rank: Rank) {
 
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
-_WITH_DATA = """
-pipeline factorize(size: Ratio) {
-    choose factorize.*
-        minimize error
-        subject to parameters <= size
-    heal least_squares
-    check error <= 100%
-}
-"""
-
 
 def factorize(
     model: ModelLike,
@@ -52,7 +42,8 @@ def factorize(
     `rank` is what the language takes for one (`64`, `0.5`, `"energy(0.9)"`): a ratio is the share of the
     numbers that each factorized layer keeps. With `calibration` inputs `rank` is a ratio, the share of the
     whole model's parameters; where they go is planned by their effect on the output, and what is left is
-    solved anew by least squares. Nothing is verified or written: for that, `tdsl.compile`.
+    solved anew by least squares (the pipeline `pipelines.compact`). Nothing is verified or written: for that,
+    `tdsl.compile`.
 
     Raises:
         TdslError: the model does not trace, or there is no such rank.
@@ -61,16 +52,17 @@ def factorize(
     if data:
         rank = _share(rank)
     library = Library()
-    library.add_file(parse(_WITH_DATA if data else _WITHOUT_DATA, "factorize"), "")
+    library.add_file(parse(_WITHOUT_DATA, "factorize"), "")
     prepared = prepare(
         model,
         args,
         kwargs,
         dynamic_shapes=dynamic_shapes,
-        pipeline="factorize",
-        parameters={"size" if data else "rank": rank},
+        pipeline="pipelines.compact" if data else "factorize",
+        parameters={"size": rank} if data else {"rank": rank},
         rules=library,
         calibration=data,
+        verified=False,
     )
     module = copied(prepared.captured.module)
     prepared.runner.run(module, Journal())
