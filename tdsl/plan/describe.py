@@ -31,10 +31,19 @@ def described(outcome: Outcome) -> list[str]:
             f"{b.name}: {getattr(trial.metrics, b.name):.4g} on samples that judge plans, the budget is {b}"
             for b in problem.qualities
         ]
-    alone = sorted(sites - {name for c in chosen for name in c.covers})
+    alone = _alone(outcome)
     if alone:
         lines.append(f"left alone, because no candidate pays there: {_listed(alone)}")
     return lines
+
+
+def _alone(outcome: Outcome) -> list[str]:
+    """The sites none of whose own nodes is rewritten: those that every candidate of a site covers."""
+    own: dict[str, frozenset[str]] = {}
+    for candidate in outcome.problem.candidates:
+        own[candidate.root] = own.get(candidate.root, candidate.covers) & candidate.covers
+    taken = {name for candidate in outcome.chosen for name in candidate.covers}
+    return sorted(root for root, nodes in own.items() if not nodes & taken)
 
 
 def _bound(problem: Problem, name: str) -> str:

@@ -1,0 +1,47 @@
+"""A plan in words says which sites it left alone, whatever their nodes are called."""
+
+from __future__ import annotations
+
+from tdsl.errors import Span
+from tdsl.plan.candidates import Candidate, Choice
+from tdsl.plan.choose import Outcome, Problem
+from tdsl.plan.describe import described
+
+
+def candidate(root: str, covers: set[str]) -> Candidate:
+    saved = dict.fromkeys(("bytes", "parameters", "macs", "latency"), 1.0)
+    choice = Choice("factorize.linear.svd_linear", {}, None)
+    return Candidate(
+        choice=choice,
+        root=root,
+        site="",
+        source="",
+        covers=frozenset(covers),
+        saved=saved,
+        error=0.1,
+        local=0.1,
+    )
+
+
+def outcome(candidates: list[Candidate], chosen: list[Candidate]) -> Outcome:
+    totals = dict.fromkeys(("bytes", "parameters", "macs", "latency"), 10.0)
+    span = Span("test", 1, 1, 1, 2)
+    return Outcome(Problem(candidates, "error", (), totals, span), chosen=chosen)
+
+
+def alone(made: Outcome) -> str:
+    return next((line for line in described(made) if line.startswith("left alone")), "")
+
+
+def test_a_site_is_named_by_its_value_and_not_by_its_node() -> None:
+    """Folding gives a value to a node of another name: `norm` is computed by `conv`."""
+    first, second = candidate("norm", {"conv"}), candidate("norm_1", {"conv_1"})
+    assert alone(outcome([first, second], [first])).endswith(": norm_1")
+    assert not alone(outcome([first, second], [first, second]))
+
+
+def test_a_site_that_a_wider_candidate_rewrites_is_not_left_alone() -> None:
+    inner, outer = candidate("up", {"up"}), candidate("down", {"down"})
+    both = candidate("down", {"up", "gelu", "down"})
+    assert not alone(outcome([inner, outer, both], [both]))
+    assert alone(outcome([inner, outer, both], [inner])).endswith(": down")
