@@ -27,7 +27,10 @@ from tdsl.ops.targets import operator_of, overload, overload_for
 if TYPE_CHECKING:
     from tdsl.engine.statistics import Statistics
 
-_FAKE_LOG = logging.getLogger("torch._subclasses.fake_tensor")
+_FAKE_LOGS = tuple(
+    logging.getLogger(name)
+    for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+)
 
 _LAYOUT_DEPENDENT = frozenset({"conv", "conv_transpose", "pool", "attention"})
 """Shape laws of the operators whose fake kernels choose a memory layout by the sizes."""
@@ -250,14 +253,17 @@ class Workspace:
         guards = (
             nullcontext() if env is None else env.suppress_guards() if asks else env.error_on_new_guards()
         )
-        was_disabled, _FAKE_LOG.disabled = _FAKE_LOG.disabled, True  # a refusal is an answer here, no error
+        were_disabled = [log.disabled for log in _FAKE_LOGS]
+        for log in _FAKE_LOGS:
+            log.disabled = True  # a refusal is an answer here, no error
         try:
             with guards, disable_fake_tensor_cache(self._mode), self._mode:
                 if target is torch.ops.aten.pad.default:
                     return _padded(args[0], args[1])
                 return target(*args, **kwargs)
         finally:
-            _FAKE_LOG.disabled = was_disabled
+            for log, was_disabled in zip(_FAKE_LOGS, were_disabled, strict=True):
+                log.disabled = was_disabled
 
     def guards(self) -> tuple[str, ...]:
         """What the symbolic sizes were assumed to satisfy; rewriting must not add to it."""
