@@ -74,10 +74,10 @@ def whitened(weight: Tensor, moment: Tensor, damping: float = DAMPING) -> Tensor
 
 
 def input_error(difference: Tensor, moment: Tensor) -> float:
-    """tr(ΔCΔᵀ): the mean squared output error. Δ [m, n], C [n, n]."""
+    """tr(ΔCΔᵀ), summed over maps if there are several. Δ [m, n] or [h, m, n], C [n, n]."""
     return float(((difference @ moment) * difference).sum())
 
 
 def two_sided_error(difference: Tensor, moment: Tensor, gradients: Tensor) -> float:
-    """tr(GΔCΔᵀ): the squared error weighted on both sides. Δ [m, n], C [n, n], G [m, m]."""
+    """tr(GΔCΔᵀ), summed over maps if there are several. Δ [m, n] or [h, m, n], C [n, n], G [m, m]."""
     return float(((difference @ moment) * (gradients @ difference)).sum())

@@ -13,7 +13,7 @@ from torch import Tensor
 from tdsl.factor.declare import CompileTimeFunction, Decomposition, forms
 from tdsl.factor.matrix import SEED, checked
 from tdsl.factor.memo import memoised
-from tdsl.factor.moment import DAMPING, checked_moment, root
+from tdsl.factor.moment import DAMPING, checked_moment, input_error, root, two_sided_error
 from tdsl.factor.rank import as_rank_rule, select_by_gains
 
 SKETCH = 128
@@ -98,14 +98,6 @@ def homogeneous(moment: Tensor, mean: Tensor) -> Tensor:
     return torch.cat([torch.cat([exact, middle[:, None]], 1), below[None]])
 
 
-def _forms_error(difference: Tensor, moment: Tensor, others: Tensor) -> float:
-    return float(((difference @ moment) * (others @ difference)).sum())
-
-
-def _left_free_error(difference: Tensor, moment: Tensor) -> float:
-    return float(((difference @ moment) * difference).sum())
-
-
 DECLARED = (
     Decomposition(
         name="bilinear_svd",
@@ -116,7 +108,7 @@ DECLARED = (
         promise=lambda U, V: U @ V,  # noqa: N803
         forms=forms("[h, m, n] -> [h, m, r], [h, r, n]"),
         moments=forms("[h, m, n] -> [n, n], [m, m]"),
-        metric=_forms_error,
+        metric=two_sided_error,
         source="Lin et al., 2024 (MoDeGPT), for values and outputs; the metric of two_sided_svd",
         doc="Bilinear forms (heads) truncated to one rank, weighted by moments on both sides.",
     ),
@@ -129,7 +121,7 @@ DECLARED = (
         promise=lambda U, V: U @ V,  # noqa: N803
         forms=forms("[h, m, n] -> [h, m, r], [h, r, n]"),
         moments=forms("[h, m, n] -> [n, n]"),
-        metric=_left_free_error,
+        metric=input_error,
         source="Lin et al., 2024 (MoDeGPT), for values and outputs",
         doc="Maps (heads) truncated to one rank, weighted by the moment of their inputs.",
     ),
