@@ -182,11 +182,11 @@ def _rows(data: Data, batch: Batch, request: Request, value: Tensor) -> Tensor:
         of = described.unsqueeze(-1) if isinstance(described, Tensor) else None
         return data.rows(batch, ids, of).flatten()
     if described is value:
-        described = _as_input(data, request.value)
+        described = _as_input(request.value)
     return data.rows(batch, value, described, request.axis)
 
 
-def _as_input(data: Data, value: Any) -> Any:
+def _as_input(value: Any) -> Any:
     """For a term over the graph: the fake tensor of an operand that has as many axes as its result."""
     nodes = [p for p in parts_of([value]) if isinstance(p, fx.Node) and p.op != "get_attr"]
     described = getattr(value, "_val", None)

@@ -25,7 +25,7 @@ from tdsl.engine.statistics import Recorder, Request, Statistics
 from tdsl.plan.calibrate import Data, Progress, gradients
 from tdsl.plan.execute import Batch, Execution
 from tdsl.plan.latency import LatencyTable, steps_of
-from tdsl.provenance import module_path, source_line, value_name
+from tdsl.provenance import value_name
 
 COSTS = ("bytes", "parameters", "macs", "latency")
 """What a candidate saves, by the names that budgets and objectives use."""
@@ -59,8 +59,6 @@ class Candidate:
     choice: Choice
     root: str
     """Name of the value at which the rule's match is rooted."""
-    site: str
-    source: str
     covers: frozenset[str]
     """Names of the nodes that it replaces: two candidates that share one exclude each other."""
     saved: Mapping[str, float]
@@ -269,8 +267,6 @@ def _candidate(
     return Candidate(
         choice,
         value_name(root),
-        module_path(root),
-        source_line(root),
         frozenset(node.name for node in found.matched),
         saved,
         error,

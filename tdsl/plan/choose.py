@@ -117,8 +117,6 @@ class Trial:
     allowance: float | None
     metrics: Metrics
     kept: bool
-    predicted: float
-    """Root of the sum of the squared errors of the candidates."""
 
 
 @dataclass
@@ -192,7 +190,7 @@ def search(
         finish(copy)
         metrics = measure(copy)
         kept = all(b.holds(getattr(metrics, b.name)) for b in problem.qualities)
-        trial = Trial(chosen, allowance, metrics, kept, math.sqrt(sum(c.error**2 for c in chosen)))
+        trial = Trial(chosen, allowance, metrics, kept)
         outcome.trials.append(trial)
         return trial
 

@@ -14,8 +14,6 @@ def candidate(root: str, covers: set[str]) -> Candidate:
     return Candidate(
         choice=choice,
         root=root,
-        site="",
-        source="",
         covers=frozenset(covers),
         saved=saved,
         error=0.1,
