@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
+from tdsl.catalog import Entry, catalog, matching
 from tdsl.cli import terminal, words
-from tdsl.cli.catalog import Entry, catalog, matching
 from tdsl.cli.options import AsJson, Rules
 
 _EXACTNESS = {"=>": "exact", "~>": "approximate", "==": "law"}

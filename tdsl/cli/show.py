@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from tdsl.catalog import catalog, named
 from tdsl.cli import terminal
-from tdsl.cli.catalog import catalog, named
 from tdsl.cli.models import captured_model, kind_of, onnx_model
 from tdsl.cli.options import AsJson, Rules, Set
 from tdsl.cli.settings import parameters_from

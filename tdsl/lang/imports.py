@@ -72,43 +72,43 @@ class _Loader:
         self.chain.append(real)
         for item in file.items:
             if isinstance(item, tree.Import):
-                self.load(self._find(item, path.parent), item.span)
+                self.load(find_import(item, path.parent, self.search_path), item.span)
         self.chain.pop()
         self.files[real] = file
 
-    def _find(self, item: tree.Import, beside: Path) -> Path:
-        if item.library:
-            roots = [*self.search_path, library_path()]
-            relative = Path(*item.path.split(".")).with_suffix(SUFFIX)
-        else:
-            roots = [beside, *self.search_path]
-            relative = Path(item.path)
-            if "\0" in item.path or not item.path.endswith(SUFFIX):
-                raise TdslError(
-                    "only `.tdsl` files are imported", item.span, expected=f'`import "name{SUFFIX}"`'
-                )
-            if relative.is_absolute() or ".." in relative.parts or "\\" in item.path:
-                raise TdslError(
-                    "an import does not leave its folder",
-                    item.span,
-                    expected="a path below the importing file's folder, without `..`",
-                )
-        for root in roots:
-            found = root / relative
-            if found.is_file():
-                if not found.resolve().is_relative_to(root.resolve()):
-                    raise TdslError(f"{found} is a link out of {root}", item.span)
-                return found
-        raise TdslError(
-            f"nothing to import: there is no {relative.as_posix()}",
-            item.span,
-            expected=f"a file in {' or '.join(str(r) or '.' for r in roots)}",
-            hint=did_you_mean(item.path, _available(item.library, roots)),
-        )
+
+def find_import(item: tree.Import, beside: Path, search_path: Sequence[Path] = ()) -> Path:
+    """The file that `item`, written in a file of the folder `beside`, means. Raises `TdslError`."""
+    if item.library:
+        roots = [*search_path, library_path()]
+        relative = Path(*item.path.split(".")).with_suffix(SUFFIX)
+    else:
+        roots = [beside, *search_path]
+        relative = Path(item.path)
+        if "\0" in item.path or not item.path.endswith(SUFFIX):
+            raise TdslError("only `.tdsl` files are imported", item.span, expected=f'`import "name{SUFFIX}"`')
+        if relative.is_absolute() or ".." in relative.parts or "\\" in item.path:
+            raise TdslError(
+                "an import does not leave its folder",
+                item.span,
+                expected="a path below the importing file's folder, without `..`",
+            )
+    for root in roots:
+        found = root / relative
+        if found.is_file():
+            if not found.resolve().is_relative_to(root.resolve()):
+                raise TdslError(f"{found} is a link out of {root}", item.span)
+            return found
+    raise TdslError(
+        f"nothing to import: there is no {relative.as_posix()}",
+        item.span,
+        expected=f"a file in {' or '.join(str(r) or '.' for r in roots)}",
+        hint=did_you_mean(item.path, importable(item.library, roots)),
+    )
 
 
-def _available(library: bool, roots: Sequence[Path]) -> list[str]:
-    """What could have been imported, for a suggestion."""
+def importable(library: bool, roots: Sequence[Path]) -> list[str]:
+    """What could be imported from `roots`: dotted names of a library, or the files of a folder."""
     names: list[str] = []
     for root in roots:
         for path in sorted(root.rglob(f"*{SUFFIX}") if library else root.glob(f"*{SUFFIX}")):

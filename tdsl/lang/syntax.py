@@ -1,4 +1,7 @@
-"""Reading `.tdsl` text: `parse`, `parse_file`, `parse_expression`. The grammar is `grammar/tdsl.lark`."""
+"""Reading `.tdsl` text: `parse`, `parse_file`, `parse_expression`; `parse_words`, `continuations` for editors.
+
+The grammar is `grammar/tdsl.lark`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lark import Lark
+from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput, VisitError
 
 from tdsl.errors import Source, TdslError
@@ -48,17 +51,47 @@ def parse_expression(text: str, name: str = "<string>") -> tree.Expr:
     return expression
 
 
-def _tree(parser: Lark, builder: Builder) -> Any:
-    """What `parser` finds in the source of `builder`, as a syntax tree. Raises `TdslError`."""
-    source = builder.source
+def parse_words(text: str, name: str = "<string>") -> Tree[Token]:
+    """`text` as lark's own tree: every word with its place, below the production it was written for.
+
+    For what asks about words rather than meanings, such as an editor. Raises `TdslError`.
+    """
+    return _parsed(_parser(), Source(name, text))
+
+
+def continuations(text: str) -> dict[str, str]:
+    """What may follow `text`, the beginning of a file: terminals of the grammar, and how each is spelt.
+
+    Empty when `text` is wrong before its end.
+    """
+    run = _parser().parse_interactive(text)
+    try:
+        for _ in run.iter_parse():
+            pass
+    except UnexpectedInput:
+        return {}
+    accepted: set[str] = run.accepts()  # type: ignore[no-untyped-call]
+    if "_NL" in accepted and text.rstrip(" \t").endswith("\n"):
+        run.feed_token(Token("_NL", "\n"))
+        accepted |= run.accepts()  # type: ignore[no-untyped-call]
+    return {terminal: _terminal_words()[terminal] for terminal in accepted}
+
+
+def _parsed(parser: Lark, source: Source) -> Tree[Token]:
     run = parser.parse_interactive(source.text)
     try:
         tokens = list(run.iter_parse())
-        parsed = run.feed_eof(tokens[-1] if tokens else None)  # type: ignore[no-untyped-call]
+        parsed: Tree[Token] = run.feed_eof(tokens[-1] if tokens else None)  # type: ignore[no-untyped-call]
+        return parsed
     except UnexpectedInput as error:
         words = _terminal_words()
         accepted = [words[t] for t in run.accepts()]  # type: ignore[no-untyped-call]
         raise syntax_error(source, error, accepted) from None
+
+
+def _tree(parser: Lark, builder: Builder) -> Any:
+    """What `parser` finds in the source of `builder`, as a syntax tree. Raises `TdslError`."""
+    parsed = _parsed(parser, builder.source)
     try:
         return builder.transform(parsed)
     except VisitError as error:

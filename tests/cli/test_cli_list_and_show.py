@@ -6,7 +6,7 @@ from textwrap import dedent
 
 import pytest
 
-from tdsl.cli.catalog import catalog
+from tdsl.catalog import catalog
 from tdsl.engine.library import standard_library
 
 

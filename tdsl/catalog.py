@@ -60,7 +60,8 @@ def catalog(rules: Path | None = None) -> list[Entry]:
     for prefix, path in standard_files():
         entries |= {entry.name: entry for entry in _outline(path, prefix)}
     for file in load_files([rules]) if rules else ():
-        entries |= {entry.name: entry for entry in _declared(file)}
+        path = Path(file.span.source.name)
+        entries |= {entry.name: entry for entry in declared(file, path, prefix_of(path))}
     return sorted(entries.values(), key=lambda entry: entry.name)
 
 
@@ -114,13 +115,13 @@ def _outline(path: Path, prefix: str) -> Iterator[Entry]:
         yield Entry(full_name(prefix, head["name"]), kind, arrow, doc, path, line)
 
 
-def _declared(file: tree.File) -> Iterator[Entry]:
-    path = Path(file.span.source.name)
+def declared(file: tree.File, path: Path, prefix: str) -> Iterator[Entry]:
+    """The declarations of a file that was parsed from `path`, under `prefix`."""
     for item in file.items:
         if isinstance(item, tree.Rule | tree.Pipeline):
             arrow = item.arrow if isinstance(item, tree.Rule) else ""
             kind: Kind = "pipeline" if not arrow else "law" if arrow == "==" else "rule"
-            yield Entry(full_name(prefix_of(path), item.name), kind, arrow, item.doc, path, item.span.line)
+            yield Entry(full_name(prefix, item.name), kind, arrow, item.doc, path, item.span.line)
 
 
 def _rule_source(entry: Entry) -> str:
