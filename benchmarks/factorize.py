@@ -117,7 +117,7 @@ def planned(task: Task, label: str, steps: list[str]) -> tuple[nn.Module, float]
     prepared.runner.run(module, Journal())
     for outcome in prepared.planner.outcomes:
         steps += [
-            f"{c.site}: {c.choice.name} {dict(c.details)} predicted {c.error:.3f}" for c in outcome.chosen
+            f"{c.root}: {c.choice.name} {dict(c.details)} predicted {c.error:.3f}" for c in outcome.chosen
         ]
     steps += [f"healed {h.site}: {h.before:.4f} → {h.after:.4f}" for h in prepared.planner.healed]
     return module, float(size - census(module).parameters)
