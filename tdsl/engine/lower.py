@@ -35,6 +35,7 @@ from tdsl.engine.statistics import STATISTICS
 from tdsl.errors import TdslError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 from tdsl.lang import tree
+from tdsl.lang.alternatives import Clauses, Side, expand_alternatives
 from tdsl.lang.bind import bind, is_nary
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.vocabulary import INFIX
@@ -57,40 +58,6 @@ def lower(resolved: Resolved, parameters: Mapping[str, Any]) -> tuple[Variant, .
             hint="split the rule",
         )
     return tuple(_Lowering(resolved, parameters, lhs, clauses).variant() for lhs, clauses in expanded)
-
-
-# ---------------------------------------------------------------- alternatives
-
-Side = tuple[tree.Equation, ...]
-Clauses = tuple[tree.Clause, ...]
-
-
-def expand_alternatives(rule: tree.Rule) -> list[tuple[Side, Clauses]]:
-    """Every choice of branches on the left side, with the conditions that hold for it, in written order."""
-    return [(lhs, (*clauses, *rule.where)) for lhs, clauses in _choices(rule.lhs)]
-
-
-def _choices(value: Any) -> list[tuple[Any, Clauses]]:
-    if isinstance(value, tree.Alternatives):
-        return [
-            (term, (*inner, *option.where))
-            for option in value.options
-            for term, inner in _choices(option.term)
-        ]
-    if isinstance(value, tuple):
-        rows = itertools.product(*(_choices(item) for item in value))
-        return [(tuple(v for v, _ in row), tuple(c for _, cs in row for c in cs)) for row in rows]
-    if isinstance(value, tree.Node):
-        names = [f.name for f in dataclasses.fields(value) if f.name != "span"]
-        rows = itertools.product(*(_choices(getattr(value, name)) for name in names))
-        return [
-            (
-                dataclasses.replace(value, **{n: v for n, (v, _) in zip(names, row, strict=True)}),
-                tuple(c for _, cs in row for c in cs),
-            )
-            for row in rows
-        ]
-    return [(value, ())]
 
 
 # ---------------------------------------------------------------- one variant

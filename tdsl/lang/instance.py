@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tdsl.lang import tree
@@ -22,15 +23,19 @@ from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.spec import REQUIRED
 
 DISTINCT_ATTEMPTS = 60
+FITTING_ATTEMPTS = 30
 
 
 class Instance:
     """One attempt at an instance. Its methods raise `ShapeMismatch` when this attempt does not type."""
 
-    def __init__(self, resolved: Resolved, seed: int) -> None:
+    def __init__(
+        self, resolved: Resolved, seed: int, operators: Mapping[str, Operator] = MappingProxyType({})
+    ) -> None:
+        """`operators` says which operator some operator variables are; the others are drawn."""
         self.random = random.Random(seed)
         self.resolved = resolved
-        self.shapes = Shapes(resolved.vocabulary)
+        self.shapes = Shapes(resolved.vocabulary, chosen={name: (op, {}) for name, op in operators.items()})
         self.env = self.shapes.env
         self.order: list[str] = []
         names = [n for n, role in resolved.roles.items() if role is Role.DIMENSION]
@@ -122,13 +127,18 @@ class Instance:
         shape: list[int] = []
         for dim in written.dims or ():
             if isinstance(dim, tree.Ellipsis_):
-                shape.extend(self.leading)
+                shape.extend(self.leading if not shape else self._trailing())
             else:
                 size = self.shapes.value(dim)
                 if not isinstance(size, int) or size < 1:
                     raise ShapeMismatch(f"{size} is no size")
                 shape.append(size)
         return Shaped(tuple(shape))
+
+    def _trailing(self) -> tuple[int, ...]:
+        """Sizes for `...` behind a size, as of a kernel, or of a constant for each channel."""
+        sizes = (1,) if self.random.random() < 0.5 else (1, 2, 3)
+        return tuple(self.random.choices(sizes, k=self.random.randint(0, 3)))
 
     def operand(self, expr: tree.Expr) -> Any:
         """The value of a pattern all of whose variables are known or typed."""
@@ -217,13 +227,24 @@ class Instance:
             written = bound.get(param.name)
             if written is not None and not isinstance(written, tuple):
                 arguments[param.name] = self._attribute(written, param, rank)
-            elif call.callee in self.shapes.chosen and param.default is REQUIRED:
+            elif call.callee in self.shapes.chosen and self._varies(param, attributes):
                 arguments[param.name] = attributes.setdefault(param.name, self._sample(param, rank))
+        if call.callee in self.shapes.chosen:  # the right side has what it does not give anew from here
+            attributes.update(arguments)
+        for name, value in operands.items():
+            if isinstance(value, Absent):  # what it stands for has to fit as well
+                self.shapes.apply(operator, {**arguments, name: value.shape})
         result = self.shapes.apply(operator, arguments)
         if call.repeat is not None:
             most = call.repeat.least + 2 if call.repeat.most is None else call.repeat.most
             result = self._chain(operator, arguments, self.random.randint(call.repeat.least, most))
         return result
+
+    def _varies(self, param: Param, attributes: Mapping[str, Any]) -> bool:
+        """Whether an attribute that a pattern leaves open has another value than its default."""
+        if param.default is REQUIRED or param.name in attributes:
+            return True
+        return param.kind != "any" and self.random.random() < 0.3
 
     def _chain(self, operator: Operator, arguments: Mapping[str, Any], count: int) -> Any:
         first = operator.operands[0].name
@@ -303,33 +324,61 @@ class Instance:
                 shape = self.typed(self.types[name]).shape
             optional = isinstance(written, tree.Declared) and written.optional
             absent = optional and self.random.random() < 0.5
-            self.set(name, Absent(shape) if absent else Shaped(shape))
+            fill = float(param.default) if isinstance(param.default, int | float) else 0.0
+            self.set(name, Absent(shape, fill) if absent else Shaped(shape))
         operands[param.name] = self.env[name]
 
     def _fitting(self, operator: Operator, param: Param, operands: Mapping[str, Any]) -> tuple[int, ...]:
+        """A shape for `param` that the operator takes beside the operands known so far, if one is found."""
         known = {n: v.shape for n, v in operands.items() if isinstance(v, Shaped | Absent)}
-        if param.dims is not None:
-            sizes: dict[str, Any] = {"...": self.leading}
-            for other in operator.operands:
-                if other.dims is not None and other.name in known:
-                    _unify(other.dims, known[other.name], sizes)
-            shape: list[int] = []
-            for dim in param.dims:
-                if dim == "...":
-                    shape.extend(sizes["..."])
-                else:
-                    fallback = int(dim) if dim.isdigit() else self.random.choice(self.pool)
-                    shape.append(sizes.setdefault(dim, fallback))
-            return tuple(shape)
-        if known and self.random.random() < 0.6:
-            first = next(iter(known.values()))
-            if self.random.random() < 0.5 or not first:
-                return first
+        arguments = {n: as_argument(v, operator.param(n)) for n, v in operands.items()}
+        shape: tuple[int, ...] = ()
+        for _ in range(FITTING_ATTEMPTS if known else 1):
+            shape = self._plausible(known) if param.dims is None else self._declared(operator, param, known)
+            try:
+                self.shapes.apply(operator, {**arguments, param.name: shape})
+            except ShapeMismatch:
+                continue
+            except UnknownValueError:  # an attribute is missing that has no value yet
+                break
+            break
+        return shape
+
+    def _declared(
+        self, operator: Operator, param: Param, known: Mapping[str, tuple[int, ...]]
+    ) -> tuple[int, ...]:
+        """The shape that the signature gives an operand; dimensions that nothing determines are drawn."""
+        leading = not param.dims or param.dims[0] == "..."
+        small = [1, 2, 3, *(size for shape in known.values() for size in shape)]
+        behind = tuple(self.random.choices(small, k=self.random.randint(1, 4)))
+        sizes: dict[str, Any] = {"...": self.leading if leading else behind}
+        for other in operator.operands:
+            if other.dims is not None and other.name in known:
+                _unify(other.dims, known[other.name], sizes)
+        shape: list[int] = []
+        for dim in param.dims or ():
+            if dim == "...":
+                shape.extend(sizes["..."])
+            else:
+                fallback = int(dim) if dim.isdigit() else self.random.choice(self.pool)
+                shape.append(sizes.setdefault(dim, fallback))
+        return tuple(shape)
+
+    def _plausible(self, known: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+        """A shape that often fits operands of `known` shapes: like the first, its end, or of its sizes."""
+        first = next(iter(known.values()), ())
+        way = self.random.random()
+        if first and way < 0.3:
+            return first
+        if first and way < 0.5:
             return first[self.random.randrange(len(first)) :]
+        if first and way < 0.8:
+            return tuple(self.random.choices((*first, *self.pool), k=len(first)))
         return self._random_shape()
 
     def _random_shape(self) -> tuple[int, ...]:
-        return tuple(self.random.choices(self.pool, k=self.random.choice((1, 2, 2, 3, 4, 4))))
+        sizes = (1, *self.pool) if self.random.random() < 0.4 else self.pool
+        return tuple(self.random.choices(sizes, k=self.random.choice((1, 2, 2, 3, 4, 4))))
 
     def _attribute(self, expr: tree.Expr, param: Param, shape: tuple[int, ...]) -> Any:
         match expr:
@@ -342,7 +391,8 @@ class Instance:
                     self.set(name, self._sample(param, shape))
                 return self.env[name]
             case tree.ListOf(items=items):
-                return [self._attribute(item, Param(param.name, "int"), shape) for item in items]
+                kind = "dim" if param.kind in ("axes", "dims") else "int"
+                return [self._attribute(item, Param(param.name, kind), shape) for item in items]
             case _:
                 return self.shapes.value(expr)
 
@@ -374,9 +424,11 @@ class Instance:
             case "shape":
                 return self._regrouped(shape)
             case "ints":
-                return [pick.randint(1, 2) for _ in shape]
+                most = pick.choice((0, 2, 2))
+                return [pick.randint(min(most, 1), most) for _ in pick.choice((shape, (1, 1)))]
             case "ints1" | "ints2" | "ints3":
-                return [pick.choice((1, 1, 2))] * int(param.kind[-1])
+                values = (0, 0, 1, 2) if "padding" in param.name else (1, 1, 2)
+                return pick.choices(values, k=int(param.kind[-1]))
             case "any":
                 return None
             case _:

@@ -32,6 +32,7 @@ class Absent:
     """An optional operand that is not there; where a tensor is needed, its fill has this shape."""
 
     shape: tuple[int, ...]
+    fill: float = 0.0
 
 
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
@@ -153,11 +154,7 @@ class Shapes:
     def _evaluate(self, expr: tree.Expr, in_graph: bool) -> Any:
         match expr:
             case tree.Name(id=name) | tree.Declared(name=name):
-                if name in self.env:
-                    return self.env[name]
-                if name in DTYPES:
-                    return name
-                raise UnknownValueError(f"`{name}` has no known value")
+                return self.lookup(name)
             case tree.Constant(value=value):
                 return value
             case tree.ListOf(items=items):
@@ -175,6 +172,18 @@ class Shapes:
             case _:
                 raise UnknownValueError("this form has no value")
 
+    def lookup(self, name: str) -> Any:
+        """What a name stands for."""
+        if name in self.env:
+            return self.env[name]
+        if name in DTYPES:
+            return name
+        raise UnknownValueError(f"`{name}` has no known value")
+
+    def with_names(self, values: Mapping[str, Any]) -> Shapes:
+        """The same with some names bound anew."""
+        return Shapes(self.vocabulary, {**self.env, **values}, self.chosen)
+
     def _items(self, expr: tree.Expr, in_graph: bool) -> list[Any]:
         """`xs...` gives its elements, `f(xs)...` the values of `f` on each, anything else itself."""
         if not isinstance(expr, tree.Splat):
@@ -185,7 +194,7 @@ class Shapes:
             raise UnknownValueError("nothing known to repeat")
         results = []
         for row in zip(*lists.values(), strict=True):
-            inner = Shapes(self.vocabulary, {**self.env, **dict(zip(lists, row, strict=True))}, self.chosen)
+            inner = self.with_names(dict(zip(lists, row, strict=True)))
             results.append(inner._evaluate(expr.value, in_graph))
         return results
 
@@ -260,7 +269,11 @@ class Shapes:
                 given[name] = [v for item in written for v in self._items(item, in_graph)]
             else:
                 given[name] = self._evaluate(written, in_graph and param.is_operand)
-        return {n: as_argument(v, operator.param(n)) for n, v in given.items()}
+        return {n: self.argument(v, operator.param(n)) for n, v in given.items()}
+
+    def argument(self, value: Any, param: Param | None) -> Any:
+        """`value` as an operator takes it for `param`."""
+        return as_argument(value, param)
 
     def apply(self, operator: Operator, arguments: Mapping[str, Any]) -> Any:
         """The result of an operator: `Shaped`, or a tuple of them."""
@@ -306,5 +319,5 @@ def _compare(sign: str, left: Any, right: Any) -> bool:
     if isinstance(right, list):
         return all(_COMPARISONS[sign](left, v) for v in right)
     if (left is None or right is None) and sign not in ("==", "!="):
-        raise UnknownValueError("a comparison with nothing")
+        return False
     return bool(_known(_COMPARISONS[sign], left, right))

@@ -15,10 +15,12 @@ from tdsl.lang import tree
 from tdsl.lang.instance import Instance
 from tdsl.lang.resolve import Resolved
 from tdsl.lang.shapes import Absent, Shaped, UnknownValueError
+from tdsl.lang.walk import walk
 from tdsl.ops.shapes import ShapeMismatch
 
 INSTANCES = 8
 ATTEMPTS = 800
+UNKNOWNS = 40
 
 
 def check_types(resolved: Resolved) -> str:
@@ -27,9 +29,9 @@ def check_types(resolved: Resolved) -> str:
     Raises `TdslError` with an instance on which the shapes differ, or on which the left side has a shape
     and the right side has none.
     """
-    found, reason = 0, "the left side has no shape on any instance tried"
+    found, unknowns, reason = 0, 0, "the left side has no shape on any instance tried"
     for seed in range(ATTEMPTS):
-        if found == INSTANCES:
+        if found == INSTANCES or unknowns > UNKNOWNS:
             break
         try:
             instance = Instance(resolved, seed)
@@ -37,34 +39,43 @@ def check_types(resolved: Resolved) -> str:
             instance.env["lhs"] = next(iter(left.values()))
             if not _conditions_hold(instance, resolved.rule):
                 continue
+            _compare(instance, left, resolved.rule)
         except ShapeMismatch as mismatch:
             reason = f"the left side has no shape on any instance tried ({mismatch})"
-            continue
         except UnknownValueError as unknown:
-            return f"unchecked: {unknown}"
-        try:
-            _compare(instance, left, resolved.rule)
-        except UnknownValueError as unknown:
-            return f"unchecked: {unknown}"
-        found += 1
+            reason, unknowns = str(unknown), unknowns + 1
+        else:
+            found += 1
     return "" if found else f"unchecked: {reason}"
 
 
 def _conditions_hold(instance: Instance, rule: tree.Rule) -> bool:
     for clause in rule.where:
-        if isinstance(clause, tree.Condition):
-            if not instance.holds(clause):
-                return False
-            continue
-        try:
-            instance.define(clause)
-        except ShapeMismatch as mismatch:
-            raise TdslError(
-                f"this cannot be computed: {mismatch}",
-                clause.span,
-                hint=_counterexample(instance),
-            ) from None
-    return True
+        if isinstance(clause, tree.Definition):
+            try:
+                instance.define(clause)
+            except ShapeMismatch as mismatch:
+                raise TdslError(
+                    f"this cannot be computed: {mismatch}",
+                    clause.span,
+                    hint=_counterexample(instance),
+                ) from None
+        elif not _speaks_of_rhs(clause) and not instance.holds(clause):
+            return False
+    late = [c for c in rule.where if isinstance(c, tree.Condition) and _speaks_of_rhs(c)]
+    if late:  # the shape of the right side; where it has none, the engine leaves the site alone
+        instance.env["rhs"] = instance.shapes.term(rule.rhs[0].term)
+    return all(instance.holds(clause) for clause in late)
+
+
+def _speaks_of_rhs(condition: tree.Condition) -> bool:
+    """Whether the condition asks for the shape of the right side, rather than for what it costs."""
+    return any(
+        isinstance(node, tree.Call)
+        and node.callee not in ("params", "macs", "bytes", "nodes")
+        and any(isinstance(a.value, tree.Name) and a.value.id == "rhs" for a in node.arguments)
+        for node in walk(condition.test)
+    )
 
 
 def _compare(instance: Instance, left: dict[tuple[str, ...], Any], rule: tree.Rule) -> None:
