@@ -15,7 +15,7 @@ from tdsl.errors import Span, TdslError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 from tdsl.lang import parse_expression, tree
 from tdsl.lang.expected import did_you_mean
-from tdsl.lang.vocabulary import Function, Vocabulary
+from tdsl.lang.vocabulary import PARAMETER_KINDS, Function, Vocabulary
 from tdsl.lang.walk import walk
 
 
@@ -115,21 +115,11 @@ def _require_constant(expr: tree.Expr, names: Mapping[str, Any]) -> None:
             raise TdslError(f"wrong number of arguments: {count}", node.span, expected=signature)
 
 
-_MEANING = {
-    "Rank": "a rank: a number (64), a ratio (50%), or a rule such as energy(0.9)",
-    "Real": "a number",
-    "Ratio": "a ratio such as 99% or 0.99",
-    "Int": "a whole number",
-    "Bool": "true or false",
-    "Text": 'a text in quotes: "…"',
-}
-
-
 def _require_kind(parameter: tree.Parameter, value: Any, span: Span) -> None:
     """Refuse a value that is neither of the parameter's kind nor its default (`none`)."""
     is_default = isinstance(parameter.default, tree.Constant) and parameter.default.value == value
     if not is_default and not any(_fits(kind, value) for kind in parameter.kinds):
-        kinds = " or ".join(_MEANING.get(kind, kind) for kind in parameter.kinds)
+        kinds = " or ".join(PARAMETER_KINDS.get(kind, kind) for kind in parameter.kinds)
         raise TdslError(f"this is no value for {parameter.name}", span, expected=kinds)
 
 

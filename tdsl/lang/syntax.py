@@ -1,7 +1,4 @@
-"""Reading `.tdsl` text: `parse`, `parse_file`, `parse_expression`; `parse_words`, `continuations` for editors.
-
-The grammar is `grammar/tdsl.lark`.
-"""
+"""Reading `.tdsl` text by the grammar: `parse`, `parse_file`, `parse_expression`; words for editors."""
 
 from __future__ import annotations
 

@@ -11,8 +11,17 @@ from tdsl.ops import OPERATORS, Operator
 DTYPES = ("f16", "bf16", "f32", "f64", "i8", "u8", "i16", "i32", "i64", "bool")
 """Element types, in types (`x: f32 [n]`) and where an attribute is one (`cast(x, f32)`)."""
 
-PARAMETER_KINDS = ("Rank", "Real", "Ratio", "Int", "Bool", "Text")
-"""What a rule's or pipeline's parameter may be, besides an operator."""
+PARAMETER_KINDS: Mapping[str, str] = MappingProxyType(
+    {
+        "Rank": "a rank: a number (64), a ratio (50%), or a rule such as energy(0.9)",
+        "Real": "a number",
+        "Ratio": "a ratio such as 99% or 0.99",
+        "Int": "a whole number",
+        "Bool": "true or false",
+        "Text": 'a text in quotes: "…"',
+    }
+)
+"""What a rule's or pipeline's parameter may be, besides an operator, and what is written for it."""
 
 SIDES = ("lhs", "rhs")
 """The arguments of `macs`, `params`, `bytes` and `nodes`; no variable may be called so."""
