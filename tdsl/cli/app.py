@@ -19,6 +19,7 @@ from tdsl.cli.compile import compile_model
 from tdsl.cli.explain import explain_rule
 from tdsl.cli.fmt import format_files
 from tdsl.cli.list import list_names
+from tdsl.cli.lsp import serve_editor
 from tdsl.cli.options import JSON
 from tdsl.cli.show import show_thing
 from tdsl.cli.sweep import profile_model, sweep_model
@@ -78,6 +79,7 @@ app.command("explain")(explain_rule)
 app.command("list")(list_names)
 app.command("show")(show_thing)
 app.command("fmt")(format_files)
+app.command("lsp")(serve_editor)
 
 
 @app.callback(invoke_without_command=True)

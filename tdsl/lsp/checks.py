@@ -1,0 +1,259 @@
+"""What is wrong with a document, declaration by declaration.
+
+Quick checks (syntax, names, imports) take a millisecond a declaration. Thorough ones (types of rules,
+pipelines against the library) take up to a tenth of a second. Both remember their answers by text.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from tdsl.errors import Span, TdslError
+from tdsl.lang import tree
+from tdsl.lang.imports import find_import, full_name
+from tdsl.lang.resolve import Resolved, resolve
+from tdsl.lang.typecheck import check_types
+from tdsl.lang.unsupported import refuse_unsupported
+from tdsl.lsp.document import Document, Place, parsed
+from tdsl.lsp.files import Files
+from tdsl.lsp.knowledge import Knowledge
+from tdsl.lsp.parts import Part
+
+if TYPE_CHECKING:
+    from tdsl.engine.library import Declaration
+
+REMEMBERED = 1024
+"""Answers kept: each keystroke makes a new text of one declaration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A diagnostic and where it stands: lines of the part it is in and columns from 0, the end exclusive."""
+
+    error: TdslError
+    part: Part
+    start: tuple[int, int]
+    stop: tuple[int, int]
+
+    @property
+    def line(self) -> int:
+        """The line of the document."""
+        return self.part.line + self.start[0]
+
+    @property
+    def end_line(self) -> int:
+        """The line of the document in which it ends."""
+        return self.part.line + self.stop[0]
+
+
+_PLACEHOLDERS: dict[str, Any] = {
+    "Rank": 0.5, "Real": 0.5, "Ratio": 0.5, "Int": 1, "Bool": True, "Text": ""
+}  # fmt: skip
+"""Values with which a pipeline is checked whose parameters have no defaults."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A declaration as a key: as `Checks` remembers them, one text has one."""
+
+    it: Declaration
+
+    def __hash__(self) -> int:
+        return id(self.it)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Declared) and other.it is self.it
+
+
+class Checks:
+    """The checks of one session; answers stay as long as `knowledge` does."""
+
+    def __init__(self, files: Files, knowledge: Knowledge) -> None:
+        self.files = files
+        self.knowledge = knowledge
+        self._resolve = functools.lru_cache(REMEMBERED)(self._resolve)  # type: ignore[method-assign]
+        self._declare = functools.lru_cache(REMEMBERED)(self._declare)  # type: ignore[method-assign]
+        self._run = functools.lru_cache(REMEMBERED)(self._run)  # type: ignore[method-assign]
+
+    # ------------------------------------------------------------ quick
+
+    def quick(self, document: Document) -> list[Mistake]:
+        """Mistakes of syntax, of names, of imports, and names declared twice."""
+        return [*self._syntax(document), *self._names(document), *self._files(document), *_twice(document)]
+
+    def _syntax(self, document: Document) -> Iterator[Mistake]:
+        for part in document.parts:
+            file = parsed(part.text)
+            if isinstance(file, TdslError):
+                yield _placed(file, part, file.span)
+
+    def _names(self, document: Document) -> Iterator[Mistake]:
+        for place in document.places:
+            mistake = _caught(refuse_unsupported, tree.File((place.item,), span=place.item.span))
+            if mistake is None and isinstance(place.item, tree.Rule):
+                found = self.resolved(place)
+                mistake = found if isinstance(found, TdslError) else None
+            if mistake is not None:
+                yield _at(mistake, place)
+
+    def resolved(self, place: Place) -> Resolved | TdslError | None:
+        """The names of a rule, or the first mistake in them.
+
+        `None` for what is no rule, and until all names are known.
+        """
+        if not self.knowledge.complete or not isinstance(place.item, tree.Rule):
+            return None
+        return self._resolve(place.part.text, place.index)
+
+    def _resolve(self, text: str, index: int) -> Resolved | TdslError:
+        try:
+            return resolve(_rule(text, index), self.knowledge.vocabulary)
+        except TdslError as mistake:
+            return mistake
+
+    def _files(self, document: Document) -> Iterator[Mistake]:
+        """Imports that find nothing, lead back to the document, or to a file with a mistake in it."""
+        for place in document.places:
+            if not isinstance(place.item, tree.Import):
+                continue
+            try:
+                imported = self.files.get(find_import(place.item, document.path.parent))
+            except TdslError as mistake:
+                yield _at(TdslError(mistake.message, place.item.span, hint=mistake.hint), place)
+                continue
+            if document.path in (imported.path, *(d.path for d in self.files.imported(imported))):
+                yield _at(TdslError("these files import each other in a circle", place.item.span), place)
+            elif not place.item.library and (wrong := next(iter(self.quick(imported)), None)):
+                message = (
+                    f"{imported.path.name} has a mistake in line {wrong.line + 1}: {wrong.error.message}"
+                )
+                yield _at(TdslError(message, place.item.span), place)
+
+    # ------------------------------------------------------------ thorough
+
+    def thorough(self, document: Document) -> list[Mistake]:
+        """Mistakes in the types of rules, and of pipelines against the library."""
+        return [*self._types(document), *self._steps(document)]
+
+    def _types(self, document: Document) -> Iterator[Mistake]:
+        for place in document.places:
+            found = self.declaration(document, place)
+            if isinstance(found, TdslError) and not isinstance(self.resolved(place), TdslError):
+                yield _at(found, place)
+
+    def declaration(self, document: Document, place: Place) -> Declaration | TdslError | None:
+        """A rule as the library would hold it, or its first mistake; `None` as for `resolved`."""
+        found = self.resolved(place)
+        if not isinstance(found, Resolved):
+            return found
+        return self._declare(document.prefix, place.part.text, place.index)
+
+    def _declare(self, prefix: str, text: str, index: int) -> Declaration | TdslError:
+        from tdsl.engine.library import Declaration
+
+        resolved = self._resolve(text, index)
+        assert isinstance(resolved, Resolved)
+        try:
+            return Declaration(full_name(prefix, resolved.rule.name), resolved, check_types(resolved))
+        except TdslError as mistake:
+            return mistake
+
+    def _steps(self, document: Document) -> Iterator[Mistake]:
+        """Pipelines whose steps name what is not there, or give it what it does not take."""
+        pipelines = [place for place in document.places if isinstance(place.item, tree.Pipeline)]
+        if not pipelines or self.knowledge.library is None:
+            return
+        beside = self._beside(document)
+        for place in pipelines:
+            mistake = self._run(place.part.text, place.index, beside)
+            if mistake is not None:
+                yield _at(mistake, place)
+
+    def _run(self, text: str, index: int, beside: tuple[Declared, ...]) -> TdslError | None:
+        """What is wrong with a pipeline as far as it needs no model."""
+        from tdsl.engine.library import Library
+        from tdsl.engine.strategy import Runner
+
+        assert self.knowledge.library is not None
+        library = self.knowledge.library.extended(Library({d.it.name: d.it for d in beside}))
+        pipeline = _item(text, index)
+        assert isinstance(pipeline, tree.Pipeline)
+        required = (p for p in pipeline.parameters if p.default is None)
+        try:
+            Runner(library, pipeline, {p.name: _PLACEHOLDERS.get(p.kinds[0]) for p in required})
+        except TdslError as mistake:
+            return mistake
+        return None
+
+    def _beside(self, document: Document) -> tuple[Declared, ...]:
+        """The right rules of a document and of what it imports."""
+        found = (
+            self.declaration(one, place)
+            for one in (*self.files.imported(document), document)
+            for place in one.places
+        )
+        return tuple(Declared(d) for d in found if d is not None and not isinstance(d, TdslError))
+
+
+def _twice(document: Document) -> Iterator[Mistake]:
+    seen: set[str] = set()
+    for place in document.places:
+        if isinstance(place.item, tree.Rule | tree.Pipeline):
+            if place.item.name in seen:
+                hint = "give one of them another name"
+                yield _at(TdslError(f"{place.item.name} is declared twice", hint=hint), place)
+            seen.add(place.item.name)
+
+
+def _caught(check: Callable[..., object], *arguments: Any) -> TdslError | None:
+    try:
+        check(*arguments)
+    except TdslError as mistake:
+        return mistake
+    return None
+
+
+def _item(text: str, index: int) -> tree.Item:
+    """A declaration of a part that parses."""
+    file = parsed(text)
+    assert isinstance(file, tree.File)
+    return file.items[index]
+
+
+def _rule(text: str, index: int) -> tree.Rule:
+    rule = _item(text, index)
+    assert isinstance(rule, tree.Rule)
+    return rule
+
+
+def _at(error: TdslError, place: Place) -> Mistake:
+    """A mistake in a declaration; one whose place is in another text stands at the declaration's head."""
+    head = place.item.span
+    elsewhere = error.span is None or error.span.source != head.source
+    span = replace(head, end_line=head.line, end_column=MARGIN) if elsewhere else error.span
+    return _placed(error, place.part, span)
+
+
+MARGIN = 10_000
+"""A column behind the end of every line."""
+
+
+def _placed(error: TdslError, part: Part, span: Span | None) -> Mistake:
+    """A mistake in a part; it never ends before it begins, or outside of its lines."""
+    assert span is not None
+    lines = part.text.split("\n")
+    line, last = (min(n, len(lines)) - 1 for n in (span.line, span.end_line))
+    start = (line, min(span.column - 1, len(lines[line])))
+    stop = (last, min(span.end_column - 1, len(lines[last])))
+    if stop <= start:  # behind the last word, where something is missing
+        stop = (line, start[1] + 1)
+    return Mistake(error, part, start, stop)
+
+
+def carried(mistakes: list[Mistake], document: Document) -> list[Mistake]:
+    """The mistakes that are still there in a later text, because their declarations are as they were."""
+    now = {part.text: part for part in document.parts}
+    return [replace(m, part=now[m.part.text]) for m in mistakes if m.part.text in now]
