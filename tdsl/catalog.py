@@ -24,7 +24,9 @@ Kind = Literal["rule", "law", "pass", "pipeline"]
 
 _PLURALS: dict[str, Kind] = {"rules": "rule", "laws": "law", "passes": "pass", "pipelines": "pipeline"}
 
-_HEAD = re.compile(r"(?P<doc>(?:^///.*\n)*)^(?P<kind>rule|law|pipeline)\s+(?P<name>\w+)", re.MULTILINE)
+_HEAD = re.compile(
+    r"(?P<doc>(?:^///.*\n)*)^(?P<kind>rule|law|pipeline|example)\s+(?P<name>\w+)", re.MULTILINE
+)
 _COMMENT = re.compile(r"//.*")
 
 
@@ -107,6 +109,8 @@ def _outline(path: Path, prefix: str) -> Iterator[Entry]:
     heads = list(_HEAD.finditer(text))
     ends = [*(head.start() for head in heads[1:]), len(text)]
     for head, end in zip(heads, ends, strict=True):
+        if head["kind"] == "example":
+            continue
         kind: Kind = head["kind"]  # type: ignore[assignment]  # the pattern has no others
         body = _COMMENT.sub("", text[head.end() : end])
         arrow = {"law": "==", "pipeline": ""}.get(kind, "~>" if "~>" in body else "=>")

@@ -23,6 +23,7 @@ from tdsl.cli.lsp import serve_editor
 from tdsl.cli.options import JSON
 from tdsl.cli.show import show_thing
 from tdsl.cli.sweep import profile_model, sweep_model
+from tdsl.cli.test import run_tests
 from tdsl.errors import TdslError
 
 FAILED, INTERRUPTED, NO_READER = 1, 130, 141
@@ -78,6 +79,7 @@ app.command("check")(check_models)
 app.command("explain")(explain_rule)
 app.command("list")(list_names)
 app.command("show")(show_thing)
+app.command("test")(run_tests)
 app.command("fmt")(format_files)
 app.command("lsp")(serve_editor)
 

@@ -82,11 +82,20 @@ def say(message: str | Text) -> None:
 
 def say_error(error: TdslError) -> None:
     """Print a diagnostic, what is wrong in red."""
+    say(_diagnostic(error))
+
+
+def put_error(error: TdslError) -> None:
+    """Write a diagnostic that is a result, such as an example that failed, to standard output."""
+    show(_diagnostic(error), wrap=False)
+
+
+def _diagnostic(error: TdslError) -> Text:
     text = Text(error.render())
     text.highlight_regex(r"^(?:\S+:\d+:\d+: )?error:", "bold red")
     text.highlight_regex(r"(?m)^\s*\^+$", "bold red")
     text.highlight_regex(r"(?m)^  (?:expected|hint):", "bold")
-    say(text)
+    return text
 
 
 def error_record(error: TdslError) -> dict[str, Any]:

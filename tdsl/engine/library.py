@@ -21,8 +21,8 @@ from tdsl.engine.parameters import parameter_values, vocabulary
 from tdsl.engine.passes import GraphPass, RulePass, standard_passes
 from tdsl.engine.rule import Rule
 from tdsl.errors import Span, TdslError
-from tdsl.lang import parse_file, tree
-from tdsl.lang.imports import full_name, load_files, prefix_of, standard_files
+from tdsl.lang import tree
+from tdsl.lang.imports import full_name, load_files, parse_standard, prefix_of, standard_files
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.typecheck import check_types
 from tdsl.lang.unsupported import refuse_unsupported
@@ -180,7 +180,7 @@ def standard_library() -> Library:
     """Everything under `tdsl.passes`, checked."""
     library = Library(passes=dict(standard_passes()))
     for prefix, path in standard_files():
-        library.add_file(parse_file(path), prefix)
+        library.add_file(parse_standard(path), prefix)
     return library
 
 

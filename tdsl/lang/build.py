@@ -95,6 +95,29 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def arrow(self, meta: Any, items: list[Token]) -> tuple[str, Span]:
         return str(items[0]), self._span(meta)
 
+    def example(self, meta: Any, items: list[Any]) -> tree.Example:
+        reference, lhs, *rest = items
+        where = rest.pop() if rest and isinstance(rest[-1], _Where) else ()
+        arrow, rhs = rest[0] if rest else (None, ())
+        return tree.Example(
+            reference=reference,
+            lhs=lhs,
+            arrow=arrow,
+            rhs=rhs or (),
+            unchanged=rhs is None,
+            where=tuple(where),
+            span=self._span(meta),
+        )
+
+    def becomes_term(self, meta: Any, items: list[Any]) -> tuple[str, tuple[tree.Equation, ...]]:
+        return items[0], items[1]
+
+    def stays(self, meta: Any, items: list[Any]) -> tuple[str, None]:
+        return items[0], None
+
+    def becomes(self, meta: Any, items: list[Token]) -> str:
+        return str(items[0])
+
     def parameters(self, meta: Any, items: list[tree.Parameter]) -> _Parameters:
         return _Parameters(items)
 

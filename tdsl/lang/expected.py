@@ -17,7 +17,7 @@ _BEGINS_TERM = {*_TERM, "50%", "a text in quotes", "true", "false", "none", "-",
 _OPERATORS = ("+", "-", "*", "/", "div", "%", "@", "**", ".T")
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 _STEPS = ("repeat", "once", "first", "top_down", "bottom_up", "at", "choose", "heal", "quantize", "check")
-_DECLARATIONS = ("import", "rule", "law", "group", "action", "symmetry", "pipeline")
+_DECLARATIONS = ("import", "rule", "law", "example", "group", "action", "symmetry", "pipeline")
 
 _DESCRIBED = {
     "NAME": "a name",

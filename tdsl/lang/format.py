@@ -28,6 +28,8 @@ from tdsl.lang.terms import (
 
 WIDTH = 100
 
+_Documented = tree.Rule | tree.Example | tree.Group | tree.Action | tree.Symmetry | tree.Pipeline
+
 
 def format_file(file: tree.File) -> str:
     """The canonical text of `file`; `parse(format_file(t)) == t`."""
@@ -41,6 +43,11 @@ def format_file(file: tree.File) -> str:
     return "".join(f"{line.text}\n" for line in lines)
 
 
+def format_side(side: Sequence[tree.Equation]) -> list[str]:
+    """The lines of one side of a rule or example, without indentation."""
+    return [line.text for line in _equations(side)]
+
+
 # ---------------------------------------------------------------- declarations
 
 
@@ -51,6 +58,8 @@ def _item(item: tree.Item) -> list[Line]:
             return [Line(f"import {path}", item.span.line, item.span.end_line)]
         case tree.Rule():
             return [*_doc(item), *_rule(item)]
+        case tree.Example():
+            return [*_doc(item), *_example(item)]
         case tree.Group():
             lines = wrapped(item.value, WIDTH - len(f"group {item.name} = "))
             first = Line(f"group {item.name} = {lines[0].text}", item.span.line, lines[0].end)
@@ -66,7 +75,7 @@ def _item(item: tree.Item) -> list[Line]:
             return [*_doc(item), *_headed("pipeline", item, _indented(body))]
 
 
-def _doc(item: tree.Rule | tree.Group | tree.Action | tree.Symmetry | tree.Pipeline) -> list[Line]:
+def _doc(item: _Documented) -> list[Line]:
     text = item.doc.split("\n") if item.doc else []
     first = item.span.line - len(text)
     return [Line(f"/// {t}".rstrip(), first + i, first + i) for i, t in enumerate(text)]
@@ -98,11 +107,30 @@ def _headed(keyword: str, item: tree.Rule | tree.Pipeline, body: Sequence[Line])
 
 def _rule(rule: tree.Rule) -> list[Line]:
     keyword = "law" if rule.arrow == "==" else "rule"
-    body = _sides(rule)
-    if rule.where:
-        body.append(Line("  where", *_keyword_line("where", rule.rhs[-1], rule.where[0])))
-        body += _indented([line for c in rule.where for line in wrapped_clause(c, WIDTH - len(INDENT))])
-    return _headed(keyword, rule, body)
+    return _headed(keyword, rule, [*_sides(rule), *_where(rule.where, rule.rhs[-1])])
+
+
+def _where(clauses: Sequence[tree.Clause], before: tree.Node) -> list[Line]:
+    if not clauses:
+        return []
+    body = _indented([line for c in clauses for line in wrapped_clause(c, WIDTH - len(INDENT))])
+    return [Line("  where", *_keyword_line("where", before, clauses[0].span.line)), *body]
+
+
+def _example(example: tree.Example) -> list[Line]:
+    body = _indented(list(_equations(example.lhs)))
+    after: tree.Node = example.lhs[-1]
+    if example.arrow is not None:
+        below = (*example.rhs, *example.where)[:1]
+        last = below[0].span.line if below else example.span.end_line
+        body.append(Line(f"  {example.arrow}", *_keyword_line(example.arrow, after, last)))
+    if example.unchanged:
+        body.append(Line(f"{INDENT}unchanged"))
+    body += _indented(list(_equations(example.rhs)))
+    reference = example.reference
+    head = f"example {reference.pattern}{_method(reference.arguments)}"
+    body += _where(example.where, example.rhs[-1] if example.rhs else after)
+    return _braced(head, body, example)
 
 
 def _sides(rule: tree.Rule) -> list[Line]:
@@ -111,7 +139,7 @@ def _sides(rule: tree.Rule) -> list[Line]:
         text = f"{flat(rule.lhs[0].term, SUM)} == {flat(rule.rhs[0].term, SUM)}"
         if not rule.rhs[0].names and len(INDENT + text) <= WIDTH:
             return [Line(INDENT + text, rule.lhs[0].span.line, rule.rhs[0].span.end_line)]
-    arrow = Line(f"  {rule.arrow}", *_keyword_line(rule.arrow, rule.lhs[-1], rule.rhs[0]))
+    arrow = Line(f"  {rule.arrow}", *_keyword_line(rule.arrow, rule.lhs[-1], rule.rhs[0].span.line))
     return [*_indented(list(_equations(rule.lhs))), arrow, *_indented(list(_equations(rule.rhs)))]
 
 
@@ -125,11 +153,11 @@ def _equations(side: Sequence[tree.Equation]) -> Iterator[Line]:
         yield from lines[1:]
 
 
-def _keyword_line(keyword: str, before: tree.Node, after: tree.Node) -> tuple[int, int]:
-    """The source line of a keyword that stands between two nodes; zeros when it is not found."""
-    for number_ in range(before.span.end_line, after.span.line + 1):
+def _keyword_line(keyword: str, before: tree.Node, last: int) -> tuple[int, int]:
+    """The source line of a keyword behind `before`, up to line `last`; that of `before` if there is none."""
+    for number_ in range(before.span.end_line, last + 1):
         code = before.span.source.line(number_).partition("//")[0]
-        if keyword in code and (number_ > before.span.end_line or number_ == after.span.line):
+        if keyword in code and (number_ > before.span.end_line or number_ == last):
             return number_, number_
     return before.span.end_line, before.span.end_line
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -10,9 +11,12 @@ from pathlib import Path
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.expected import did_you_mean
-from tdsl.lang.syntax import parse_file
+from tdsl.lang.syntax import parse, parse_file, read
 
 SUFFIX = ".tdsl"
+
+_EXAMPLE = re.compile(r"^(?:///[^\n]*\n)*example\b.*?^}\n", re.MULTILINE | re.DOTALL)
+"""An example in canonical form, in which all of the standard library is."""
 
 
 def library_path() -> Path:
@@ -25,6 +29,12 @@ def standard_files() -> Iterator[tuple[str, Path]]:
     root = library_path()
     for path in sorted(root.rglob(f"*{SUFFIX}")):
         yield ".".join(path.relative_to(root).with_suffix("").parts), path
+
+
+def parse_standard(path: Path) -> tree.File:
+    """A file of the standard library without its examples: applying rules needs no reading of their tests."""
+    text = _EXAMPLE.sub(lambda example: "\n" * example.group().count("\n"), read(path))
+    return parse(text, name=str(path))
 
 
 def prefix_of(path: Path) -> str:

@@ -195,6 +195,25 @@ class Rule(Node):
     doc: str = ""
 
 
+# ---------------------------------------------------------------- examples
+
+
+@dataclass(frozen=True, slots=True)
+class Example(Node):
+    """`example double_relu { relu(relu(x: [3])) => relu(x) }`: what rules make of a model of given sizes.
+
+    Without `arrow` the rules fire, and what comes out is shown; with `unchanged` they do not fire.
+    """
+
+    reference: RuleRef
+    lhs: tuple[Equation, ...]
+    arrow: OneOf["=>", "~>"] | None = None
+    rhs: tuple[Equation, ...] = ()
+    unchanged: bool = False
+    where: tuple[Clause, ...] = ()
+    doc: str = ""
+
+
 # ---------------------------------------------------------------- groups and contracts
 
 
@@ -349,7 +368,7 @@ class Import(Node):
     library: bool = False
 
 
-Item = Import | Rule | Group | Action | Symmetry | Pipeline
+Item = Import | Rule | Example | Group | Action | Symmetry | Pipeline
 
 
 @dataclass(frozen=True, slots=True)
