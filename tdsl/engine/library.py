@@ -52,12 +52,19 @@ class Declaration:
         """The parameters that take values; operator variables are bound by each match."""
         return tuple(p for p in self.source.parameters if p.name not in self.resolved.operators)
 
-    def instantiate(self, arguments: Mapping[str, Any] | None = None) -> Rule:
-        """The rule with values for its parameters, defaults elsewhere.
+    def instantiate(self, arguments: Mapping[str, Any] | None = None, span: Span | None = None) -> Rule:
+        """The rule with values for its parameters, defaults elsewhere; `span` is where they are given.
 
         Raises `TdslError` for a missing or unknown parameter, or a value of another kind.
         """
-        values = parameter_values(f"rule {self.name}", self.parameters, arguments or {}, self.source.span)
+        given = arguments or {}
+        values = parameter_values(
+            f"rule {self.name}",
+            self.parameters,
+            given,
+            span or self.source.span,
+            dict.fromkeys(given, span) if span else {},
+        )
         return Rule(
             self.name, lower(self.resolved, values), self.source, values, self.approximate, self.source.doc
         )
@@ -149,7 +156,7 @@ class Library:
                 span,
                 hint="state the direction you want as a rule with =>",
             )
-        return self.rules[full].instantiate(arguments)
+        return self.rules[full].instantiate(arguments, span)
 
     def pipeline(self, name: str) -> tree.Pipeline:
         """The pipeline of that name, or the only one whose name ends so."""

@@ -91,9 +91,9 @@ def _has_size(declared: tree.Declared, name: str) -> bool:
 def _axis(node: tree.Declared, name: str) -> str:
     dims = (node.type.dims if node.type else None) or ()
     at = next(i for i, dim in enumerate(dims) if any(n == name for n in _names(dim)))
-    shown = "last axis" if at == len(dims) - 1 else f"axis {at - len(dims)}"
+    shown = "the last axis" if at == len(dims) - 1 else f"axis {at - len(dims)}"
     computed = "" if isinstance(dims[at], tree.Name) else "part of "
-    return f"{computed}the {shown} of `{declared(node)}`"
+    return f"{computed}{shown} of `{declared(node)}`"
 
 
 def _names(root: tree.Node) -> Iterator[str]:

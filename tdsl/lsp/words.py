@@ -116,7 +116,7 @@ def _by_neighbours(text: str) -> Iterator[Word]:
     head = _HEAD.match(text)
     keyword = head["keyword"] if head else ""
     pieces = [piece for piece in _PIECE.finditer(text) if not piece.group().startswith(("//", '"'))]
-    followers = [*(piece.group() for piece in pieces[1:]), ""]
+    followers = [*(piece.group() for piece in pieces[1:]), ""][: len(pieces)]
     starts = [0, *(found.end() for found in re.finditer("\n", text))]
     depth = 0
     for piece, after in zip(pieces, followers, strict=True):
