@@ -91,7 +91,7 @@ class _Unparser:
             uses[node] = uses.get(node, 0) + 1
             if node not in seen:
                 seen.add(node)
-                stack.extend(node.all_input_nodes)
+                fx.map_arg((node.args, node.kwargs), stack.append)
         several = {node for node in seen if _parts(node)}
         taken_apart = {part for node in several for part in _parts(node) if part}
         return [n for n in sorted(seen) if n in several or (uses[n] > 1 and n not in taken_apart)]

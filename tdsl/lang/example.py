@@ -14,7 +14,7 @@ from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.scope import Role, Scope
 from tdsl.lang.uses import Uses
-from tdsl.lang.vocabulary import Vocabulary
+from tdsl.lang.vocabulary import DTYPES, Vocabulary
 from tdsl.lang.walk import children, walk
 
 _SIZES = "sizes in numbers: `x: [4, 8]`, `W: const [3, 8]`, `a: const []`"
@@ -59,17 +59,19 @@ def check_example(source: tree.Example, vocabulary: Vocabulary) -> Example:
         uses.value(plain(clause.value))
         for target in clause.targets:
             scope.define(target.name, target.span)
-    lhs = _side(source.lhs, scope, uses)
+    lhs = _side(source.lhs, scope, uses, is_model=True)
     free = _leaves([equation.term for equation in source.rhs], scope, set(leaves))
     for name, leaf in free.items():
         if not leaf.const:
-            place = next(n for e in source.rhs for n in walk(e) if isinstance(n, tree.Declared))
+            place = next(
+                n for e in source.rhs for n in walk(e) if isinstance(n, tree.Declared) and n.name == name
+            )
             raise TdslError(
                 f"`{name}` is no input of the model",
                 place.span,
                 expected=f"a name of the left side, or `{name}: const […]` for a weight of any values",
             )
-    rhs = _side(source.rhs, scope, uses)
+    rhs = _side(source.rhs, scope, uses, is_model=False)
     outputs = _unused(source.lhs)
     _require_outputs(source, outputs)
     definitions = tuple(replace(clause, value=plain(clause.value)) for clause in computed)
@@ -165,7 +167,9 @@ def _require_weights(clause: tree.Definition, leaves: Mapping[str, Leaf]) -> Non
 # ---------------------------------------------------------------- sides
 
 
-def _side(equations: Sequence[tree.Equation], scope: Scope, uses: Uses) -> tuple[tree.Equation, ...]:
+def _side(
+    equations: Sequence[tree.Equation], scope: Scope, uses: Uses, *, is_model: bool
+) -> tuple[tree.Equation, ...]:
     """The equations without types, each checked, its names bound for those after it."""
     found = []
     for i, equation in enumerate(equations):
@@ -173,12 +177,28 @@ def _side(equations: Sequence[tree.Equation], scope: Scope, uses: Uses) -> tuple
             raise TdslError(
                 "of several lines each but the last needs a name", equation.span, expected="`p = …`"
             )
+        if is_model:
+            _require_model(equation, scope)
         term = plain(equation.term)
         uses.term(term)
         for name in equation.names:
             scope.declare(name, Role.RESULT, equation.span)
         found.append(replace(equation, term=term))
     return tuple(found)
+
+
+def _require_model(equation: tree.Equation, scope: Scope) -> None:
+    """Refuse what only a pattern has, and a name that is nothing yet."""
+    for node in walk(equation.term):
+        if isinstance(node, tree.Alternatives) or (isinstance(node, tree.Call) and node.repeat):
+            what = "alternatives" if isinstance(node, tree.Alternatives) else "repetitions"
+            raise TdslError(
+                f"an example is a model, and a model has no {what}",
+                node.span,
+                expected="one term; several examples are for one rule",
+            )
+        if isinstance(node, tree.Name) and node.id not in scope.bound and node.id not in DTYPES:
+            raise TdslError(f"`{node.id}` is an input or weight without sizes", node.span, expected=_SIZES)
 
 
 def _unused(equations: Sequence[tree.Equation]) -> tuple[str, ...]:

@@ -85,7 +85,8 @@ def in_words(accepted: Iterable[str]) -> str:
     family(_OPERATORS, "an operator such as `+`", ("+", "*"))
     family(_COMPARISONS, "a comparison such as `<`", ("<", ">"))
     family(("and", "or"), "`and` or `or`", ("and", "or"))
-    family(("=>", "~>", "=="), "an arrow (`=>`, `~>` or `==`)", ("=>", "~>"))
+    family(("=>", "~>", "=="), "an arrow (`=>`, `~>` or `==`)", ("=>", "~>", "=="))
+    family(("=>", "~>"), "an arrow (`=>` or `~>`)", ("=>", "~>"))
     family((*_DECLARATIONS, "a doc comment"), "a declaration (`rule`, `law`, `pipeline`, …)", ("rule", "law"))
     family(_STEPS, "a step (`repeat`, `once`, `choose`, `check`, …)", ("repeat", "once"))
     plain = set(_DESCRIBED.values()) - {"50%"}

@@ -8,6 +8,7 @@ import pytest
 
 from tdsl.errors import NotSupportedYet, TdslError
 from tdsl.lang import parse, parse_file, tree
+from tdsl.lang.example import check_example
 from tdsl.lang.resolve import resolve
 from tdsl.lang.typecheck import check_types
 from tdsl.lang.unsupported import refuse_unsupported
@@ -34,6 +35,8 @@ def check(text: str) -> None:
     for item in file.items:
         if isinstance(item, tree.Rule):
             check_types(resolve(item, VOCABULARY))
+        elif isinstance(item, tree.Example):
+            check_example(item, VOCABULARY)
 
 
 @pytest.mark.parametrize(("source", "message"), cases())
@@ -57,6 +60,10 @@ def test_every_folder_of_diagnostics_is_read() -> None:
         "rule r { (relu(x: [n]) | gelu(x: [n])) => reshape(x, [n]) }",
         "rule r { relu(x: [n]) => x where k = n div 2\n k < n }",
         "pipeline p { repeat a until stable }",
+        "example unchanged { relu(unchanged: [3]) => relu(unchanged) }",
+        "rule r { relu(relu(unchanged)) => relu(unchanged) }",
+        "example a.* { example = relu(x: f32 [2, 3])\n rule = cast(example, f16) => unchanged }",
+        "example r(n=2) { linear(x: [3], W) => linear(x, V: const [2, 3]) where W = abs(U: const [2, 3]) }",
     ],
 )
 def test_near_misses_of_these_mistakes_are_accepted(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given, settings
@@ -134,8 +135,21 @@ SHAPES = made(tree.TensorType, dims=tuples(EXPRESSIONS | made(tree.Ellipsis_)))
 EDGES = made(
     tree.Edge, side=st.sampled_from(["input", "output"]), name=NAMES, type=SHAPES, action=st.none() | NAMES
 )
+EXAMPLES = st.tuples(
+    made(
+        tree.Example,
+        reference=REFERENCES.map(lambda references: references[0]),
+        lhs=tuples(EQUATIONS, least=1, most=2),
+        arrow=st.sampled_from(["=>", "~>"]),
+        rhs=tuples(EQUATIONS, least=1, most=2),
+        where=tuples(CLAUSES),
+        doc=DOCS,
+    ),
+    st.sampled_from([{}, {"arrow": None, "rhs": ()}, {"rhs": (), "unchanged": True}]),
+).map(lambda drawn: replace(drawn[0], **drawn[1]))
 ITEMS = st.one_of(
     RULES,
+    EXAMPLES,
     made(tree.Pipeline, name=NAMES, parameters=PARAMETERS, steps=tuples(STEPS), doc=DOCS),
     made(tree.Group, name=NAMES, value=EXPRESSIONS, doc=DOCS),
     made(
