@@ -2,6 +2,7 @@
 # make test    the test suite
 # make crepe   the same road for a pitch tracker;   make digits   for two small image classifiers
 # make bench   the benchmarks → benchmarks/RESULTS.md;   make bench ONLY=factorize   one part of them
+# make grammar the grammar that editors colour by, from the language's own
 # make lint    ruff and mypy;                       make clean    remove everything that make made
 #
 # Needs Python 3.11 or newer (another one than python3: make demo PYTHON=python3.12) and a package index.
@@ -21,7 +22,7 @@ PIP := $(BIN)/$(INSTALL)
 TDSL := $(PIP) --no-build-isolation --editable
 
 .DELETE_ON_ERROR:
-.PHONY: demo crepe digits test bench lint clean
+.PHONY: demo crepe digits test bench grammar lint clean
 
 demo: $(VENV)/examples.stamp
 	$(BIN)/python examples/minilm.py
@@ -37,6 +38,9 @@ test: $(VENV)/dev.stamp
 
 bench: $(VENV)/examples.stamp $(PEERS)/stamp
 	$(BIN)/python -m benchmarks $(ONLY)
+
+grammar: $(VENV)/dev.stamp
+	$(BIN)/python -m tdsl.lsp.textmate
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
