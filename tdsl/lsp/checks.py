@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
+from tdsl.lang.example import check_example
+from tdsl.lang.expected import did_you_mean
 from tdsl.lang.imports import find_import, full_name
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.typecheck import check_types
 from tdsl.lang.unsupported import refuse_unsupported
 from tdsl.lsp.document import Document, Place, parsed
-from tdsl.lsp.files import Files
+from tdsl.lsp.files import Files, tested
 from tdsl.lsp.knowledge import Knowledge
 from tdsl.lsp.parts import Part
 
@@ -75,6 +77,7 @@ class Checks:
         self.files = files
         self.knowledge = knowledge
         self._resolve = functools.lru_cache(REMEMBERED)(self._resolve)  # type: ignore[method-assign]
+        self._example = functools.lru_cache(REMEMBERED)(self._example)  # type: ignore[method-assign]
         self._declare = functools.lru_cache(REMEMBERED)(self._declare)  # type: ignore[method-assign]
         self._run = functools.lru_cache(REMEMBERED)(self._run)  # type: ignore[method-assign]
 
@@ -96,8 +99,26 @@ class Checks:
             if mistake is None and isinstance(place.item, tree.Rule):
                 found = self.resolved(place)
                 mistake = found if isinstance(found, TdslError) else None
+            elif mistake is None and isinstance(place.item, tree.Example):
+                mistake = self._untested(document, place.item) or self._example(place.part.text, place.index)
             if mistake is not None:
                 yield _at(mistake, place)
+
+    def _untested(self, document: Document, example: tree.Example) -> TdslError | None:
+        """The mistake of an example that is about nothing."""
+        entries, reference = self.files.visible(document), example.reference
+        if tested(entries, reference.pattern, document.prefix):
+            return None
+        names = [*(name.rpartition(".")[2] for name in entries), *entries]
+        hint = did_you_mean(reference.pattern, names)
+        return TdslError(f"unknown rule, pass or pipeline {reference.pattern}", reference.span, hint=hint)
+
+    def _example(self, text: str, index: int) -> TdslError | None:
+        """The first mistake in the names of an example."""
+        example = _item(text, index)
+        assert isinstance(example, tree.Example)
+        known = self.knowledge.complete
+        return _caught(check_example, example, self.knowledge.vocabulary) if known else None
 
     def resolved(self, place: Place) -> Resolved | TdslError | None:
         """The names of a rule, or the first mistake in them.

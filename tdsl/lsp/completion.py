@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tdsl.catalog import Entry
-from tdsl.lang import tree
 from tdsl.lang.imports import importable, library_path
 from tdsl.lang.unsupported import RECOVERY, STORAGE
 from tdsl.lang.vocabulary import DTYPES, NOT_YET, PARAMETER_KINDS, SIDES
 from tdsl.lsp.checks import Checks
 from tdsl.lsp.context import Context, OpenCall, Section, context_at
 from tdsl.lsp.document import Document
-from tdsl.lsp.files import selected
+from tdsl.lsp.files import parameters_of, selected
 from tdsl.lsp.hover import function_text, operator_text
 from tdsl.lsp.knowledge import Knowledge
-from tdsl.lsp.variables import ATTRIBUTES
+from tdsl.lsp.variables import ATTRIBUTES, literal
 from tdsl.lsp.words import Role
 from tdsl.ops import Operator, Param
 from tdsl.ops.spec import REQUIRED
@@ -191,7 +190,7 @@ def _in_call(document: Document, call: OpenCall, checks: Checks) -> Iterator[Off
             yield from (Offer(side, Kind.VALUE, "a side of the rule, as a whole") for side in SIDES)
     elif operator is None and not call.argument:
         for entry in selected(checks.files.visible(document), call.callee):
-            for parameter in _parameters(entry, checks):
+            for parameter in parameters_of(entry, checks.files):
                 if parameter.name not in call.named:
                     yield _named(parameter.name, " | ".join(parameter.kinds))
 
@@ -201,16 +200,8 @@ def _named(name: str, about: str) -> Offer:
 
 
 def _about(param: Param) -> str:
-    default = "" if param.default is REQUIRED else f", by default {param.default!r}"
+    default = "" if param.default is REQUIRED else f", by default {literal(param.default)}"
     return ATTRIBUTES[param.kind].replace("`", "") + default
-
-
-def _parameters(entry: Entry, checks: Checks) -> Iterator[tree.Parameter]:
-    if entry.kind not in ("rule", "law"):
-        return
-    for place in checks.files.get(entry.path).places:
-        if isinstance(place.item, tree.Rule) and place.first_line == entry.line - 1:
-            yield from (p for p in place.item.parameters if p.kinds[0] in PARAMETER_KINDS)
 
 
 # ---------------------------------------------------------------- rules and files

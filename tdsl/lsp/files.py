@@ -10,9 +10,11 @@ from pathlib import Path
 from tdsl.catalog import Entry, catalog
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.imports import find_import
+from tdsl.lang.imports import find_import, full_name
 from tdsl.lang.syntax import read
+from tdsl.lang.vocabulary import PARAMETER_KINDS
 from tdsl.lsp.document import Document
+from tdsl.lsp.words import Word
 
 
 @functools.cache
@@ -83,10 +85,35 @@ class Files:
 
 
 def selected(entries: Mapping[str, Entry], pattern: str) -> list[Entry]:
-    """The rules and passes that a reference means, as `Library.select` has it; empty when there is none."""
+    """The rules and passes that a step's reference means, as `Library.select` has it; empty for none."""
     rules = {name: entry for name, entry in entries.items() if entry.kind != "pipeline"}
     if pattern in rules:
         return [rules[pattern]]
     if "*" in pattern:
         return [e for n, e in rules.items() if e.kind != "law" and fnmatch.fnmatchcase(n, pattern)]
     return [entry for name, entry in rules.items() if name.endswith(f".{pattern}")]
+
+
+def tested(entries: Mapping[str, Entry], pattern: str, prefix: str) -> list[Entry]:
+    """What an example in a file called `prefix` is about: of the file itself, else a pipeline, else rules."""
+    called = full_name(prefix, pattern)
+    own = [entry for name, entry in entries.items() if fnmatch.fnmatchcase(name, called)]
+    pipelines = [e for n, e in entries.items() if e.kind == "pipeline" and f".{n}".endswith(f".{pattern}")]
+    return own or pipelines or selected(entries, pattern)
+
+
+def meant(entries: Mapping[str, Entry], document: Document, word: Word) -> list[Entry]:
+    """What a reference in a document means, where it sees `entries`."""
+    place = document.place_of(word)
+    if place is not None and isinstance(place.item, tree.Example):
+        return tested(entries, word.text, document.prefix)
+    return selected(entries, word.text)
+
+
+def parameters_of(entry: Entry, files: Files) -> list[tree.Parameter]:
+    """The parameters of a rule that take values."""
+    if entry.kind not in ("rule", "law"):
+        return []
+    rules = (place for place in files.get(entry.path).places if place.first_line == entry.line - 1)
+    found = (p for place in rules if isinstance(place.item, tree.Rule) for p in place.item.parameters)
+    return [p for p in found if p.kinds[0] in PARAMETER_KINDS]

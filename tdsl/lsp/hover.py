@@ -9,16 +9,18 @@ from tdsl.catalog import Entry
 from tdsl.errors import TdslError
 from tdsl.lang import format_file, tree
 from tdsl.lang.resolve import Resolved
+from tdsl.lang.terms import parameter
 from tdsl.lang.vocabulary import PARAMETER_KINDS, Function
 from tdsl.lang.walk import walk
 from tdsl.lsp.checks import Checks
 from tdsl.lsp.document import Document
-from tdsl.lsp.files import selected
+from tdsl.lsp.files import meant, parameters_of, selected
 from tdsl.lsp.knowledge import Knowledge
 from tdsl.lsp.proofs import proof_state
-from tdsl.lsp.variables import ATTRIBUTES, describe
+from tdsl.lsp.variables import ATTRIBUTES, describe, literal
 from tdsl.lsp.words import Role, Word
 from tdsl.ops import Operator
+from tdsl.ops.spec import REQUIRED
 
 MOST = 12
 """Names shown of what a glob selects."""
@@ -38,7 +40,7 @@ def hover(document: Document, line: int, column: int, checks: Checks) -> str | N
     knowledge = checks.knowledge
     match word.role:
         case Role.REFERENCE:
-            found = selected(checks.files.visible(document), word.text)
+            found = meant(checks.files.visible(document), document, word)
             return _reference(document, word.text, found, checks)
         case Role.DECLARED:
             return next((_entry(e, checks) for e in document.entries if e.line == word.line + 1), None)
@@ -47,7 +49,7 @@ def hover(document: Document, line: int, column: int, checks: Checks) -> str | N
         case Role.KIND:
             return _kind(word.text, knowledge)
         case Role.ARGUMENT:
-            return _argument(document, word, knowledge)
+            return _argument(document, word, checks)
         case Role.DTYPE:
             return _titled(word.text, ["An element type."])
         case Role.OBJECTIVE:
@@ -117,25 +119,33 @@ def _kind(kind: str, knowledge: Knowledge) -> str | None:
     return _name(kind, knowledge)
 
 
-def _argument(document: Document, word: Word, knowledge: Knowledge) -> str | None:
-    """The parameter of the operator called, for the name of an argument."""
+def _argument(document: Document, word: Word, checks: Checks) -> str | None:
+    """The parameter that the name of an argument means, of an operator or of a rule that is applied."""
     place = document.place_of(word)
     if place is None:
         return None
     call = _call_around(place.item, word.line - place.part.line + 1, word.column + 1)
-    operators = knowledge.vocabulary.members(call.callee) if call else ()
+    if isinstance(call, tree.RuleRef):
+        entries = selected(checks.files.visible(document), call.pattern)
+        found = (p for entry in entries for p in parameters_of(entry, checks.files) if p.name == word.text)
+        return next((_titled(parameter(p), [_kind_in_words(p.kinds[0])]) for p in found), None)
+    operators = checks.knowledge.vocabulary.members(call.callee) if call else ()
     for operator in operators[:1]:
         if param := operator.param(word.text):
-            default = "" if repr(param.default) == "REQUIRED" else f" By default {param.default!r}."
+            default = "" if param.default is REQUIRED else f" By default {literal(param.default)}."
             kind = ATTRIBUTES.get(param.kind, "a tensor")
             return _titled(operator.signature, [f"`{param.name}`: {kind}.{default}"])
     return None
 
 
-def _call_around(root: tree.Node, line: int, column: int) -> tree.Call | None:
-    """The call one of whose arguments begins at a place with its name."""
+def _kind_in_words(kind: str) -> str:
+    return PARAMETER_KINDS[kind].capitalize() + "." if kind in PARAMETER_KINDS else ""
+
+
+def _call_around(root: tree.Node, line: int, column: int) -> tree.Call | tree.RuleRef | None:
+    """The call, or the reference to rules, one of whose arguments begins at a place with its name."""
     for node in walk(root):
-        if isinstance(node, tree.Call):
+        if isinstance(node, tree.Call | tree.RuleRef):
             for argument in node.arguments:
                 if (argument.span.line, argument.span.column) == (line, column):
                     return node

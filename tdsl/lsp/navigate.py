@@ -13,7 +13,7 @@ from tdsl.lang import tree
 from tdsl.lang.imports import find_import, library_path
 from tdsl.lang.vocabulary import SIDES
 from tdsl.lsp.document import Document
-from tdsl.lsp.files import Files, selected
+from tdsl.lsp.files import Files, meant
 from tdsl.lsp.words import Role, Word
 
 _NAME = re.compile(r"(?!(?:and|or|not|div|where|true|false|none|const)\b)[^\W\d]\w*")
@@ -36,7 +36,7 @@ def definition(document: Document, line: int, column: int, files: Files) -> list
         return []
     match word.role:
         case Role.REFERENCE:
-            found = selected(files.visible(document), word.text)
+            found = meant(files.visible(document), document, word)
             return [_head(entry, files) for entry in found]
         case Role.DECLARED:
             return [_target(document, word)]
@@ -86,7 +86,7 @@ def _declaration(document: Document, word: Word, files: Files) -> Entry | None:
     """The one declaration that a word names."""
     if word.role is Role.DECLARED:
         return next((e for e in document.entries if e.line == word.line + 1), None)
-    found = selected(files.visible(document), word.text)
+    found = meant(files.visible(document), document, word)
     return found[0] if len(found) == 1 else None
 
 
@@ -100,7 +100,7 @@ def _uses(entry: Entry, document: Document, files: Files, *, globs: bool) -> Ite
             continue
         for word in one.words:
             if word.role is Role.REFERENCE and (globs or "*" not in word.text):
-                found = selected(visible, word.text)
+                found = meant(visible, one, word)
                 if any(e.path == entry.path and e.line == entry.line for e in found):
                     start = word.column if "*" in word.text else word.end - len(word.text.rpartition(".")[2])
                     yield Target(one.path, word.line, start, word.end)

@@ -20,16 +20,20 @@ class Symbol:
     last_line: int
 
 
+NAMED = ("rule", "law", "pipeline", "example")
+"""Keywords of the declarations that an outline lists."""
+
+
 def symbols(document: Document) -> list[Symbol]:
-    """The rules, laws and pipelines of a document in order, unfinished ones too."""
+    """The rules, laws, pipelines and examples of a document in order, unfinished ones too."""
     found: list[Symbol] = []
     for part in document.parts:
-        lines = part.text.rstrip().count("\n")
-        last = part.line + lines
-        names = [w for w in document.words if w.role is Role.DECLARED and part.line <= w.line <= last]
-        for name in names:
-            keyword = document.lines[name.line][: name.column].split()[-1]
-            found.append(Symbol(keyword, name, name.line, last))
+        last = part.line + part.text.rstrip().count("\n")
+        for word in document.words:
+            if part.line <= word.line <= last and word.role in (Role.DECLARED, Role.REFERENCE):
+                before = document.lines[word.line][: word.column].split()
+                if before and before[-1] in NAMED:
+                    found.append(Symbol(before[-1], word, word.line, last))
     return found
 
 

@@ -30,6 +30,7 @@ _SYMBOLS = {
     "rule": types.SymbolKind.Function,
     "law": types.SymbolKind.Interface,
     "pipeline": types.SymbolKind.Module,
+    "example": types.SymbolKind.Event,
 }
 
 

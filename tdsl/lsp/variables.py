@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
 from tdsl.lang.resolve import Resolved
 from tdsl.lang.scope import Role
-from tdsl.lang.terms import clause, declared, flat, parameter
+from tdsl.lang.terms import clause, declared, flat, number, parameter, quoted
 from tdsl.lang.vocabulary import DTYPES, PARAMETER_KINDS, SIDES
 from tdsl.lang.walk import walk
 from tdsl.lsp.knowledge import Knowledge
@@ -36,16 +37,30 @@ ATTRIBUTES: Mapping[str, str] = {
 """Kinds of attributes, as a person calls them."""
 
 
+def literal(value: Any) -> str:
+    """A default as it is written in the language."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(literal, value))}]"
+    match value:
+        case None | bool():
+            return str(value).lower()
+        case str():
+            return quoted(value)
+        case int() | float():
+            return number(value)
+        case _:
+            return str(value)
+
+
 def describe(
     item: tree.Item, name: str, resolved: Resolved | None, knowledge: Knowledge
 ) -> tuple[str, list[str]] | None:
     """A variable as it was bound (`W: const [m, n]`), and sentences about it; `None` for no variable."""
-    if not isinstance(item, tree.Rule | tree.Pipeline):
-        return None
-    for one in item.parameters:
-        if one.name == name:
-            return parameter(one), list(_of_parameter(one, knowledge))
-    if isinstance(item, tree.Pipeline):
+    if isinstance(item, tree.Rule | tree.Pipeline):
+        for one in item.parameters:
+            if one.name == name:
+                return parameter(one), list(_of_parameter(one, knowledge))
+    if not isinstance(item, tree.Rule | tree.Example):
         return None
     for equation in item.lhs:
         if name in equation.names:
@@ -77,7 +92,7 @@ def describe(
 # ---------------------------------------------------------------- how it is bound
 
 
-def _declarations(rule: tree.Rule, name: str | None = None) -> Iterator[tree.Declared]:
+def _declarations(rule: tree.Rule | tree.Example, name: str | None = None) -> Iterator[tree.Declared]:
     """Where variables have a type or a mark, with a type first."""
     found = [n for n in walk(rule) if isinstance(n, tree.Declared) and name in (None, n.name)]
     yield from sorted(found, key=lambda node: node.type is None)
@@ -130,7 +145,10 @@ def _of_type(bound: tree.Declared, places: list[tuple[Operator, Param]]) -> Iter
 
 
 def _arguments(
-    rule: tree.Rule, name: str, knowledge: Knowledge, variables: Mapping[str, tuple[Operator, ...]]
+    rule: tree.Rule | tree.Example,
+    name: str,
+    knowledge: Knowledge,
+    variables: Mapping[str, tuple[Operator, ...]],
 ) -> Iterator[tuple[Operator, Param]]:
     """The parameters of operators that the variable is given for, on the left side first."""
     for node in (n for side in (rule.lhs, rule.rhs) for equation in side for n in walk(equation)):

@@ -135,3 +135,15 @@ def test_a_keystroke_in_a_long_file_is_answered_at_once(editor):
         editor.checks.quick(editor.open("".join(rules)))
         times.append(time.perf_counter() - began)
     assert min(times) < 0.1  # 200 lines; about 0.005 on a laptop
+
+
+def test_examples_are_checked_for_what_they_are_about_and_their_names(editor):
+    right = "example twice {\n    relu(relu(x: [3]))\n  =>\n    relu(x)\n}\n"
+    assert editor.mistakes(RIGHT + right) == []
+    assert editor.mistakes(right) == ["1:9 twice: unknown rule, pass or pipeline twice"]
+    assert editor.mistakes(RIGHT + right.replace("relu(x)", "rleu(x)")) == [
+        "9:5 rleu(x): there is no operator or function `rleu`"
+    ]
+    assert (
+        editor.mistakes("example double_relu {\n    relu(relu(x: [3]))\n}\n") == []
+    )  # the standard library's

@@ -131,3 +131,18 @@ def test_the_state_of_a_proof_is_one_line():
     )
     Proved.verdict = replace(Proved.verdict, status="unchecked", reason="", error_probability=0.0)
     assert proof_state(Proved()) == "**unchecked**"
+
+
+def test_an_argument_of_a_rule_is_explained_by_the_rule(editor):
+    shown = editor.hover(SVD + "pipeline p { once low(ra|nk=3) }")
+    assert shown.startswith("```tdsl\nrank: Rank = energy(0.95)\n```")
+    assert "A rank: a number (64), a ratio (50%)" in shown
+
+
+def test_defaults_are_written_as_in_the_language(editor):
+    assert "By default false." in editor.hover("rule r { sum(x, keep|dim=true) => x }")
+
+
+def test_a_variable_of_an_example_has_its_sizes(editor):
+    shown = editor.hover(SVD + "example low { linear(x|: [4, 8], W: const [6, 8]) }")
+    assert shown.startswith("```tdsl\nx: [4, 8]\n```")

@@ -89,3 +89,14 @@ def test_a_rule_gets_a_new_name_wherever_open_files_refer_to_it(editor):
 def test_a_new_name_that_cannot_be_is_refused(editor, text, new, message):
     with pytest.raises(TdslError, match=message):
         editor.renamed(text, new)
+
+
+def test_an_example_is_about_the_rule_of_its_own_file_first(editor):
+    own = TWICE.replace("twice", "double_relu")
+    assert editor.definition(own + "example double|_relu { relu(relu(x: [3])) }") == ["rules.tdsl:1:6"]
+    [elsewhere] = editor.definition("example double|_relu { relu(relu(x: [3])) }")
+    assert elsewhere.startswith("identity.tdsl:")
+    assert editor.references(own.replace("double", "dou|ble") + "example double_relu { relu(x: [3]) }\n") == [
+        "rules.tdsl:1:6",
+        "rules.tdsl:6:9",
+    ]
