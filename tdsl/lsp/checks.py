@@ -1,16 +1,17 @@
 """What is wrong with a document, declaration by declaration.
 
-Quick checks (syntax, names, imports) take a millisecond a declaration. Thorough ones (types of rules,
-pipelines against the library) take up to a tenth of a second. Both remember their answers by text.
+Quick checks (syntax, names, imports) take about a millisecond a declaration. Thorough ones (types of rules,
+pipelines against the library) take up to a tenth of a second. Both are remembered by the declaration's text.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from tdsl.catalog import Entry
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.example import check_example
@@ -59,7 +60,7 @@ _PLACEHOLDERS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """A declaration as a key: as `Checks` remembers them, one text has one."""
+    """A declaration as a key: of one text there is one, while it is remembered."""
 
     it: Declaration
 
@@ -71,15 +72,11 @@ class Declared:
 
 
 class Checks:
-    """The checks of one session; answers stay as long as `knowledge` does."""
+    """The checks of one session."""
 
     def __init__(self, files: Files, knowledge: Knowledge) -> None:
         self.files = files
         self.knowledge = knowledge
-        self._resolve = functools.lru_cache(REMEMBERED)(self._resolve)  # type: ignore[method-assign]
-        self._example = functools.lru_cache(REMEMBERED)(self._example)  # type: ignore[method-assign]
-        self._declare = functools.lru_cache(REMEMBERED)(self._declare)  # type: ignore[method-assign]
-        self._run = functools.lru_cache(REMEMBERED)(self._run)  # type: ignore[method-assign]
 
     # ------------------------------------------------------------ quick
 
@@ -94,46 +91,23 @@ class Checks:
                 yield _placed(file, part, file.span)
 
     def _names(self, document: Document) -> Iterator[Mistake]:
+        entries = self.files.visible(document)
         for place in document.places:
             mistake = _caught(refuse_unsupported, tree.File((place.item,), span=place.item.span))
             if mistake is None and isinstance(place.item, tree.Rule):
                 found = self.resolved(place)
                 mistake = found if isinstance(found, TdslError) else None
             elif mistake is None and isinstance(place.item, tree.Example):
-                mistake = self._untested(document, place.item) or self._example(place.part.text, place.index)
+                mistake = _untested(place.item, entries, document) or _example(self.knowledge, *place.key)
             if mistake is not None:
                 yield _at(mistake, place)
-
-    def _untested(self, document: Document, example: tree.Example) -> TdslError | None:
-        """The mistake of an example that is about nothing."""
-        entries, reference = self.files.visible(document), example.reference
-        if tested(entries, reference.pattern, document.prefix):
-            return None
-        names = [*(name.rpartition(".")[2] for name in entries), *entries]
-        hint = did_you_mean(reference.pattern, names)
-        return TdslError(f"unknown rule, pass or pipeline {reference.pattern}", reference.span, hint=hint)
-
-    def _example(self, text: str, index: int) -> TdslError | None:
-        """The first mistake in the names of an example."""
-        example = _item(text, index)
-        assert isinstance(example, tree.Example)
-        known = self.knowledge.complete
-        return _caught(check_example, example, self.knowledge.vocabulary) if known else None
 
     def resolved(self, place: Place) -> Resolved | TdslError | None:
         """The names of a rule, or the first mistake in them.
 
         `None` for what is no rule, and until all names are known.
         """
-        if not self.knowledge.complete or not isinstance(place.item, tree.Rule):
-            return None
-        return self._resolve(place.part.text, place.index)
-
-    def _resolve(self, text: str, index: int) -> Resolved | TdslError:
-        try:
-            return resolve(_rule(text, index), self.knowledge.vocabulary)
-        except TdslError as mistake:
-            return mistake
+        return _resolved(self.knowledge, *place.key) if isinstance(place.item, tree.Rule) else None
 
     def _files(self, document: Document) -> Iterator[Mistake]:
         """Imports that find nothing, lead back to the document, or to a file with a mistake in it."""
@@ -170,17 +144,7 @@ class Checks:
         found = self.resolved(place)
         if not isinstance(found, Resolved):
             return found
-        return self._declare(document.prefix, place.part.text, place.index)
-
-    def _declare(self, prefix: str, text: str, index: int) -> Declaration | TdslError:
-        from tdsl.engine.library import Declaration
-
-        resolved = self._resolve(text, index)
-        assert isinstance(resolved, Resolved)
-        try:
-            return Declaration(full_name(prefix, resolved.rule.name), resolved, check_types(resolved))
-        except TdslError as mistake:
-            return mistake
+        return _declaration(self.knowledge, document.prefix, *place.key)
 
     def _steps(self, document: Document) -> Iterator[Mistake]:
         """Pipelines whose steps name what is not there, or give it what it does not take."""
@@ -189,25 +153,9 @@ class Checks:
             return
         beside = self._beside(document)
         for place in pipelines:
-            mistake = self._run(place.part.text, place.index, beside)
+            mistake = _run(self.knowledge, *place.key, beside)
             if mistake is not None:
                 yield _at(mistake, place)
-
-    def _run(self, text: str, index: int, beside: tuple[Declared, ...]) -> TdslError | None:
-        """What is wrong with a pipeline as far as it needs no model."""
-        from tdsl.engine.library import Library
-        from tdsl.engine.strategy import Runner
-
-        assert self.knowledge.library is not None
-        library = self.knowledge.library.extended(Library({d.it.name: d.it for d in beside}))
-        pipeline = _item(text, index)
-        assert isinstance(pipeline, tree.Pipeline)
-        required = (p for p in pipeline.parameters if p.default is None)
-        try:
-            Runner(library, pipeline, {p.name: _PLACEHOLDERS.get(p.kinds[0]) for p in required})
-        except TdslError as mistake:
-            return mistake
-        return None
 
     def _beside(self, document: Document) -> tuple[Declared, ...]:
         """The right rules of a document and of what it imports."""
@@ -217,6 +165,66 @@ class Checks:
             for place in one.places
         )
         return tuple(Declared(d) for d in found if d is not None and not isinstance(d, TdslError))
+
+
+# ---------------------------------------------------------------- remembered by text
+
+
+@functools.lru_cache(REMEMBERED)
+def _resolved(knowledge: Knowledge, text: str, index: int) -> Resolved | TdslError | None:
+    rule = _item(text, index)
+    assert isinstance(rule, tree.Rule)
+    try:
+        return resolve(rule, knowledge.vocabulary) if knowledge.complete else None
+    except TdslError as mistake:
+        return mistake
+
+
+@functools.lru_cache(REMEMBERED)
+def _example(knowledge: Knowledge, text: str, index: int) -> TdslError | None:
+    """The first mistake in the names of an example."""
+    example = _item(text, index)
+    assert isinstance(example, tree.Example)
+    return _caught(check_example, example, knowledge.vocabulary) if knowledge.complete else None
+
+
+@functools.lru_cache(REMEMBERED)
+def _declaration(knowledge: Knowledge, prefix: str, text: str, index: int) -> Declaration | TdslError:
+    """A rule whose names are right, its types checked."""
+    from tdsl.engine.library import Declaration
+
+    resolved = _resolved(knowledge, text, index)
+    assert isinstance(resolved, Resolved)
+    try:
+        return Declaration(full_name(prefix, resolved.rule.name), resolved, check_types(resolved))
+    except TdslError as mistake:
+        return mistake
+
+
+@functools.lru_cache(REMEMBERED)
+def _run(knowledge: Knowledge, text: str, index: int, beside: tuple[Declared, ...]) -> TdslError | None:
+    """What is wrong with a pipeline as far as it needs no model."""
+    from tdsl.engine.library import Library
+    from tdsl.engine.strategy import Runner
+
+    assert knowledge.library is not None
+    library = knowledge.library.extended(Library({d.it.name: d.it for d in beside}))
+    pipeline = _item(text, index)
+    assert isinstance(pipeline, tree.Pipeline)
+    required = (p for p in pipeline.parameters if p.default is None)
+    return _caught(Runner, library, pipeline, {p.name: _PLACEHOLDERS.get(p.kinds[0]) for p in required})
+
+
+# ---------------------------------------------------------------- mistakes and their places
+
+
+def _untested(example: tree.Example, entries: Mapping[str, Entry], document: Document) -> TdslError | None:
+    """The mistake of an example that is about nothing."""
+    reference = example.reference
+    if tested(entries, reference.pattern, document.prefix):
+        return None
+    hint = did_you_mean(reference.pattern, [*(name.rpartition(".")[2] for name in entries), *entries])
+    return TdslError(f"unknown rule, pass or pipeline {reference.pattern}", reference.span, hint=hint)
 
 
 def _twice(document: Document) -> Iterator[Mistake]:
@@ -242,12 +250,6 @@ def _item(text: str, index: int) -> tree.Item:
     file = parsed(text)
     assert isinstance(file, tree.File)
     return file.items[index]
-
-
-def _rule(text: str, index: int) -> tree.Rule:
-    rule = _item(text, index)
-    assert isinstance(rule, tree.Rule)
-    return rule
 
 
 def _at(error: TdslError, place: Place) -> Mistake:

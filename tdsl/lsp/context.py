@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from tdsl.lang.syntax import continuations
 from tdsl.lsp.document import Document
+from tdsl.lsp.words import PIECE
 
 _TYPED = re.compile(r"[\w*]*(?:\.[\w*]*)*$")
-_PIECE = re.compile(r'//[^\n]*|"(?:[^"\\\n]|\\.)*"?|[\w*]+(?:\.[\w*]+)*|\.\.\.|[=<>~!]=|[=~]>|\S')
 
 
 class Section(enum.Enum):
@@ -65,7 +65,7 @@ def context_at(document: Document, line: int, column: int) -> Context | None:
     typed = _TYPED.search(text)
     assert typed is not None  # the pattern matches the empty text
     text = text[: typed.start()]
-    pieces = [piece.group() for piece in _PIECE.finditer(text)]
+    pieces = [piece.group() for piece in PIECE.finditer(text)]
     if pieces and _inside(text, pieces[-1]):
         return None
     words = [piece for piece in pieces if not piece.startswith("//")]

@@ -40,6 +40,11 @@ class Place:
     """Which of the declarations of its part it is."""
 
     @property
+    def key(self) -> tuple[str, int]:
+        """What answers about it are remembered by: they stay while its text does, wherever that moves."""
+        return self.part.text, self.index
+
+    @property
     def first_line(self) -> int:
         """The line of the document in which it begins, its documentation left out."""
         return self.part.line + self.item.span.line - 1

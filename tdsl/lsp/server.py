@@ -181,6 +181,7 @@ def server() -> Server:
         ls.close(params.text_document.uri)
 
     @ls.feature(types.TEXT_DOCUMENT_HOVER)
+    @ls.thread()  # a proof may take its time
     def hovered(params: types.HoverParams) -> types.Hover | None:
         text = hover(*ls.at(params), ls.checks)
         return types.Hover(protocol.markdown(text)) if text else None

@@ -106,7 +106,8 @@ def _below(root: Tree[Token], owner: int) -> Iterator[Word]:
 
 # ---------------------------------------------------------------- while it is being written
 
-_PIECE = re.compile(r'//[^\n]*|"(?:[^"\\\n]|\\.)*"?|[\w*]+(?:\.[\w*]+)*|[=<>~!]=|[=~]>|\S')
+PIECE = re.compile(r'//[^\n]*|"(?:[^"\\\n]|\\.)*"?|[\w*]+(?:\.[\w*]+)*|[=<>~!]=|[=~]>|\S')
+"""A comment, a text (perhaps not closed), a word with its dots and stars, or a sign."""
 _HEAD = re.compile(r"(?:\s|//[^\n]*)*(?P<keyword>[^\W\d]\w*)\s+(?P<name>[\w*]+(?:\.[\w*]+)*)")
 _NAMED_BY = {**dict.fromkeys(("rule", "law", "pipeline"), Role.DECLARED), "import": Role.IMPORT}
 
@@ -115,7 +116,7 @@ def _by_neighbours(text: str) -> Iterator[Word]:
     """The words of a text that does not parse; keywords too, where they are not those of the head."""
     head = _HEAD.match(text)
     keyword = head["keyword"] if head else ""
-    pieces = [piece for piece in _PIECE.finditer(text) if not piece.group().startswith(("//", '"'))]
+    pieces = [piece for piece in PIECE.finditer(text) if not piece.group().startswith(("//", '"'))]
     followers = [*(piece.group() for piece in pieces[1:]), ""][: len(pieces)]
     starts = [0, *(found.end() for found in re.finditer("\n", text))]
     depth = 0
