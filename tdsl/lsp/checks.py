@@ -72,7 +72,7 @@ class Declared:
 
 
 class Checks:
-    """The checks of one session."""
+    """The checks, by what is known so far."""
 
     def __init__(self, files: Files, knowledge: Knowledge) -> None:
         self.files = files

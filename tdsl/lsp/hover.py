@@ -16,6 +16,7 @@ from tdsl.lsp.checks import Checks
 from tdsl.lsp.document import Document
 from tdsl.lsp.files import meant, parameters_of, selected
 from tdsl.lsp.knowledge import Knowledge
+from tdsl.lsp.navigate import imported_by
 from tdsl.lsp.proofs import proof_state
 from tdsl.lsp.variables import ATTRIBUTES, describe, literal
 from tdsl.lsp.words import Role, Word
@@ -45,7 +46,7 @@ def hover(document: Document, line: int, column: int, checks: Checks) -> str | N
         case Role.DECLARED:
             return next((_entry(e, checks) for e in document.entries if e.line == word.line + 1), None)
         case Role.IMPORT:
-            return None
+            return _import(document, word, checks)
         case Role.KIND:
             return _kind(word.text, knowledge)
         case Role.ARGUMENT:
@@ -180,6 +181,16 @@ def _entry(entry: Entry, checks: Checks) -> str:
     bare = tree.File((_without_doc(item),), span=item.span)
     promise = f"*{_ARROWS[entry.arrow]}*" if entry.arrow else ""
     return _titled(format_file(bare).rstrip("\n"), [entry.doc, promise, _proof(entry, document, checks)])
+
+
+def _import(document: Document, word: Word, checks: Checks) -> str | None:
+    """What the file declares that is imported."""
+    found = [checks.files.get(target.path) for target in imported_by(document, word)]
+    if not found:
+        return None
+    lines = [f"- `{entry.name}` {entry.arrow or entry.kind} {entry.summary}" for entry in found[0].entries]
+    more = [f"- … and {len(lines) - MOST} more"] if len(lines) > MOST else []
+    return "\n".join([f"`{found[0].path.name}`", "", *lines[:MOST], *more])
 
 
 def _without_doc(item: tree.Item) -> tree.Item:

@@ -41,7 +41,7 @@ def definition(document: Document, line: int, column: int, files: Files) -> list
         case Role.DECLARED:
             return [_target(document, word)]
         case Role.IMPORT:
-            return list(_imported(document, word))
+            return imported_by(document, word)
     return [_target(document, first) for first in document.same_variable(word)[:1]]
 
 
@@ -59,13 +59,15 @@ def _head(entry: Entry, files: Files) -> Target:
     return Target(entry.path, entry.line - 1, 0, 0)
 
 
-def _imported(document: Document, word: Word) -> Iterator[Target]:
+def imported_by(document: Document, word: Word) -> list[Target]:
+    """The beginning of the file that an import means; empty when there is none."""
     place = next((p for p in document.places if p.first_line == word.line), None)
-    if place is not None and isinstance(place.item, tree.Import):
-        try:
-            yield Target(find_import(place.item, document.path.parent), 0, 0, 0)
-        except TdslError:
-            return
+    if place is None or not isinstance(place.item, tree.Import):
+        return []
+    try:
+        return [Target(find_import(place.item, document.path.parent), 0, 0, 0)]
+    except TdslError:
+        return []
 
 
 # ---------------------------------------------------------------- references

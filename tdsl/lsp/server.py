@@ -49,7 +49,7 @@ class _Placed(Protocol):
 
 
 class Server(LanguageServer):
-    """The state of one editor's session."""
+    """What is kept for one editor."""
 
     def __init__(self) -> None:
         super().__init__("tdsl", version("tdsl"))
@@ -78,7 +78,7 @@ class Server(LanguageServer):
                 loop.call_soon_threadsafe(learn, knowledge.with_library())
             except TdslError as mistake:
                 _log.error("the standard library has a mistake, so pipelines are not checked: %s", mistake)
-            except RuntimeError as reason:  # the session ended before this did
+            except RuntimeError as reason:  # the editor left before this was done
                 _log.info("%s", reason)
 
         threading.Thread(target=work, name="tdsl-load", daemon=True).start()

@@ -146,3 +146,9 @@ def test_defaults_are_written_as_in_the_language(editor):
 def test_a_variable_of_an_example_has_its_sizes(editor):
     shown = editor.hover(SVD + "example low { linear(x|: [4, 8], W: const [6, 8]) }")
     assert shown.startswith("```tdsl\nx: [4, 8]\n```")
+
+
+def test_an_import_is_shown_as_what_it_declares(editor):
+    (editor.folder / "blocks.tdsl").write_text(SVD, encoding="utf-8")
+    assert editor.hover('import "blo|cks.tdsl"') == "`blocks.tdsl`\n\n- `blocks.low` ~> Truncated SVD"
+    assert editor.hover('import "nosu|ch.tdsl"') == ""

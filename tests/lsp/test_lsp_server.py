@@ -68,7 +68,7 @@ class Client:
                 return found
 
 
-async def session(uri: str) -> None:
+async def conversation(uri: str) -> None:
     client = Client(uri)
     result = await client.start()
     assert result.server_info.name == "tdsl"
@@ -118,7 +118,7 @@ async def session(uri: str) -> None:
 
 
 def test_an_editor_is_served(tmp_path):
-    asyncio.run(asyncio.wait_for(session((tmp_path / "rules.tdsl").as_uri()), timeout=120))
+    asyncio.run(asyncio.wait_for(conversation((tmp_path / "rules.tdsl").as_uri()), timeout=120))
 
 
 def run(script: str) -> subprocess.CompletedProcess[str]:
