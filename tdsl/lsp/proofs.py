@@ -11,9 +11,17 @@ if TYPE_CHECKING:
 class Verdict(Protocol):
     """What is asked of a verdict."""
 
-    status: str
-    reason: str
-    error_probability: float
+    @property
+    def status(self) -> str:
+        """`proved`, `tested`, `refuted` or `unchecked`."""
+
+    @property
+    def reason(self) -> str:
+        """By what means, or why not; one line."""
+
+    @property
+    def error_probability(self) -> float:
+        """How likely a wrong rule has this status; 1 where nothing is known."""
 
 
 def proof_state(declaration: Declaration) -> str:
@@ -22,5 +30,5 @@ def proof_state(declaration: Declaration) -> str:
     if verdict is None:
         return ""
     chance = verdict.error_probability
-    doubt = f", wrong with probability at most {chance:.0e}" if chance else ""
+    doubt = f", wrong with probability at most {chance:.0e}" if 0 < chance < 1 else ""
     return f"**{verdict.status}**{doubt}" + (f": {verdict.reason}" if verdict.reason else "")
