@@ -15,18 +15,9 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
-from tdsl.factor.core_shape import core_shape
 from tdsl.factor.declare import Decomposition, forms
-from tdsl.factor.matrix import checked, decompose, svd, triplets
-from tdsl.factor.rank import Fixed, RankRule, Ratio, Tiled, as_rank_rule
-
-HOOI_SWEEPS = 3
-"""Most sweeps of the alternating refinement of `tucker2`."""
-HOOI_GAIN = 1e-5
-"""The refinement stops when a sweep gains less than this share of the kernel's energy."""
-
-WIDE = 2
-"""Columns, in rows, from which on a Gram matrix takes the place of a singular value decomposition there."""
+from tdsl.factor.matrix import checked, svd
+from tdsl.factor.tucker import HOOI_SWEEPS, Seen, truncated
 
 
 def checked_kernel(kernel: Tensor, least_axes: int) -> Tensor:
@@ -117,17 +108,9 @@ def tucker2(
     three factors may hold, in the core shape that keeps most (`core_shape`). Two rules speak of an axis each.
     """
     exact = checked_kernel(kernel, least_axes=1)
-    rule_out, rule_in = core_rules(exact, rank_out, rank_in)
-    basis_out = _basis(exact, 0, rule_out)
-    basis_in = _basis(exact, 1, rule_in)
-    basis_out, basis_in = _refined(exact, basis_out, basis_in, sweeps)
-    core = torch.einsum("ts...,tr,sq->rq...", exact, basis_out, basis_in)
+    into, core, out = truncated(Seen(exact), rank_out, rank_in, sweeps)
     ones = _ones(exact.shape[2:])
-    return (
-        basis_in.T.reshape(*basis_in.T.shape, *ones),
-        core,
-        basis_out.reshape(*basis_out.shape, *ones),
-    )
+    return into.T.reshape(*into.T.shape, *ones), core, out.reshape(*out.shape, *ones)
 
 
 def tucker2_product(first: Tensor, core: Tensor, last: Tensor) -> Tensor:
@@ -137,86 +120,12 @@ def tucker2_product(first: Tensor, core: Tensor, last: Tensor) -> Tensor:
     )
 
 
-def tucker2_limits(shape: Sequence[int]) -> tuple[int, int]:
-    """The break-even ranks (out, in) of a kernel [T, S, *k].
-
-    With both channel counts cut to the same fraction, three factors hold S²·g + T·S·k·g² + T²·g numbers;
-    these are the ranks at the fraction where that reaches T·S·k. A fraction f of them holds at most f of
-    the kernel's numbers.
-    """
-    outputs, inputs, *size = shape
-    dense = outputs * inputs * math.prod(size)
-    if not dense:
-        return 0, 0
-    squares = outputs**2 + inputs**2
-    fraction = (math.sqrt(squares**2 + 4 * dense**2) - squares) / (2 * dense)
-    return math.floor(fraction * outputs), math.floor(fraction * inputs)
-
-
-def core_rules(kernel: Tensor, rank_out: object, rank_in: object = None) -> tuple[RankRule, RankRule]:
-    """The rank rules of both channel axes of a float64 kernel [T, S, *k], one rule alone being shared out."""
-    rule = as_rank_rule(rank_out)
-    if rank_in is not None:
-        return rule, as_rank_rule(rank_in)
-    ratio = rule.rule if isinstance(rule, Tiled) else rule
-    if not isinstance(ratio, Ratio) or not kernel.numel():
-        return rule.share(2), rule.share(2)
-    outputs, inputs, *size = kernel.shape
-    spectra = [decompose(_unfold(kernel, axis)).values for axis in (0, 1)]
-    # At most that share of the numbers; the nudge undoes the rounding of a product such as 0.29 · 100.
-    budget = math.floor(ratio.fraction * kernel.numel() * (1 + 1e-15))
-    out, into = (Fixed(r) for r in core_shape(spectra, (outputs, inputs), budget, math.prod(size)))
-    return (Tiled(out, rule.multiple), Tiled(into, rule.multiple)) if isinstance(rule, Tiled) else (out, into)
-
-
 # ---------------------------------------------------------------- parts
 
 
 def _ones(size: Sequence[int]) -> list[int]:
     """Size 1 along each of those axes."""
     return [1] * len(size)
-
-
-def _unfold(kernel: Tensor, axis: int) -> Tensor:
-    """The matrix whose rows run along `axis`. […] → [size of axis, the rest]."""
-    return kernel.movedim(axis, 0).reshape(kernel.shape[axis], kernel.numel() // max(1, kernel.shape[axis]))
-
-
-def _basis(kernel: Tensor, axis: int, rule: RankRule) -> Tensor:
-    """Leading left singular vectors of an unfolding, as many as `rule` says. → [size of axis, rank]."""
-    unfolded = _unfold(kernel, axis)
-    found = decompose(unfolded)
-    aspect = min(unfolded.shape) / max(1, *unfolded.shape) or 1.0
-    rank = rule.select(found.values, tucker2_limits(kernel.shape)[axis], aspect=aspect)
-    return found.left[:, :rank]
-
-
-def _leading(kernel: Tensor, axis: int, rank: int) -> Tensor:
-    """At most `rank` leading left singular vectors of an unfolding. → [size of axis, rank or fewer].
-
-    Of a wide one they are the eigenvectors of its Gram matrix: directions that hold less than rounding of the
-    energy come out mixed, which is all the same to the refinement that asks for them.
-    """
-    unfolded = _unfold(kernel, axis)
-    if unfolded.shape[1] < WIDE * unfolded.shape[0]:
-        return triplets(unfolded).left[:, :rank]
-    vectors: Tensor = torch.linalg.eigh(unfolded @ unfolded.T).eigenvectors
-    return vectors[:, -rank:].flip(1)
-
-
-def _refined(kernel: Tensor, out: Tensor, into: Tensor, sweeps: int) -> tuple[Tensor, Tensor]:
-    """Both bases after higher-order orthogonal iteration; the energy that they keep never falls."""
-    total = float(kernel.square().sum())
-    full = out.shape[0] == out.shape[1] and into.shape[0] == into.shape[1]
-    kept = 0.0
-    for _ in range(0 if full or not total else sweeps):
-        out = _leading(torch.einsum("ts...,sq->tq...", kernel, into), 0, out.shape[1])
-        into = _leading(torch.einsum("ts...,tr->rs...", kernel, out), 1, into.shape[1])
-        now = float(torch.einsum("ts...,tr,sq->rq...", kernel, out, into).square().sum())
-        if now - kept <= HOOI_GAIN * total:
-            break
-        kept = now
-    return out, into
 
 
 INPUT_FORMS = forms(

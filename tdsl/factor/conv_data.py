@@ -21,13 +21,15 @@ from tdsl.factor.conv import (
     input_product,
     input_svd,
     spatial_product,
-    tucker2,
     tucker2_product,
 )
 from tdsl.factor.declare import Decomposition, forms
-from tdsl.factor.matrix import truncate
-from tdsl.factor.moment import DAMPING, checked_moment, root
-from tdsl.factor.whitened import balanced
+from tdsl.factor.matrix import by_gram, principal, select_rank, triplets
+from tdsl.factor.memo import memoised
+from tdsl.factor.moment import DAMPING, root_of
+from tdsl.factor.rank import as_rank_rule
+from tdsl.factor.tucker import Seen, channel_axes, is_tall, reduced, truncated, weighted
+from tdsl.factor.whitened import Terms, balanced
 
 
 def whitened_channel(
@@ -41,10 +43,20 @@ def whitened_channel(
     """
     exact = checked_kernel(kernel, least_axes=1)
     outputs, inputs, *size = exact.shape
-    basis = truncate(_seen(exact, moment, damping).reshape(outputs, -1), rank).left
-    mixing, filters = balanced(basis, basis.T @ exact.reshape(outputs, -1))
+    rule, shape = as_rank_rule(rank), (outputs, inputs * math.prod(size))
+    found = _mixings(kernel, moment, by_gram(rule, shape), damping)
+    kept = select_rank(rule, found.values, shape)
+    mixing, filters = balanced(found.left[:, :kept], found.right[:kept])
     ones = [1] * len(size)
     return filters.reshape(-1, inputs, *size), mixing.reshape(*mixing.shape, *ones)
+
+
+@memoised
+def _mixings(kernel: Tensor, moment: Tensor, gram: bool, damping: float) -> Terms:
+    """Every term of `whitened_channel`, remembered: each rank is a prefix. [T, k], [k, S·k]."""
+    exact = checked_kernel(kernel, least_axes=1)
+    basis, values = principal(_seen(exact, moment, damping).reshape(len(exact), -1), by_gram=gram)
+    return Terms(basis, basis.T @ exact.reshape(len(exact), -1), values)
 
 
 def whitened_input(kernel: Tensor, moment: Tensor, rank: object) -> tuple[Tensor, Tensor]:
@@ -55,9 +67,19 @@ def whitened_input(kernel: Tensor, moment: Tensor, rank: object) -> tuple[Tensor
     moment of S channels.
     """
     exact = checked_kernel(kernel, least_axes=1)
-    inputs = root(checked_moment(moment, exact.shape[1], of="input channels"))
-    first, second = input_svd(torch.einsum("ts...,sz->tz...", exact, inputs), rank)
-    return _undone(first, inputs), second
+    outputs, channels, *size = exact.shape
+    inputs = root_of(moment, channels, "input channels")
+    rule, shape = as_rank_rule(rank), (channels, outputs * math.prod(size))
+    if not by_gram(rule, shape) or is_tall(exact):
+        first, second = input_svd(torch.einsum("ts...,sz->tz...", exact, inputs), rank)
+        return _undone(first, inputs), second
+    axes = channel_axes(exact, inputs, None, True)
+    basis = axes.into[:, : select_rank(rule, axes.into_values, shape)]
+    second = reduced(Seen(exact, inputs), None, basis)
+    first = _undone(basis.T.reshape(*basis.T.shape, *[1] * len(size)), inputs)
+    scale = (first.flatten(1).norm(dim=1) / second.transpose(0, 1).flatten(1).norm(dim=1)).sqrt()
+    scale = scale.where(scale.isfinite() & (scale > 0), 1.0)
+    return (first.movedim(0, -1) / scale).movedim(-1, 0), (second.movedim(1, -1) * scale).movedim(-1, 1)
 
 
 def whitened_spatial(
@@ -71,13 +93,28 @@ def whitened_spatial(
     """
     exact = checked_kernel(kernel, least_axes=2)
     outputs, inputs, along, *across = exact.shape
+    rule, shape = as_rank_rule(rank), (inputs * along, outputs * math.prod(across))
+    found = _separated(kernel, moment, by_gram(rule, shape[::-1]), damping)
+    kept = select_rank(rule, found.values, shape)
+    left, right = balanced(found.left[:, :kept], found.right[:kept])
+    vertical = left.T.reshape(kept, inputs, along, *[1] * len(across))
+    return vertical, right.reshape(kept, outputs, 1, *across).transpose(0, 1).contiguous()
+
+
+@memoised
+def _separated(kernel: Tensor, moment: Tensor, gram: bool, damping: float) -> Terms:
+    """Every term of `whitened_spatial`, remembered: each rank is a prefix. [S·kh, k], [k, T·kw]."""
+    exact = checked_kernel(kernel, least_axes=2)
+    outputs, inputs, along, *across = exact.shape
     rows, columns = inputs * along, outputs * math.prod(across)
     seen = _seen(exact, moment, damping).movedim(0, 2).reshape(rows, columns)
-    basis = truncate(seen, rank).right
-    left, right = balanced(exact.movedim(0, 2).reshape(rows, columns) @ basis.T, basis)
-    terms = len(right)
-    vertical = left.T.reshape(terms, inputs, along, *[1] * len(across))
-    return vertical, right.reshape(terms, outputs, 1, *across).transpose(0, 1).contiguous()
+    if gram:
+        basis, values = principal(seen.T, by_gram=True)
+        right = basis.T
+    else:
+        found = triplets(seen)
+        right, values = found.right, found.values
+    return Terms(exact.movedim(0, 2).reshape(rows, columns) @ right.T, right, values)
 
 
 def whitened_tucker2(
@@ -90,9 +127,8 @@ def whitened_tucker2(
     of `tucker2`. Raises `TdslError` as `tucker2` does, and for a C that is no moment of S channels.
     """
     exact = checked_kernel(kernel, least_axes=1)
-    inputs = root(checked_moment(moment, exact.shape[1], of="input channels"))
-    first, core, last = tucker2(torch.einsum("ts...,sz->tz...", exact, inputs), rank_out, rank_in)
-    return _undone(first, inputs), core, last
+    inputs = root_of(moment, exact.shape[1], "input channels")
+    return _chain(Seen(exact, inputs), rank_out, rank_in)
 
 
 def two_sided_tucker2(
@@ -105,29 +141,45 @@ def two_sided_tucker2(
     Raises `TdslError` as `whitened_tucker2` does, and for a G that is no moment of T channels.
     """
     exact = checked_kernel(kernel, least_axes=1)
-    inputs = root(checked_moment(moment, exact.shape[1], of="input channels"))
-    outputs = root(checked_moment(gradients, exact.shape[0], of="output channels"))
-    seen = torch.einsum("ts...,tu,sz->uz...", exact, outputs, inputs)
-    first, core, last = tucker2(seen, rank_out, rank_in)
-    expanded: Tensor = torch.linalg.solve(outputs.T, last.flatten(1))
-    return _undone(first, inputs), core, expanded.reshape(last.shape)
+    inputs = root_of(moment, exact.shape[1], "input channels")
+    outputs = root_of(gradients, exact.shape[0], "output channels")
+    return _chain(Seen(exact, inputs, outputs), rank_out, rank_in)
+
+
+def _chain(seen: Seen, rank_out: object, rank_in: object) -> tuple[Tensor, Tensor, Tensor]:
+    """The factors of a kernel from those of the weighted one: with the inverses of both roots."""
+    into, core, out = truncated(seen, rank_out, rank_in)
+    ones = [1] * (seen.kernel.dim() - 2)
+    assert seen.inputs is not None
+    first = _undone(into.T.reshape(*into.T.shape, *ones), seen.inputs)
+    if seen.outputs is not None:
+        out = torch.linalg.solve(seen.outputs.T, out)
+    return first, core, out.reshape(*out.shape, *ones)
 
 
 def channel_error(difference: Tensor, moment: Tensor) -> float:
     """Σ over positions p of tr(D_p·C·D_pᵀ). D [T, S, *k], C [S, S]."""
-    return float((torch.einsum("ts...,sz->tz...", difference, moment) * difference).sum())
+    return sum(
+        float((torch.einsum("tsk,sz->tzk", piece, moment) * piece).sum())
+        for piece in weighted(Seen(difference))
+    )
 
 
 def two_sided_channel_error(difference: Tensor, moment: Tensor, gradients: Tensor) -> float:
     """Σ over positions p of tr(G·D_p·C·D_pᵀ). D [T, S, *k], C [S, S], G [T, T]."""
-    seen = torch.einsum("ts...,sz->tz...", difference, moment)
-    return float((seen * torch.einsum("ut,ts...->us...", gradients, difference)).sum())
+    return sum(
+        float(
+            (torch.einsum("tsk,sz->tzk", piece, moment) * torch.einsum("ut,tsk->usk", gradients, piece)).sum()
+        )
+        for piece in weighted(Seen(difference))
+    )
 
 
 def _seen(kernel: Tensor, moment: Tensor, damping: float) -> Tensor:
     """The kernel [T, S, *k] with a root of the moment on its input axis: its Frobenius norm is the error."""
-    metric = checked_moment(moment, kernel.shape[1], of="input channels")
-    return torch.einsum("ts...,sz->tz...", kernel, root(metric, damping))
+    return torch.einsum(
+        "ts...,sz->tz...", kernel, root_of(moment, kernel.shape[1], "input channels", damping)
+    )
 
 
 def _undone(first: Tensor, inputs: Tensor) -> Tensor:

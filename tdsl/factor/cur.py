@@ -16,6 +16,9 @@ from tdsl.factor.memo import memoised
 from tdsl.factor.moment import checked_moment, input_error, whitened
 from tdsl.factor.rank import as_rank_rule, break_even, select_by_gains
 
+INDEPENDENT = 1e-6
+"""Smallest diagonal entry of a triangle, in largest ones, at which it is solved by substitution."""
+
 
 class Skeleton(NamedTuple):
     """Columns and rows in the order they are selected; every rank takes a prefix of both."""
@@ -81,10 +84,20 @@ def _pivots(vectors: Tensor) -> Tensor:
     return order[: vectors.shape[1]]
 
 
+def _solved(triangle: Tensor, right: Tensor) -> Tensor:
+    """The X of least squares with `triangle` · X = `right`, by substitution unless nearly dependent."""
+    sizes = triangle.diagonal().abs()
+    if len(sizes) and float(sizes.min()) > INDEPENDENT * float(sizes.max()):
+        solved: Tensor = torch.linalg.solve_triangular(triangle, right, upper=True)
+        return solved
+    found: Tensor = torch.linalg.lstsq(triangle, right, driver="gelsd").solution
+    return found
+
+
 def _cut(weight: Tensor, found: Skeleton, rank: object) -> tuple[Tensor, Tensor, Tensor]:
     kept = select_by_gains(as_rank_rule(rank), found.gains, limit=break_even(*weight.shape))
-    core = torch.linalg.lstsq(found.left[:kept, :kept], found.core[:kept, :kept], driver="gelsd").solution
-    core = torch.linalg.lstsq(found.right[:kept, :kept], core.T, driver="gelsd").solution.T
+    core = _solved(found.left[:kept, :kept], found.core[:kept, :kept])
+    core = _solved(found.right[:kept, :kept], core.T).T
     return weight[:, found.columns[:kept]], core, weight[found.rows[:kept]]
 
 

@@ -16,7 +16,7 @@ from tdsl.errors import TdslError
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
-from tdsl.factor.moment import DAMPING, checked_moment, input_error, root, two_sided_error
+from tdsl.factor.moment import DAMPING, input_error, root, root_of, two_sided_error
 from tdsl.factor.rank import as_rank_rule, select_by_gains
 
 _ROUNDING = 1e-11
@@ -51,7 +51,7 @@ def interpolative(weight: Tensor, moment: Tensor, rank: object, size: int = 1) -
     `size` that does not divide them, and for a rank beyond their number.
     """
     exact = checked(weight, ndim=2)
-    return _selected(exact, eliminate(exact, moment, size), rank, size)
+    return _selected(exact, eliminate(weight, moment, size), rank, size)
 
 
 def interpolative_weighted(
@@ -62,18 +62,28 @@ def interpolative_weighted(
     B [m, h], H [h, h] → R [m, k], P [k, h]; units are chosen in tr(GΔHΔᵀ), whose best R is the same.
     """
     exact = checked(weight, ndim=2)
-    outputs = root(checked_moment(gradients, exact.shape[0], of="outputs"))
-    return _selected(exact, eliminate(outputs.T @ exact, moment, size), rank, size)
+    return _selected(exact, _weighted(weight, moment, gradients, size), rank, size)
+
+
+@memoised
+def _weighted(weight: Tensor, moment: Tensor, gradients: Tensor, size: int) -> Elimination:
+    """`eliminate` with outputs weighted by their gradients, remembered by what is given."""
+    exact = checked(weight, ndim=2)
+    return _eliminated(root_of(gradients, len(exact), "outputs").T @ exact, moment, size)
 
 
 @memoised
 def eliminate(weight: Tensor, moment: Tensor, size: int) -> Elimination:
     """Blocks of `size` units in the order in which they are needed, remembered. [m, h], [h, h]."""
+    return _eliminated(weight, moment, size)
+
+
+def _eliminated(weight: Tensor, moment: Tensor, size: int) -> Elimination:
     exact = checked(weight, ndim=2)
     units = exact.shape[1]
     if not isinstance(size, int) or isinstance(size, bool) or size < 1 or units % size:
         raise TdslError(f"blocks of {size!r} units of {units}", expected=f"a number that divides {units}")
-    known = root(checked_moment(moment, units, of="units"), _ROUNDING)
+    known = root_of(moment, units, "units", _ROUNDING)
     second = known @ known.T
     order = _order(exact, second, size)
     inside = (order[:, None] * size + torch.arange(size)).reshape(-1)
@@ -185,6 +195,7 @@ DECLARED = (
         function=interpolative,
         promise_text="B ≈ R @ P",
         promise=lambda R, P: R @ P,  # noqa: N803
+        roles=("dense", "selection"),
         forms=forms("[m, n] -> [m, r], [r, n]"),
         moments=forms("[m, n] -> [n, n]"),
         metric=input_error,
@@ -198,6 +209,7 @@ DECLARED = (
         function=interpolative_weighted,
         promise_text="B ≈ R @ P",
         promise=lambda R, P: R @ P,  # noqa: N803
+        roles=("dense", "selection"),
         forms=forms("[m, n] -> [m, r], [r, n]"),
         moments=forms("[m, n] -> [n, n], [m, m]"),
         metric=two_sided_error,

@@ -53,7 +53,8 @@ def checked(weight: Tensor, ndim: int | None = None) -> Tensor:
         raise TdslError(f"a weight of shape {list(weight.shape)}", expected=f"a weight of {ndim} axes")
     if weight.is_complex():
         raise TdslError(f"a weight of type {weight.dtype} is complex", expected="a real weight")
-    exact = weight.detach().to(device="cpu", dtype=torch.float64)
+    plain = weight.dtype == torch.float64 and weight.device.type == "cpu" and not weight.requires_grad
+    exact = weight if plain else weight.detach().to(device="cpu", dtype=torch.float64)
     bad = int(exact.numel() - exact.isfinite().sum())
     if bad:
         raise TdslError(
@@ -91,11 +92,9 @@ def truncate(weight: Tensor, rank: object) -> Truncation:
     """
     rule = as_rank_rule(rank)
     shape = _matrix_shape(weight)
-    shorter = min(shape)
-    if shorter > RANDOMIZED_ABOVE and not rule.spectral:
-        known = select_rank(rule, torch.empty(shorter, device="meta"), shape)
-        if known * FAR_BELOW <= shorter:
-            return truncate_randomized(weight, known)
+    known = projected_rank(rule, shape)
+    if known is not None:
+        return truncate_randomized(weight, known)
     whole = decompose(weight)
     kept = select_rank(rule, whole.values, shape)
     lost = whole.values[kept:].norm()
@@ -103,6 +102,15 @@ def truncate(weight: Tensor, rank: object) -> Truncation:
     return Truncation(
         whole.left[:, :kept], whole.values[:kept], whole.right[:kept], float(lost / total) if total else 0.0
     )
+
+
+def projected_rank(rule: RankRule, shape: tuple[int, int]) -> int | None:
+    """The rank, where it is one that a random projection finds; `None` where all is decomposed."""
+    shorter = min(shape)
+    if shorter <= RANDOMIZED_ABOVE or rule.spectral:
+        return None
+    known = select_rank(rule, torch.empty(shorter, device="meta"), shape)
+    return known if known * FAR_BELOW <= shorter else None
 
 
 def select_rank(rule: RankRule, values: Tensor, shape: tuple[int, int]) -> int:
@@ -116,6 +124,33 @@ def select_rank(rule: RankRule, values: Tensor, shape: tuple[int, int]) -> int:
 def decompose(weight: Tensor) -> Truncation:
     """The full singular value decomposition of a matrix, remembered by content."""
     return triplets(checked(weight, ndim=2))
+
+
+def by_gram(rule: RankRule, shape: tuple[int, int]) -> bool:
+    """Whether a Gram matrix is good enough for the left singular vectors of a matrix, and worth it.
+
+    It is a complete basis for a matrix that is not tall, in which directions that hold less than rounding of
+    the energy may be mixed and have inexact values: too little for a rule that looks at values.
+    """
+    return not rule.spectral and shape[1] >= shape[0]
+
+
+def principal(matrix: Tensor, *, by_gram: bool) -> tuple[Tensor, Tensor]:
+    """The left singular vectors of a float64 matrix, descending, and its singular values; not remembered.
+
+    [m, n] → [m, k], [k], k = min(m, n).
+    """
+    if by_gram:
+        return from_gram(matrix @ matrix.T)
+    found = triplets(matrix)
+    return found.left, found.values
+
+
+def from_gram(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Left singular vectors and values, descending, of a matrix A with Gram matrix A·Aᵀ [m, m]."""
+    squares, vectors = torch.linalg.eigh(gram)
+    left, values = vectors.flip(1), squares.flip(0).clamp_min(0).sqrt()
+    return _oriented(left, values, left.T, error=0.0).left, values
 
 
 def triplets(matrix: Tensor) -> Truncation:

@@ -9,11 +9,13 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,8 +24,25 @@ Digest = tuple[str, tuple[int, ...], bytes]
 """Dtype, shape and a hash of the bits of a tensor."""
 
 
+_KNOWN: MutableMapping[Tensor, tuple[int, Digest]] = WeakIdKeyDictionary()
+"""Digests of the tensors that are alive, each with the version of its content."""
+
+
 def digest(tensor: Tensor) -> Digest:
-    """What identifies the content of `tensor`: equal exactly when dtype, shape and bits are."""
+    """What identifies the content of `tensor`: equal exactly when dtype, shape and bits are.
+
+    The bits of one object are read again when its content has another version, which every operation of
+    torch that writes into it counts.
+    """
+    if tensor.is_inference():
+        return _hashed(tensor)
+    known = _KNOWN.get(tensor)
+    if known is None or known[0] != tensor._version:
+        known = _KNOWN[tensor] = (tensor._version, _hashed(tensor))
+    return known[1]
+
+
+def _hashed(tensor: Tensor) -> Digest:
     bits = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
     return (
         str(tensor.dtype),
@@ -59,6 +78,15 @@ class Memory:
         while self._used > self.capacity and len(self._entries) > 1:
             self._used -= self._entries.popitem(last=False)[1][1]
         return value
+
+    @contextmanager
+    def limited(self, capacity: int) -> Iterator[None]:
+        """Keep no more than `capacity` bytes meanwhile, where that is less."""
+        before, self.capacity = self.capacity, min(self.capacity, capacity)
+        try:
+            yield
+        finally:
+            self.capacity = before
 
     def clear(self) -> None:
         """Forget everything."""

@@ -64,13 +64,19 @@ def root(moment: Tensor, damping: float = DAMPING) -> Tensor:
 
 
 @memoised
+def root_of(moment: Tensor, size: int, of: str, damping: float = DAMPING) -> Tensor:
+    """`root` of `checked_moment`, remembered by the moment as it is given."""
+    return root(checked_moment(moment, size, of), damping)
+
+
+@memoised
 def whitened(weight: Tensor, moment: Tensor, damping: float = DAMPING) -> Tensor:
     """W·L, whose Frobenius norm is the output error of W, remembered. W [m, n], C [n, n] → [m, n].
 
     Raises `TdslError` as `root` does, and for a moment of another size.
     """
     exact = checked(weight, ndim=2)
-    return exact @ root(checked_moment(moment, exact.shape[1], of="inputs"), damping)
+    return exact @ root_of(moment, exact.shape[1], "inputs", damping)
 
 
 def input_error(difference: Tensor, moment: Tensor) -> float:

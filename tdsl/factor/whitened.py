@@ -7,13 +7,17 @@ data is not in the stated error.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
 from tdsl.factor.declare import Decomposition, forms
-from tdsl.factor.matrix import checked, truncate
-from tdsl.factor.moment import DAMPING, checked_moment, input_error, root, two_sided_error, whitened
+from tdsl.factor.matrix import by_gram, checked, principal, projected_rank, select_rank, truncate
+from tdsl.factor.memo import memoised
+from tdsl.factor.moment import DAMPING, input_error, root_of, two_sided_error, whitened
+from tdsl.factor.rank import as_rank_rule
 
 
 def whitened_svd(
@@ -27,9 +31,7 @@ def whitened_svd(
     `damping` (`root`) guards against few data. Raises `TdslError` as `svd` does, and for a C that is no
     moment of n inputs.
     """
-    exact = checked(weight, ndim=2)
-    basis = truncate(whitened(weight, moment, damping), rank).left
-    return balanced(basis, basis.T @ exact)
+    return _truncated(weight, moment, None, rank, damping)
 
 
 def two_sided_svd(
@@ -41,10 +43,55 @@ def two_sided_svd(
     G = K·Kᵀ and the left singular vectors P of Kᵀ·W·L the optimum is K⁻ᵀ·P·Pᵀ·Kᵀ·W. Raises `TdslError` as
     `whitened_svd` does.
     """
+    return _truncated(weight, moment, gradients, rank, damping)
+
+
+def _truncated(
+    weight: Tensor, moment: Tensor, gradients: Tensor | None, rank: object, damping: float
+) -> tuple[Tensor, Tensor]:
+    """The first of all terms, as many as `rank` says; a small rank of a large weight has its own."""
+    rule = as_rank_rule(rank)
+    rows, columns = checked(weight, ndim=2).shape
+    shape = (rows, columns)
+    known = projected_rank(rule, shape)
+    if known is not None:
+        seen = whitened(weight, moment, damping)
+        if gradients is not None:
+            seen = root_of(gradients, shape[0], "outputs", damping).T @ seen
+        basis = truncate(seen, known).left
+        return balanced(*_terms(weight, basis, gradients, damping))
+    found = _all_terms(weight, moment, gradients, by_gram(rule, shape), damping)
+    kept = select_rank(rule, found.values, shape)
+    return balanced(found.left[:, :kept], found.right[:kept])
+
+
+class Terms(NamedTuple):
+    """Factors `left` [m, k] and `right` [k, n] at full rank, whose first r terms are those of rank r."""
+
+    left: Tensor
+    right: Tensor
+    values: Tensor
+    """What each term contributes in the metric, descending, [k]."""
+
+
+@memoised
+def _all_terms(weight: Tensor, moment: Tensor, gradients: Tensor | None, gram: bool, damping: float) -> Terms:
+    """Every term of a weight in a metric, remembered: each rank is a prefix."""
+    seen = checked(weight, ndim=2) @ root_of(moment, weight.shape[1], "inputs", damping)
+    if gradients is not None:
+        seen = root_of(gradients, weight.shape[0], "outputs", damping).T @ seen
+    basis, values = principal(seen, by_gram=gram)
+    return Terms(*_terms(weight, basis, gradients, damping), values)
+
+
+def _terms(weight: Tensor, basis: Tensor, gradients: Tensor | None, damping: float) -> tuple[Tensor, Tensor]:
+    """The factors that project a weight on directions of its weighted outputs. [m, r] → [m, r], [r, n]."""
     exact = checked(weight, ndim=2)
-    outputs = root(checked_moment(gradients, exact.shape[0], of="outputs"), damping)
-    basis = truncate(outputs.T @ whitened(weight, moment, damping), rank).left
-    return balanced(torch.linalg.solve(outputs.T, basis), basis.T @ (outputs.T @ exact))
+    if gradients is None:
+        return basis, basis.T @ exact
+    outputs = root_of(gradients, len(exact), "outputs", damping)
+    lifted: Tensor = torch.linalg.solve(outputs.T, basis)
+    return lifted, (outputs @ basis).T @ exact
 
 
 def fisher_svd(weight: Tensor, fisher: Tensor, rank: object) -> tuple[Tensor, Tensor]:

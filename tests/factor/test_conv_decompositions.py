@@ -19,10 +19,10 @@ from tdsl.factor.conv import (
     spatial_product,
     spatial_svd,
     tucker2,
-    tucker2_limits,
     tucker2_product,
 )
 from tdsl.factor.rank import Auto, Energy, Error, Ratio, UnreachableRankError
+from tdsl.factor.tucker import tucker2_limits
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
-from tdsl.factor.conv import tucker2, tucker2_limits, tucker2_product
+from tdsl.factor.conv import tucker2, tucker2_product
 from tdsl.factor.core_shape import core_shape, numbers_of
 from tdsl.factor.rank import Ratio, Tiled
+from tdsl.factor.tucker import tucker2_limits
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:
