@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike, fspath
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -16,8 +17,14 @@ from tdsl.errors import TdslError
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 
-def session(model: onnx.ModelProto | str | PathLike[str], threads: int = 1) -> onnxruntime.InferenceSession:
+def session(
+    model: onnx.ModelProto | str | PathLike[str],
+    threads: int = 1,
+    weights: Mapping[str, Array] = MappingProxyType({}),
+) -> onnxruntime.InferenceSession:
     """A CPU session of a model or a file; one thread and fixed kernels give the same bits each run.
+
+    `weights` are initializers that the model leaves outside, by name; they are shared, not copied.
 
     Raises `TdslError` where onnxruntime has no kernel for an operator on its element type (bfloat16, mostly).
     """
@@ -27,6 +34,9 @@ def session(model: onnx.ModelProto | str | PathLike[str], threads: int = 1) -> o
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.log_severity_level = 3
+    if weights:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+        options.add_external_initializers(list(weights), values)
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else fspath(model)
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -13,15 +13,16 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from torch import fx
 
-from tdsl.emit import session
+from tdsl.emit.runtime import Array, session
 from tdsl.engine.staged import Constant, Filled, Staged, Workspace, map_values, tensors_in
 from tdsl.errors import TdslError
 from tdsl.files import whole
@@ -32,6 +33,8 @@ SHORTEST = 2e-3
 """Seconds that one timing lasts at least."""
 TIMINGS = 7
 """Timings of which the median counts."""
+OUTLIERS = 1
+"""As many of the fastest and of the slowest are left out where it is asked how much they differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +62,20 @@ class Step:
         return f"{self.name}({shown}) -> {list(self.result)}"
 
 
+class Timing(NamedTuple):
+    """Seconds of one call: the median of several timings, and by how much these differ from one another."""
+
+    seconds: float
+    spread: float = 0.0
+
+
 @dataclass
 class LatencyTable:
     """Seconds for each step, measured when first asked for unless the table is `fixed`."""
 
     seconds: dict[str, float] = field(default_factory=dict)
+    spread: dict[str, float] = field(default_factory=dict)
+    """By how much the timings of a step differed; nothing is known of one that is not here."""
     machine: str = ""
     fixed: bool = False
 
@@ -74,6 +86,16 @@ class LatencyTable:
         """
         return sum(self._one(step) for step in steps)
 
+    def gain(self, before: Iterable[Step], after: Iterable[Step]) -> float:
+        """The time that is saved by some steps in place of others; 0 where chance might show as much.
+
+        Spreads of single steps are independent, so that their squares add up.
+        """
+        old, new = list(before), list(after)
+        gained = self.of(old) - self.of(new)
+        noise = math.hypot(*(self.spread.get(str(step), 0.0) for step in (*old, *new)))
+        return gained if abs(gained) > noise else 0.0
+
     def _one(self, step: Step) -> float:
         key = str(step)
         if key not in self.seconds:
@@ -82,7 +104,7 @@ class LatencyTable:
                     f"the profile has no entry for {key}",
                     hint="run `tdsl profile` with the same model and pipeline on that device",
                 )
-            self.seconds[key] = measure(step)
+            self.seconds[key], self.spread[key] = measure(step)
         return self.seconds[key]
 
     @classmethod
@@ -93,7 +115,8 @@ class LatencyTable:
             if record["format"] != FORMAT:
                 raise ValueError(record["format"])
             seconds = {str(key): float(value) for key, value in record["seconds"].items()}
-            return cls(seconds, str(record["machine"]), fixed=True)
+            spread = {str(key): float(value) for key, value in record.get("spread", {}).items()}
+            return cls(seconds, spread, str(record["machine"]), fixed=True)
         except OSError as reason:
             raise TdslError(f"cannot read {path}: {reason.strerror}") from None
         except (ValueError, KeyError, TypeError, AttributeError):
@@ -101,7 +124,8 @@ class LatencyTable:
 
     def write(self, path: Path) -> None:
         """Write the table as JSON, whole or not at all."""
-        record = {"format": FORMAT, "machine": self.machine, "seconds": dict(sorted(self.seconds.items()))}
+        tables = {"seconds": dict(sorted(self.seconds.items())), "spread": dict(sorted(self.spread.items()))}
+        record = {"format": FORMAT, "machine": self.machine, **tables}
         with whole(path) as part:
             part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -156,16 +180,15 @@ def _shown(value: Any) -> str:
 # ---------------------------------------------------------------- measuring
 
 
-def measure(step: Step) -> float:
-    """Seconds that onnxruntime takes for one step, the median of several timings on one thread.
+def measure(step: Step) -> Timing:
+    """Seconds that onnxruntime takes for one step, on one thread.
 
     A step that has no graph of its own here (data movement, shapes, an element-by-element function) is
     charged for the bytes that it reads and writes.
     """
-    model = single_operator(step)
-    if model is None:
-        return _traffic(step) * _seconds_per_byte()
-    runner = session(model)
+    runner = single_operator(step)
+    if runner is None:
+        return Timing(_traffic(step) * _seconds_per_byte())
     generator = np.random.default_rng(0)
     feeds = {
         edge.name: generator.standard_normal(edge.shape).astype(np.float32)
@@ -176,8 +199,8 @@ def measure(step: Step) -> float:
     return timed(lambda: runner.run(None, feeds))
 
 
-def timed(call: Any) -> float:
-    """Seconds of one call: the median of `TIMINGS` timings of `SHORTEST` seconds or more each."""
+def timed(call: Any) -> Timing:
+    """Seconds of one call, from `TIMINGS` timings of `SHORTEST` seconds or more each."""
     call()
     start = time.perf_counter()
     call()
@@ -188,11 +211,12 @@ def timed(call: Any) -> float:
         for _ in range(repeats):
             call()
         timings.append((time.perf_counter() - start) / repeats)
-    return statistics.median(timings)
+    timings.sort()
+    return Timing(statistics.median(timings), timings[-1 - OUTLIERS] - timings[OUTLIERS])
 
 
-def single_operator(step: Step) -> onnx.ModelProto | None:
-    """An ONNX file with this operator alone, for those that weights belong to; `None` for others."""
+def single_operator(step: Step) -> onnxruntime.InferenceSession | None:
+    """A session of this operator alone, for those that weights belong to; `None` for others."""
     given = dict(step.arguments)
     build = _BUILDERS.get(step.name)
     if build is None or any(
@@ -201,21 +225,22 @@ def single_operator(step: Step) -> onnx.ModelProto | None:
         return None
     graph = _Graph()
     build(graph, given)
-    return graph.model(step.result)
+    return graph.session(step.result)
 
 
 class _Graph:
-    """An ONNX graph under construction."""
+    """An ONNX graph under construction. Its weights stay outside, so that a session need not copy them."""
 
     def __init__(self) -> None:
         self.inputs: list[onnx.ValueInfoProto] = []
-        self.constants: list[onnx.TensorProto] = []
+        self.weights: dict[str, Array] = {}
         self.nodes: list[onnx.NodeProto] = []
 
     def operand(self, name: str, tensor: Tensor) -> str:
         if tensor.const:
-            values = np.random.default_rng(1).standard_normal(tensor.sizes).astype(np.float32) * 0.05
-            self.constants.append(numpy_helper.from_array(values, name))
+            values = np.random.default_rng(1).standard_normal(tensor.sizes, dtype=np.float32)
+            values *= np.float32(0.05)
+            self.weights[name] = values
         else:
             kind = TensorProto.INT64 if tensor.dtype == torch.int64 else TensorProto.FLOAT
             self.inputs.append(helper.make_tensor_value_info(name, kind, tensor.sizes))
@@ -225,10 +250,20 @@ class _Graph:
         self.nodes.append(helper.make_node(kind, inputs, [output], **attributes))
         return output
 
-    def model(self, result: tuple[int, ...]) -> onnx.ModelProto:
+    def session(self, result: tuple[int, ...]) -> onnxruntime.InferenceSession:
         output = helper.make_tensor_value_info("out", TensorProto.FLOAT, result)
-        graph = helper.make_graph(self.nodes, "step", self.inputs, [output], self.constants)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        outside = [_outside(name, values) for name, values in self.weights.items()]
+        graph = helper.make_graph(self.nodes, "step", self.inputs, [output], outside)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        return session(model, weights=self.weights)
+
+
+def _outside(name: str, values: Array) -> onnx.TensorProto:
+    """An initializer whose content is given to the session."""
+    found = onnx.TensorProto(name=name, data_type=TensorProto.FLOAT, dims=values.shape)
+    found.data_location = TensorProto.EXTERNAL
+    found.external_data.add(key="location", value=f"{name}.bin")
+    return found
 
 
 def _linear(graph: _Graph, given: dict[str, Any]) -> None:
@@ -303,7 +338,7 @@ def _seconds_per_byte() -> float:
         graph = _Graph()
         size = Tensor((2**18,), torch.float32, False)
         graph.node("Add", [graph.operand("x", size), graph.operand("y", size)], "out")
-        runner = session(graph.model(size.sizes))
+        runner = graph.session(size.sizes)
         feeds = {name: np.ones(size.sizes, dtype=np.float32) for name in ("x", "y")}
-        _PER_BYTE.append(timed(lambda: runner.run(None, feeds)) / (3 * 2**20))
+        _PER_BYTE.append(timed(lambda: runner.run(None, feeds)).seconds / (3 * 2**20))
     return _PER_BYTE[0]
