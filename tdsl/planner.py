@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, fx
 
-from tdsl.engine.census import copied
+from tdsl.engine.census import census, copied
 from tdsl.engine.driver import Scope
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library
@@ -17,6 +18,7 @@ from tdsl.engine.rule import Rule
 from tdsl.engine.statistics import Answers, Statistics
 from tdsl.engine.strategy import Alternative, ChoiceStep, ContractBound
 from tdsl.errors import TdslError
+from tdsl.factor.memo import MEMORY
 from tdsl.factor.rank import Ratio, Tiled
 from tdsl.heal.least_squares import Healed, least_squares
 from tdsl.heal.sites import approximate_rules
@@ -24,16 +26,17 @@ from tdsl.lang import tree
 from tdsl.lang.expected import did_you_mean
 from tdsl.plan.cache import collect_cached
 from tdsl.plan.calibrate import Data, Progress
-from tdsl.plan.candidates import COSTS, Candidate, Choice, candidates, corrected, promising, requests_of
+from tdsl.plan.candidates import COSTS, Choice, candidates, requests_of
 from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, totals_of
 from tdsl.plan.latency import LatencyTable
+from tdsl.plan.memory import give_back
 from tdsl.verify.compare import Metrics, compare, over_outputs, over_samples
 
 LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15))
 """Ranks to try for a rule, as shares of the break-even rank."""
-CORRECTION_BATCHES = 48
-CORRECTION_SAMPLES = 128
-"""Calibration batches on which single candidates are measured: this many, or that many samples in them."""
+MEMORY_SHARE = 2
+LEAST_MEMORY = 64 * 2**20
+"""Bytes that decompositions may take: the model's own over the share, or this many."""
 TILE = 8
 """Ranks are multiples of this, which vector units like."""
 
@@ -85,21 +88,26 @@ class DataPlanner:
         Raises `TdslError` without calibration data, and for budgets that cannot be met.
         """
         problem, statistics = self.problem(choice, module)
-        outcome = search(
-            problem,
-            module,
-            statistics,
-            self.measure,
-            lambda copy: self.finish(choice, copy, journal),
-            self.progress,
-        )
-        self.outcomes.append(outcome)
-        return apply_plan(module, outcome.chosen, statistics, journal)
+        with MEMORY.limited(_memory(module)):
+            outcome = search(
+                problem,
+                module,
+                statistics,
+                self.measure,
+                lambda copy: self.finish(choice, copy, journal),
+                self.progress,
+            )
+            self.outcomes.append(outcome)
+            count = apply_plan(module, outcome.chosen, statistics, journal)
+        MEMORY.clear()
+        gc.collect()  # what was staged refers to itself
+        give_back()
+        return count
 
     def problem(
-        self, choice: ChoiceStep, module: fx.GraphModule, *, timed: bool = False
+        self, choice: ChoiceStep, module: fx.GraphModule, also: Collection[str] = ()
     ) -> tuple[Problem, Statistics]:
-        """The candidates of a `choose` step on `module` with their costs and errors, `timed` or as needed."""
+        """The candidates of a `choose` step on `module` with their errors and costs, its own and others."""
         if not self.data.batches:
             raise TdslError(
                 "a plan needs calibration data",
@@ -110,37 +118,29 @@ class DataPlanner:
         budgets = tuple(map(_budget, choice.bounds))
         choices = [made for alternative in choice.alternatives for made in self._levels(alternative)]
         statistics = self._collected(module, choices, choice.scope)
-        timed |= choice.objective == "latency" or any(b.name == "latency" for b in budgets)
-        table = self.table if timed else None
-        found = candidates(module, choices, statistics, self.data, table, choice.scope, self.progress)
-        expected = outputs_of(module, self.data, _batches_with(self.data, CORRECTION_SAMPLES))
-        found = corrected(
-            promising(found), lambda candidate: self._alone(candidate, module, statistics, expected)
-        )
+        counted = {choice.objective, *(budget.name for budget in budgets), *also} & set(COSTS)
+        table = self.table if "latency" in counted else None
         totals = totals_of(module, table)
+        found = candidates(
+            module,
+            choices,
+            statistics,
+            self.data,
+            table,
+            counted,
+            _memory(module),
+            choice.scope,
+            self.progress,
+        )
         return Problem(found, choice.objective, budgets, totals, choice.span), statistics
-
-    def _alone(
-        self,
-        candidate: Candidate,
-        module: fx.GraphModule,
-        statistics: Statistics,
-        expected: Sequence[Sequence[Tensor]],
-    ) -> float:
-        """The measured error of the output when this candidate is applied and nothing else."""
-        self.progress(f"measure {candidate.choice.name} at {candidate.root}")
-        copy = copied(module)
-        apply_plan(copy, [candidate], statistics, Journal())
-        return difference(copy, self.data, expected).error
 
     def _levels(self, alternative: Alternative) -> list[Choice]:
         """A rule at every rank to try, or as it is where its rank is given or it has none."""
         declared = (
             self.library.rules[alternative.name].parameters if alternative.name in self.library.rules else ()
         )
-        free = next(
-            (p.name for p in declared if p.kinds == ("Rank",) and p.name not in alternative.arguments), None
-        )
+        ranks = [p.name for p in declared if p.kinds == ("Rank",)]
+        free = None if set(ranks) & set(alternative.arguments) else next(iter(ranks), None)
         levels: list[dict[str, Any]] = [dict(alternative.arguments)]
         if free is not None:
             levels = [{**alternative.arguments, free: Tiled(Ratio(share), TILE)} for share in LEVELS]
@@ -181,20 +181,15 @@ class DataPlanner:
         return least_squares(module, self._reference, self.data, rules, progress=self.progress)
 
 
-def _batches_with(data: Data, samples: int) -> int:
-    """How many of the first batches hold that many samples; `CORRECTION_BATCHES` at most."""
-    count = 0
-    for number, batch in enumerate(data.batches[:CORRECTION_BATCHES], start=1):
-        count += max((len(tensor) for tensor in batch if tensor.dim()), default=1)
-        if count >= samples:
-            return number
-    return CORRECTION_BATCHES
+def _memory(module: fx.GraphModule) -> int:
+    """Bytes that decompositions of a plan may take; samples take half as many."""
+    return max(LEAST_MEMORY, census(module).bytes // MEMORY_SHARE)
 
 
-def outputs_of(module: fx.GraphModule, data: Data, most: int | None = None) -> list[list[Tensor]]:
-    """The outputs of `module` on each of the first `most` batches."""
+def outputs_of(module: fx.GraphModule, data: Data) -> list[list[Tensor]]:
+    """The outputs of `module` on each batch."""
     found = []
-    for batch in data.batches[:most]:
+    for batch in data.batches:
         run = data.execution(module, batch)
         run.advance()
         found.append([out.detach() for out in run.outputs])
@@ -202,8 +197,8 @@ def outputs_of(module: fx.GraphModule, data: Data, most: int | None = None) -> l
 
 
 def difference(module: fx.GraphModule, data: Data, expected: Sequence[Sequence[Tensor]]) -> Metrics:
-    """How far the outputs of `module` are from those expected on the first batches of `data`."""
-    found = outputs_of(module, data, len(expected))
+    """How far the outputs of `module` are from those expected on the batches of `data`."""
+    found = outputs_of(module, data)
     pairs = [
         [compare(a, b) for a, b in zip(theirs, ours, strict=True)]
         for theirs, ours in zip(expected, found, strict=True)

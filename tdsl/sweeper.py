@@ -19,7 +19,7 @@ from tdsl.engine.weights import prune_weights
 from tdsl.errors import TdslError
 from tdsl.files import require_writable, whole
 from tdsl.plan.candidates import COSTS
-from tdsl.plan.choose import Budget, Problem, apply_plan
+from tdsl.plan.choose import Budget, Problem, Unrecorded, apply_plan
 from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
 from tdsl.prepare import prepare
@@ -133,7 +133,7 @@ class _Profiler(_First):
 
     def choose(self, choice: ChoiceStep, module: fx.GraphModule, journal: Journal) -> int:
         """Measure every candidate; raises `_Done`."""
-        self.planner.problem(choice, module, timed=True)
+        self.planner.problem(choice, module, ("latency",))
         raise _Done
 
 
@@ -151,7 +151,7 @@ class _Sweeper(_First):
         """Make and measure every plan of the curve; raises `_Done`."""
         planner = self.planner
         timed = self.by == "latency" or choice.objective == "latency"
-        problem, statistics = planner.problem(choice, module, timed=timed)
+        problem, statistics = planner.problem(choice, module, (self.by,))
         alone = Problem(problem.candidates, self.by, (), problem.totals, problem.span)
         least = alone.cost(alone.solve(None) or (), self.by)
         points = []
@@ -162,7 +162,7 @@ class _Sweeper(_First):
                 continue
             planner.progress(f"sweep: {self.by} at {100 * share:g}%")
             copy = copied(module)
-            apply_plan(copy, chosen, statistics, Journal())
+            apply_plan(copy, chosen, statistics, Unrecorded())
             copy.recompile()
             planner.finish(choice, copy, journal)
             prune_weights(copy)

@@ -19,9 +19,12 @@ from torch import Tensor, fx
 from tdsl.heal.sites import Site, sites_of
 from tdsl.plan.calibrate import Data
 from tdsl.plan.execute import Batch, Execution
+from tdsl.plan.memory import give_back
 
 RIDGES = (1e-3, 1e-2, 1e-1)
 """Weights to try for the distance to the present factor, in means of the features' second moments."""
+PIECE = 2**20
+"""Numbers that are widened at once."""
 JUDGES = 6
 """One in this many batches judges a solution instead of taking part in it."""
 
@@ -57,18 +60,25 @@ def least_squares(
         _Pair(batch, data.execution(module, batch, beside), data.execution(reference, batch, kept))
         for batch in data.batches
     ]
+    judged = {id(pair) for pair in pairs[JUDGES - 1 :: JUDGES]}
     healed = []
     for number, site in enumerate(sites, start=1):
         progress(f"heal: {number} of {len(sites)}")
+        give_back()
+        later = sites[number] if number < len(sites) else None
+        fitted, judging = _Normal(), _Normal()
         for pair in pairs:
             pair.ours.advance(site.node)
             pair.theirs.advance(site.target.next)
-        healed.append(_solve(module, site, pairs, data))
+            (judging if id(pair) in judged else fitted).add(site, pair, data)
+            if all(other.target is not site.target for other in sites[number:]):
+                pair.theirs.release(site.target)
+            if later is not None:  # where less may be alive than here
+                pair.theirs.advance(later.target.next)
+        healed.append(_solve(module, site, pairs, fitted, judging if judged else fitted))
         for pair in pairs:
             if site.beside is not None:
                 pair.ours.release(site.beside)
-            if all(other.target is not site.target for other in sites[number:]):
-                pair.theirs.release(site.target)
     return healed
 
 
@@ -81,16 +91,14 @@ class _Pair:
     theirs: Execution
 
 
-def _solve(module: fx.GraphModule, site: Site, pairs: Sequence[_Pair], data: Data) -> Healed:
-    judges = pairs[JUDGES - 1 :: JUDGES] or pairs
-    fitted = [p for i, p in enumerate(pairs) if (i + 1) % JUDGES] or list(pairs)
-    total = _Normal.of(site, fitted, data)
-    judged = _Normal.of(site, judges, data) if judges is not pairs else total
+def _solve(
+    module: fx.GraphModule, site: Site, pairs: Sequence[_Pair], fitted: _Normal, judged: _Normal
+) -> Healed:
     present = site.factors(module)
     best, before = present, judged.error(present.joined)
     after = before
     for ridge in RIDGES:
-        for solution in site.solutions(present, total.features, total.products, ridge):
+        for solution in site.solutions(present, fitted.features, fitted.products, ridge):
             error = judged.error(solution.joined)
             if error < after:
                 best, after = solution, error
@@ -101,38 +109,36 @@ def _solve(module: fx.GraphModule, site: Site, pairs: Sequence[_Pair], data: Dat
     return Healed(site.path, site.node.name, before, after)
 
 
-@dataclass(frozen=True, slots=True)
 class _Normal:
-    """Sums over rows of features x (a 1 appended) and targets y: x·xᵀ, y·xᵀ, ‖y − mean‖²."""
+    """Sums over rows of features x (a 1 appended) and targets y: x·xᵀ, y·xᵀ, ‖y‖² about the mean."""
 
-    features: Tensor
-    products: Tensor
-    squares: float
-    count: int
+    def __init__(self) -> None:
+        self.features = torch.zeros(0, 0, dtype=torch.float64)
+        self.products = torch.zeros(0, 0, dtype=torch.float64)
+        self.total = 0.0
+        self.count = 0
 
-    @classmethod
-    def of(cls, site: Site, pairs: Sequence[_Pair], data: Data) -> _Normal:
-        features = products = None
-        squares = 0.0
-        count = 0
-        sums = None
-        for pair in pairs:
-            x, y = site.rows(pair.ours, pair.theirs, data, pair.batch)
-            x, y = torch.nn.functional.pad(x.double(), (0, 1), value=1.0), y.double()
-            features = x.T @ x if features is None else features.addmm_(x.T, x)
-            products = y.T @ x if products is None else products.addmm_(y.T, x)
-            sums = y.sum(0) if sums is None else sums + y.sum(0)
-            squares += float(y.square().sum())
-            count += len(x)
-        assert features is not None and products is not None and sums is not None
-        return cls(features, products, squares - float((sums.square() / max(count, 1)).sum()), count)
+    def add(self, site: Site, pair: _Pair, data: Data) -> None:
+        """The rows of one batch, some at a time."""
+        x, y = site.rows(pair.ours, pair.theirs, data, pair.batch)
+        if not self.count:
+            self.features = torch.zeros(x.shape[1] + 1, x.shape[1] + 1, dtype=torch.float64)
+            self.products = torch.zeros(y.shape[1], x.shape[1] + 1, dtype=torch.float64)
+        self.count += len(x)
+        at_once = max(1, PIECE // (x.shape[1] + y.shape[1]))
+        for some, wanted in zip(torch.split(x, at_once), torch.split(y, at_once), strict=True):
+            features = torch.nn.functional.pad(some.double(), (0, 1), value=1.0)
+            exact = wanted.double()
+            self.features.addmm_(features.T, features)
+            self.products.addmm_(exact.T, features)
+            self.total += float(torch.linalg.vector_norm(exact)) ** 2
+
+    @property
+    def squares(self) -> float:
+        """‖y − mean‖²."""
+        return self.total - float((self.products[:, -1].square() / max(self.count, 1)).sum())
 
     def error(self, weight: Tensor) -> float:
         """Relative error of weight·x for y (weight with the bias as its last column), about the mean."""
         explained = float((weight @ self.features * weight).sum()) - 2 * float((weight * self.products).sum())
-        squares = explained + self._squares_about_zero()
-        return math.sqrt(max(0.0, squares) / self.squares) if self.squares > 0 else 0.0
-
-    def _squares_about_zero(self) -> float:
-        mean = self.products[:, -1]
-        return self.squares + float((mean.square() / max(self.count, 1)).sum())
+        return math.sqrt(max(0.0, explained + self.total) / self.squares) if self.squares > 0 else 0.0

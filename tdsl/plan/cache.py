@@ -18,6 +18,7 @@ from tdsl.errors import TdslError
 from tdsl.factor.memo import digest
 from tdsl.files import whole
 from tdsl.plan.calibrate import Data, Progress, collect
+from tdsl.plan.packed import Packed
 
 
 def collect_cached(
@@ -38,10 +39,11 @@ def collect_cached(
     path = folder / f"{_content(module, data, requests)}.safetensors"
     try:
         known = load_file(path)
-        return Answers({request: known[str(i)] for i, request in enumerate(requests)})
+        return Answers(Packed({request: known[str(i)] for i, request in enumerate(requests)}))
     except (OSError, KeyError, SafetensorError):
         answers = collect(module, data, requests, progress)
-    tensors = {str(i): answers.values[request].contiguous() for i, request in enumerate(requests)}
+    assert isinstance(answers.values, Packed)
+    tensors = {str(i): answers.values.stored[request] for i, request in enumerate(requests)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with whole(path) as part:

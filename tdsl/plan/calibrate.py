@@ -1,12 +1,12 @@
 """Calibration: one streaming pass over data that collects the statistics a set of rules asks for.
 
-Sums are float64 and of the size of the answer, so memory does not grow with the data. Positions that a
+Sums are of the size of the answer, so memory does not grow with the data. Positions that a
 mask input declares to be padding are left out of every sum over values that have the mask's axes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,9 +18,16 @@ from tdsl.engine.staged import parts_of
 from tdsl.engine.statistics import Answers, Request
 from tdsl.errors import TdslError
 from tdsl.plan.execute import Batch, Execution, leaves_of
+from tdsl.plan.packed import Packed, triangle
 
 PROBES = 4
 """Random cotangents of the output for each batch, from which second moments of gradients are estimated."""
+ENOUGH = 16
+"""Rows of gradients for each number of the axis that a moment of theirs is along: more change little."""
+LEAST_BATCHES = 8
+"""Batches that gradients are drawn on at least."""
+PIECE = 2**20
+"""Numbers of a value that are widened at once."""
 
 Progress = Callable[[str], None]
 Loss = Callable[[Sequence[Tensor], Batch], Tensor]
@@ -74,6 +81,14 @@ class Data:
         """`module` about to run on a batch."""
         return Execution(module, self._fill(batch), keep, gradients=gradients)
 
+    def cut(self, batch: Batch, samples: int) -> Batch:
+        """The first samples of a batch, where all inputs have one first axis and its size is free."""
+        described = [node.meta["val"] for node in self._inputs() if node.meta["val"].dim()]
+        sizes = {v.shape[0].node.expr if isinstance(v.shape[0], torch.SymInt) else None for v in described}
+        if len(described) < len(batch) or len(sizes) != 1 or None in sizes:
+            return batch
+        return tuple(tensor[:samples] for tensor in batch)
+
     def rows(self, batch: Batch, value: Tensor, described: Any, axis: int = -1) -> Tensor:
         """The vectors of `value` along `axis` at positions that are not padding. […, n, …] → [rows, n]."""
         moved = value.movedim(axis, -1)
@@ -81,21 +96,20 @@ class Data:
             return moved.reshape(-1, moved.shape[-1])
         sizes = list(described.movedim(axis, -1).shape[:-1])
         mask = batch[self.mask]
-        wanted = self._mask_sizes()
-        at = _subsequence(wanted, sizes) if wanted is not None else None
+        at = _subsequence(self._mask_sizes(), sizes)
         if at is None:
             return moved.reshape(-1, moved.shape[-1])
         front = moved.movedim(at, tuple(range(len(at))))
         return front[mask.bool()].reshape(-1, moved.shape[-1])
 
-    def _mask_sizes(self) -> list[Any] | None:
-        nodes = [
-            node
-            for node in self.captured.module.graph.find_nodes(op="placeholder")
-            if isinstance(node.meta.get("val"), Tensor)
-        ]
+    def _inputs(self) -> list[fx.Node]:
+        """The inputs that are tensors."""
+        placeholders = self.captured.module.graph.find_nodes(op="placeholder")
+        return [node for node in placeholders if isinstance(node.meta.get("val"), Tensor)]
+
+    def _mask_sizes(self) -> list[Any]:
         assert self.mask is not None
-        return list(nodes[self.mask].meta["val"].shape)
+        return list(self._inputs()[self.mask].meta["val"].shape)
 
 
 def collect(
@@ -108,11 +122,15 @@ def collect(
 
     Gradients are those of the model's outputs, each scaled to a relative error, for random cotangents: no
     labels are needed, and tr(G · E[δδᵀ]) is what an error δ of the value does to the output (Martens &
-    Grosse, 2015). With a loss they are those of the loss (the empirical Fisher information).
+    Grosse, 2015). They are drawn until there are `ENOUGH` of them. With a loss they are those of the loss, at
+    every sample (the empirical Fisher information).
     """
     wanted = list(dict.fromkeys(requests))
-    sums = {request: _Sum(request) for request in wanted}
-    by_gradient = [r for r in wanted if r.kind == "gradient_moment"]
+    by_source: dict[Hashable, list[Request]] = {}
+    for request in wanted:
+        by_source.setdefault(_source(request), []).append(request)
+    sums = {source: _Sum(asked) for source, asked in by_source.items()}
+    by_gradient = [total for total in sums.values() if total.of.kind == "gradient_moment"]
     nodes = {
         part
         for request in wanted
@@ -122,15 +140,28 @@ def collect(
     generator = torch.Generator().manual_seed(data.seed)
     for number, batch in enumerate(data.batches, start=1):
         progress(f"calibrate: batch {number} of {len(data.batches)}")
+        if data.loss is None:
+            by_gradient = [total for total in by_gradient if not total.enough]
         run = data.execution(module, batch, nodes, gradients=bool(by_gradient))
         run.advance()
-        for request in wanted:
-            if request.kind != "gradient_moment":
-                value = run.value(request.value).detach()
-                sums[request].add(_rows(data, batch, request, value))
+        for total in sums.values():
+            if total.of.kind != "gradient_moment":
+                total.add(_rows(data, batch, total.of, run.value(total.of.value).detach()))
         if by_gradient:
-            _add_gradients(data, batch, run, by_gradient, sums, generator)
-    return Answers({request: total.answer() for request, total in sums.items()})
+            _add_gradients(data, batch, run, by_gradient, generator)
+    found = {}
+    for source, asked in by_source.items():
+        total = sums.pop(source)
+        for request in asked:
+            statistic = total.answer(request)
+            found[request] = triangle(statistic) if statistic.dim() == 2 else statistic
+    return Answers(Packed(found))
+
+
+def _source(request: Request) -> Hashable:
+    """What a request is summed from: the value, its gradients or ids; moments of one value share the sums."""
+    what = request.kind if request.kind in ("frequency", "gradient_moment") else "value"
+    return (what, request.axis, request.size, request.identity)
 
 
 def cotangents(outputs: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
@@ -157,22 +188,16 @@ def _filled(values: Sequence[Tensor], found: Sequence[Tensor | None]) -> list[Te
 
 
 def _add_gradients(
-    data: Data,
-    batch: Batch,
-    run: Execution,
-    requests: Sequence[Request],
-    sums: Mapping[Request, _Sum],
-    generator: torch.Generator,
+    data: Data, batch: Batch, run: Execution, sums: Sequence[_Sum], generator: torch.Generator
 ) -> None:
-    values = [run.value(request.value) for request in requests]
+    values = [run.value(total.of.value) for total in sums]
     if data.loss is not None:
         found = torch.autograd.grad(data.loss(run.outputs, batch), values, allow_unused=True)
-        for request, gradient in zip(requests, _filled(values, found), strict=True):
-            sums[request].add(_rows(data, batch, request, gradient))
-        return
-    for _ in range(PROBES):
-        for request, gradient in zip(requests, gradients(run, values, generator), strict=True):
-            sums[request].add(_rows(data, batch, request, gradient))
+        drawn = [_filled(values, found)]
+    else:
+        drawn = [gradients(run, values, generator) for _ in range(PROBES)]
+    for total, of_value in zip(sums, zip(*drawn, strict=True), strict=True):
+        total.add(torch.cat([_rows(data, batch, total.of, gradient) for gradient in of_value]))
 
 
 def _rows(data: Data, batch: Batch, request: Request, value: Tensor) -> Tensor:
@@ -196,28 +221,38 @@ def _as_input(value: Any) -> Any:
 
 
 class _Sum:
-    """A statistic under way."""
+    """The sums under way that some requests are answered from. Those of gradients, which chance draws
+    anyway, are kept in single precision.
+    """
 
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.count = 0
-        self.first = torch.zeros(request.size, dtype=torch.float64)
-        squares = request.kind in ("second_moment", "covariance", "gradient_moment")
-        self.second = torch.zeros(request.size, request.size, dtype=torch.float64) if squares else None
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.of = requests[0]
+        self.count = self.batches = 0
+        self.dtype = torch.float32 if self.of.kind == "gradient_moment" else torch.float64
+        self.first = torch.zeros(self.of.size, dtype=torch.float64)
+        squares = any(r.kind in ("second_moment", "covariance", "gradient_moment") for r in requests)
+        self.second = torch.zeros(self.of.size, self.of.size, dtype=self.dtype) if squares else None
+
+    @property
+    def enough(self) -> bool:
+        """Whether more random gradients would change little."""
+        return self.batches >= LEAST_BATCHES and self.count >= ENOUGH * self.of.size
 
     def add(self, rows: Tensor) -> None:
         """One batch of rows [count, size], or of ids [count]."""
-        if self.request.kind == "frequency":
-            self.first += torch.bincount(rows.long(), minlength=self.request.size).double()
+        self.batches += 1
+        if self.of.kind == "frequency":
+            self.first += torch.bincount(rows.long(), minlength=self.of.size).double()
             self.count += len(rows)
             return
-        exact = rows.double()
-        self.count += len(exact)
-        self.first += exact.sum(0)
-        if self.second is not None:
-            self.second.addmm_(exact.T, exact)
+        self.count += len(rows)
+        for some in torch.split(rows, max(1, PIECE // self.of.size)):
+            exact = some.to(self.dtype)
+            self.first += exact.sum(0)
+            if self.second is not None:
+                self.second.addmm_(exact.T, exact)
 
-    def answer(self) -> Tensor:
+    def answer(self, request: Request) -> Tensor:
         """The statistic; raises `TdslError` where no position was left to look at."""
         if not self.count:
             raise TdslError(
@@ -225,15 +260,11 @@ class _Sum:
                 expected="at least one batch with a 1 in its mask",
             )
         mean = self.first / self.count
-        match self.request.kind:
-            case "frequency" | "first_moment":
-                return mean
-            case "covariance":
-                assert self.second is not None
-                return self.second / self.count - torch.outer(mean, mean)
-            case _:
-                assert self.second is not None
-                return self.second / self.count
+        if request.kind in ("frequency", "first_moment"):
+            return mean
+        assert self.second is not None
+        second = self.second / self.count
+        return second.addr_(mean, mean, alpha=-1) if request.kind == "covariance" else second
 
 
 def _is_mask(batches: Sequence[Batch], position: int) -> bool:

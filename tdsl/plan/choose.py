@@ -15,13 +15,16 @@ from torch import fx
 
 from tdsl.engine.census import Census, census, copied
 from tdsl.engine.driver import Scope, Settings, rewrite
-from tdsl.engine.journal import Journal
+from tdsl.engine.frame import Variant
+from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import Workspace
 from tdsl.engine.statistics import Statistics
 from tdsl.errors import Span, TdslError
 from tdsl.plan.calibrate import Progress
 from tdsl.plan.candidates import COSTS, Candidate
 from tdsl.plan.latency import LatencyTable, steps_of
+from tdsl.plan.memory import give_back
 from tdsl.plan.solve import Item, knapsack
 from tdsl.provenance import value_name
 from tdsl.verify.compare import Metrics
@@ -154,6 +157,16 @@ def apply_plan(
     return count
 
 
+class Unrecorded(Journal):
+    """A journal of a trial, which nobody reads: what each rewrite loses and saves is not computed."""
+
+    def describe(self, replacement: Replacement, variant: Variant, work: Workspace) -> Applied:
+        """The entry with what is known at once."""
+        replaced = tuple(node.name for node in replacement.matched)
+        number, rule = self.next_number, replacement.rule
+        return Applied(number, rule.name, "", "", replaced, 0, None, None, approximate=rule.approximate)
+
+
 def _at(name: str) -> Scope:
     """The nodes that compute the value of that name."""
     return lambda node: value_name(node) == name
@@ -178,17 +191,19 @@ def search(
 
     def attempt(allowance: float | None) -> Trial | None:
         chosen = problem.solve(allowance)
-        if chosen is None:
-            return None
+        return None if chosen is None else made(chosen, allowance)
+
+    def made(chosen: list[Candidate], allowance: float | None) -> Trial:
         for trial in outcome.trials:
             if list(trial.chosen) == chosen:
                 return trial
         progress(f"plan: trial {len(outcome.trials) + 1}")
         copy = copied(module)
-        apply_plan(copy, chosen, statistics, Journal())
+        apply_plan(copy, chosen, statistics, Unrecorded())
         copy.recompile()
         finish(copy)
         metrics = measure(copy)
+        give_back()
         kept = all(b.holds(getattr(metrics, b.name)) for b in problem.qualities)
         trial = Trial(chosen, allowance, metrics, kept)
         outcome.trials.append(trial)
@@ -197,11 +212,12 @@ def search(
     if not problem.qualities:
         outcome.chosen = problem.solve(None) or ()
         return outcome
-    outcome.chosen = _within(problem, attempt)
+    found = _within(problem, attempt)
+    outcome.chosen = found if found is not None else _closest(problem, made)
     return outcome
 
 
-def _within(problem: Problem, attempt: Callable[[float | None], Trial | None]) -> Sequence[Candidate]:
+def _within(problem: Problem, attempt: Callable[[float | None], Trial | None]) -> Sequence[Candidate] | None:
     """The plan with the largest allowance, among those tried, whose measured qualities hold."""
     ceiling = sum(c.error**2 for c in problem.candidates if math.isfinite(c.error)) or 1.0
     target = _as_error(problem.qualities)
@@ -230,12 +246,10 @@ def _within(problem: Problem, attempt: Callable[[float | None], Trial | None]) -
             if above[0] / below[0] < 1 + CLOSE:
                 break
             allowance = math.sqrt(above[0] * below[0])
-    if below is not None:
-        return below[1].chosen
-    return _closest(problem, attempt)
+    return below[1].chosen if below is not None else None
 
 
-def _closest(problem: Problem, attempt: Callable[[float | None], Trial | None]) -> Sequence[Candidate]:
+def _closest(problem: Problem, made: Callable[[list[Candidate], float | None], Trial]) -> Sequence[Candidate]:
     """The plan of least error within the structural budgets, if its qualities hold.
 
     Raises `TdslError` with the measured quality where they do not.
@@ -243,12 +257,11 @@ def _closest(problem: Problem, attempt: Callable[[float | None], Trial | None]) 
     gentle = Problem(problem.candidates, "error", problem.structural, problem.totals, problem.span)
     chosen = gentle.solve(None)
     assert chosen is not None  # the structural budgets were found reachable
-    trial = attempt(sum(c.error**2 for c in chosen) * (1 + 1e-9))
-    if trial is not None and trial.kept:
+    trial = made(chosen, sum(c.error**2 for c in chosen))
+    if trial.kept:
         return trial.chosen
     if not problem.structural:
         return ()
-    assert trial is not None
     broken = next(b for b in problem.qualities if not b.holds(getattr(trial.metrics, b.name)))
     within = ", ".join(map(str, problem.structural))
     raise TdslError(

@@ -5,7 +5,8 @@ Staged replacements are evaluated in the same run: what a rewrite would compute,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -40,6 +41,8 @@ class Execution:
         self.sizes: dict[Any, int] = {}
         self.keep = set(keep)
         self.gradients = gradients
+        self.instead: Mapping[fx.Node, Any] = {}
+        """Values that some nodes have instead of what they compute."""
         self._leaves = iter(leaves)
         self._next: fx.Node = next(iter(module.graph.nodes))
         self._last_use = {operand: node for node in module.graph.nodes for operand in node.all_input_nodes}
@@ -59,6 +62,13 @@ class Execution:
         last = self._last_use.get(node)
         if last is None or last < self._next:
             self.values.pop(node, None)
+
+    def fork(self, instead: Mapping[fx.Node, Any]) -> Execution:
+        """A run of its own from here on, in which values that are known already are others."""
+        other = copy.copy(self)
+        other.keep = set(self.keep)
+        other.values = {**self.values, **instead}
+        return other
 
     @property
     def outputs(self) -> list[Tensor]:
@@ -85,6 +95,8 @@ class Execution:
 
     def _step(self, node: fx.Node) -> None:
         match node.op:
+            case _ if node in self.instead:
+                self.values[node] = self.instead[node]
             case "placeholder":
                 self.values[node] = self._placeholder(node, next(self._leaves))
             case "get_attr":

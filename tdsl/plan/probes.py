@@ -1,0 +1,235 @@
+"""What a replacement does to the output of a model: to first order on a few samples, and measured.
+
+To first order the difference δ that a replacement makes at its outputs is carried to the model's outputs by
+gradients of random cotangents v, E‖J·δ‖² = E_v⟨Jᵀv, δ⟩² (Gauss–Newton): that is exact for whatever would be
+built, and cheap for many candidates at one place. Measured, the model runs on from the replaced values.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from tdsl.engine.rule import Replacement
+from tdsl.engine.staged import Constant, Filled, Staged, Value, Workspace, map_values, parts_of
+from tdsl.plan.calibrate import Data, gradients
+from tdsl.plan.execute import Batch, Execution
+from tdsl.plan.memory import give_back
+from tdsl.verify.compare import Difference, compare, over_outputs, over_samples
+
+PROBES = 4
+"""Random cotangents for each probe batch."""
+PROBE_BATCHES = 32
+PROBE_SAMPLES = 512
+"""Probe batches are taken until there are this many, or samples in them, or their values fill the memory."""
+MEASURED_BATCHES = 48
+MEASURED_SAMPLES = 128
+"""Batches on which single candidates are measured: this many, or that many samples in them, at most."""
+AT_ONCE = 8
+"""Samples that run through the model at once, where batches can be cut."""
+FEWEST = 4
+"""Batches on which a measurement rests at least, where there are so many."""
+PRECISION = 0.04
+"""A measurement ends when its squared error is known to this share (one standard error)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Nodes of a graph and the values, nodes or staged terms, that would take their places."""
+
+    outputs: tuple[fx.Node, ...]
+    values: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, found: Replacement, work: Workspace) -> Change:
+        """A replacement, what is known of it at compile time computed as the rewrite would deploy it."""
+        known: dict[int, Any] = {}
+        return cls(found.outputs, tuple(_settled(value, work, known) for value in found.values))
+
+    def on(self, run: Execution) -> dict[fx.Node, Any]:
+        """The new values on one batch, from the values of a run."""
+        with torch.no_grad():
+            return {old: run.value(new) for old, new in zip(self.outputs, self.values, strict=True)}
+
+    def reads(self) -> set[fx.Node]:
+        """The nodes that the new values are computed from."""
+        return {p for p in parts_of(self.values) if isinstance(p, fx.Node) and p.op != "get_attr"}
+
+
+class Probes:
+    """A few samples run through a module, with gradients of the output, that candidates are tried on."""
+
+    def __init__(
+        self,
+        module: fx.GraphModule,
+        data: Data,
+        inputs: Iterable[fx.Node],
+        outputs: Iterable[fx.Node],
+        memory: int,
+    ) -> None:
+        roots = list(dict.fromkeys(outputs))
+        keep = dict.fromkeys([*inputs, *roots])
+        generator = torch.Generator().manual_seed(data.seed + 1)
+        self.runs: list[Execution] = []
+        self.gradients: list[list[dict[fx.Node, Tensor]]] = []
+        give_back()
+        for batch in _portions(data, memory // max(1, _bytes_a_sample(keep, roots))):
+            run = data.execution(module, batch, keep, gradients=True)
+            run.advance()
+            watched = [n for n in roots if isinstance(run.values[n], Tensor) and run.values[n].requires_grad]
+            self.gradients.append([_drawn(run, watched, generator) for _ in range(PROBES if watched else 0)])
+            run.values = {
+                node: value.detach() if isinstance(value, Tensor) else value
+                for node, value in run.values.items()
+                if node in keep
+            }
+            run.gradients = False
+            self.runs.append(run)
+
+    def errors(self, change: Change) -> tuple[float, float]:
+        """First-order relative error of the model's output, and relative error of the replaced values."""
+        output = missed = total = 0.0
+        differentiable = True
+        for run, drawn in zip(self.runs, self.gradients, strict=True):
+            differences = {}
+            for old, new in change.on(run).items():
+                before = run.values[old]
+                differences[old] = new - before
+                missed += float(torch.linalg.vector_norm(differences[old])) ** 2
+                total += float(torch.linalg.vector_norm(before)) ** 2
+            differentiable &= bool(drawn) and all(node in drawn[0] for node in differences)
+            if not differentiable:
+                continue
+            squares = [sum(_by_sample(d, one[n]) for n, d in differences.items()) for one in drawn]
+            output += float(torch.stack([s.square().sum() for s in squares]).mean())  # type: ignore[union-attr]
+        local = math.sqrt(missed / total) if total else (0.0 if not missed else math.inf)
+        return (math.sqrt(output / len(self.runs)) if differentiable else local), local
+
+
+class Effects:
+    """What single changes do to the outputs of a module, measured: nothing else is changed."""
+
+    def __init__(self, module: fx.GraphModule, data: Data) -> None:
+        self.module = module
+        self.data = data
+        self._expected: list[list[Tensor]] = []
+
+    def errors(self, changes: Sequence[Change]) -> list[float]:
+        """The relative error of the output under each change, as `verify` measures it.
+
+        The model runs up to the last place that is changed once, and on from there for each change; as many
+        batches are taken as the errors need to be known (`PRECISION`).
+        """
+        give_back()
+        position = {node: i for i, node in enumerate(self.module.graph.nodes)}
+        last = max((node for c in changes for node in c.outputs), key=position.__getitem__)
+        found: list[list[list[Difference]]] = [[] for _ in changes]
+        samples = 0
+        for number, whole in enumerate(self.data.batches[:MEASURED_BATCHES]):
+            batch = self.data.cut(whole, AT_ONCE)
+            keep = {node for change in changes for node in (*change.reads(), *change.outputs)}
+            run = self.data.execution(self.module, batch, keep)
+            run.advance(last.next)
+            expected = self._expected_on(number, run)
+            for change, differences in zip(changes, found, strict=True):
+                changed = self._under(change, run, batch, last)
+                differences.append([compare(a, b) for a, b in zip(expected, changed, strict=True)])
+            samples += _samples(batch)
+            if samples >= MEASURED_SAMPLES or all(map(_known, found)):
+                break
+        return [over_outputs(over_samples(one) for one in zip(*d, strict=True)).error for d in found]
+
+    def _expected_on(self, number: int, run: Execution) -> list[Tensor]:
+        if number == len(self._expected):
+            rest = run.fork({})
+            rest.keep.clear()
+            rest.advance()
+            self._expected.append(rest.outputs)
+        return self._expected[number]
+
+    def _under(self, change: Change, run: Execution, batch: Batch, last: fx.Node) -> list[Tensor]:
+        values = change.on(run)
+        if change.outputs == (last,):
+            rest = run.fork(values)
+            rest.keep.clear()
+        else:  # what stands between the changed values may depend on them
+            rest = self.data.execution(self.module, batch)
+            rest.instead = values
+        rest.advance()
+        return rest.outputs
+
+
+def _known(differences: Sequence[Sequence[Difference]]) -> bool:
+    """Whether the mean squared error over some batches is known well enough."""
+    if len(differences) < FEWEST:
+        return False
+    for column in zip(*differences, strict=True):
+        squares = [one.squares / one.reference_squares if one.reference_squares else 0.0 for one in column]
+        mean = statistics.fmean(squares)
+        if not math.isfinite(mean):
+            return True
+        if statistics.stdev(squares) > PRECISION * mean * math.sqrt(len(squares)):
+            return False
+    return True
+
+
+def _portions(data: Data, samples: int) -> Iterator[Batch]:
+    """Batches with about that many samples in them, at least one, cut where they can be."""
+    left = max(1, min(samples, PROBE_SAMPLES))
+    at_once = max(1, left // PROBE_BATCHES, min(left // FEWEST, 4 * AT_ONCE))
+    for batch in data.batches[:PROBE_BATCHES]:
+        portion = data.cut(batch, min(left, at_once))
+        yield portion
+        left -= _samples(portion)
+        if left <= 0:
+            return
+
+
+def _samples(batch: Batch) -> int:
+    return max((len(tensor) for tensor in batch if tensor.dim()), default=1)
+
+
+def _bytes_a_sample(keep: Iterable[fx.Node], roots: Sequence[fx.Node]) -> int:
+    """What one sample of the kept values takes, with the gradients drawn for `roots`."""
+    copies = dict.fromkeys(keep, 1.0) | dict.fromkeys(roots, 1.0 + PROBES / 2)
+    total = 0.0
+    for node, count in copies.items():
+        described = node.meta.get("val")
+        if isinstance(described, Tensor) and described.dim():
+            sizes = [int(s.node.hint) if isinstance(s, torch.SymInt) else s for s in described.shape]
+            total += count * math.prod(sizes[1:]) * described.element_size()
+    return math.ceil(total)
+
+
+def _drawn(run: Execution, watched: Sequence[fx.Node], generator: torch.Generator) -> dict[fx.Node, Tensor]:
+    """Gradients of a random combination of the outputs, in half the room: chance is in them anyway."""
+    found = gradients(run, [run.values[node] for node in watched], generator)
+    return {node: gradient.bfloat16() for node, gradient in zip(watched, found, strict=True)}
+
+
+def _settled(value: Any, work: Workspace, known: dict[int, Any]) -> Any:
+    """`value` with each part that is known at compile time computed, once, as the rewrite would deploy it."""
+    if isinstance(value, fx.Node | Filled) or not isinstance(value, Value):
+        return value
+    if id(value) not in known:
+        described = work.val(value)
+        if work.is_const(value) and isinstance(described, Tensor):
+            known[id(value)] = Constant(work.evaluate(value).to(described.dtype), described.dtype)
+        elif isinstance(value, Staged):
+            args, kwargs = map_values((value.args, value.kwargs), lambda part: _settled(part, work, known))
+            known[id(value)] = Staged(value.target, args, kwargs)
+        else:
+            return value
+    return known[id(value)]
+
+
+def _by_sample(difference: Tensor, gradient: Tensor) -> Tensor:
+    """⟨gradient, difference⟩ for each position of the first axis, along which samples are independent."""
+    product = difference * gradient
+    return product.flatten(1).sum(1).double() if product.dim() > 1 else product.double()
