@@ -12,12 +12,13 @@ from torch import fx
 from tdsl.engine.expression import compile_expression
 from tdsl.engine.frame import Frame, Test
 from tdsl.engine.partial import value_described
-from tdsl.engine.sizes import DTYPES, describe
+from tdsl.engine.sizes import describe
 from tdsl.engine.staged import CannotStage, tensors_in
 from tdsl.engine.text import call_text, value_text
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.terms import flat
+from tdsl.ops.targets import DTYPES
 
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _ARITHMETIC = frozenset({"+", "-", "*", "/", "//", "%", "**", "and", "or", *_COMPARISONS})

@@ -15,7 +15,7 @@ from torch import fx
 
 from tdsl.engine.frame import Approximation, Frame
 from tdsl.engine.functions import BUILTINS, COSTS, PREDICATES
-from tdsl.engine.sizes import DTYPES, compare, value_of
+from tdsl.engine.sizes import compare, value_of
 from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, stage, tensors_in
 from tdsl.errors import TdslError
 from tdsl.factor.rank import UnreachableRankError
@@ -24,7 +24,7 @@ from tdsl.lang import tree
 from tdsl.lang.bind import bind, is_nary
 from tdsl.lang.vocabulary import INFIX
 from tdsl.ops import OPERATORS, Operator
-from tdsl.ops.targets import operator_of
+from tdsl.ops.targets import DTYPES, operator_of
 
 Evaluate = Callable[[Frame], Any]
 

@@ -3,7 +3,7 @@
 A declaration is called after its file: `passes/cleanup/identity.tdsl` declares
 `cleanup.identity.double_relu`; one that has the file's own name is called like the file,
 `pipelines.exact`. Pipelines refer to it by that name, by a glob (`cleanup.*`), or by its last
-part where that is unambiguous. Every rule is resolved and type-checked when its file is loaded.
+part where that is unambiguous. Every rule is resolved, type-checked and proved when its file is loaded.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.imports import full_name, load_files, parse_standard, prefix_of, standard_files
 from tdsl.lang.resolve import Resolved, resolve
-from tdsl.lang.typecheck import check_types
 from tdsl.lang.unsupported import refuse_unsupported
+from tdsl.prove.check import refuse_refuted, verdict_on
+from tdsl.prove.record import remember
+from tdsl.prove.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Declaration:
 
     name: str
     resolved: Resolved
-    checked: str = ""
-    """Empty when its types were checked, else why they could not be."""
+    verdict: Verdict
+    """Whether it is proved, tested, or neither."""
 
     @property
     def source(self) -> tree.Rule:
@@ -93,9 +95,11 @@ class Library:
     def add_file(self, file: tree.File, prefix: str) -> None:
         """Check and add the declarations of a file under `prefix`.
 
-        Raises `TdslError` at the first one that is wrong, `NotSupportedYet` at what has no meaning yet.
+        Raises `TdslError` at the first one that is wrong, with a counterexample where a rule is refuted,
+        `NotSupportedYet` at what has no meaning yet.
         """
         refuse_unsupported(file)
+        made: dict[str, Verdict] = {}
         for item in file.items:
             if not isinstance(item, tree.Rule | tree.Pipeline):
                 continue
@@ -104,9 +108,12 @@ class Library:
                 raise TdslError(f"{name} is declared twice", item.span, hint="give one of them another name")
             if isinstance(item, tree.Rule):
                 resolved = resolve(item, vocabulary())
-                self.rules[name] = Declaration(name, resolved, check_types(resolved))
+                verdict = verdict_on(resolved, made)
+                refuse_refuted(item, verdict)
+                self.rules[name] = Declaration(name, resolved, verdict)
             else:
                 self.pipelines[name] = item
+        remember(made)
 
     def extended(self, other: Library) -> Library:
         """This library with another's declarations added; the other's win."""

@@ -30,7 +30,6 @@ from tdsl.engine.pattern import (
     Type,
     find_roots,
 )
-from tdsl.engine.sizes import DTYPES
 from tdsl.engine.statistics import STATISTICS
 from tdsl.errors import TdslError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
@@ -41,7 +40,7 @@ from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.vocabulary import INFIX
 from tdsl.lang.walk import walk
 from tdsl.ops import OPERATORS, Operator, Param
-from tdsl.ops.targets import overload, overloads
+from tdsl.ops.targets import DTYPES, overload, overloads
 
 MAX_VARIANTS = 64
 

@@ -33,10 +33,10 @@ from tdsl.engine.pattern import (
     children,
 )
 from tdsl.engine.reference import applies, equals, same_operators
-from tdsl.engine.sizes import DTYPES, dtype_of, same, same_value, sizes_of
+from tdsl.engine.sizes import dtype_of, same, same_value, sizes_of
 from tdsl.engine.text import call_text, value_text
 from tdsl.errors import Span
-from tdsl.ops.targets import operator_of
+from tdsl.ops.targets import DTYPES, operator_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)

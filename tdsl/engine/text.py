@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from tdsl.engine.sizes import DTYPES, describe
+from tdsl.engine.sizes import describe
 from tdsl.ops import Operator
 from tdsl.ops.spec import REQUIRED
-from tdsl.ops.targets import operator_of
+from tdsl.ops.targets import DTYPES, operator_of
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

@@ -54,8 +54,16 @@ class Decomposition:
 
     One form for each number of axes of the weight, its `results` the statistics: `[m, n] -> [n, n]`.
     """
+    roles: tuple[str, ...] = ()
+    """What each factor is: `"dense"` (of all by default), `"selection"` (its rows are distinct unit vectors),
+    `"permutation"` (a list of distinct places)."""
     metric: Callable[..., float] | None = None
     """`metric(difference, *moments)`: the squared error that the factors make small; by default Frobenius."""
+
+    @property
+    def factor_roles(self) -> tuple[str, ...]:
+        """The role of each factor."""
+        return self.roles or ("dense",) * self.results
 
     def form(self, axes: int) -> Form | None:
         """The shapes for a weight of that many axes; `None` when it takes no such weight."""

@@ -173,6 +173,7 @@ DECLARED = (
         function=hidden_blocks,
         promise_text="W[:, columns] ≈ blockdiag(blocks)ᵀ[places]",
         promise=hidden_blocks_product,
+        roles=("dense", "permutation", "permutation"),
         forms=forms("[M, N] -> [g, q, p], [w], [M]"),
         source="connected components: Tarjan, 1972",
         doc="Blocks hidden by permutations of rows and columns, the columns they read, where outputs are.",

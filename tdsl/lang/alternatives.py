@@ -38,5 +38,3 @@ def _choices(value: Any) -> list[tuple[Any, Clauses]]:
             for row in rows
         ]
     return [(value, ())]
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -17,7 +17,7 @@ from tdsl.lang.bind import bind
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError, as_argument
 from tdsl.lang.vocabulary import DTYPES, INFIX
-from tdsl.lang.walk import children
+from tdsl.lang.walk import children, walk
 from tdsl.ops import Operator, Param
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.spec import REQUIRED
@@ -48,11 +48,32 @@ class Instance:
         self.pool = sorted({*sizes, 2, 3, 4})
         self.leading = tuple(self.random.choices(self.pool, k=self.random.randint(0, 2)))
         self.types: dict[str, tree.TensorType] = {}
+        self.ranks = dict(self._spatial_ranks())
         for parameter in resolved.rule.parameters:
             if parameter.kinds == ("Int",):
                 self.set(parameter.name, self.random.randint(1, 3))
         if seed % 2:
             self._solve()
+
+    def _spatial_ranks(self) -> Iterator[tuple[str, int]]:
+        """How many axes operands of convolutions and poolings have, with a batch and a channel axis.
+
+        The attributes tell over how many axes an operator slides.
+        """
+        for node in [n for equation in self.resolved.rule.lhs for n in walk(equation.term)]:
+            if not isinstance(node, tree.Call):
+                continue
+            try:
+                operator = self._operator(node)[0]
+            except (UnknownValueError, KeyError):
+                continue
+            kinds = (p.kind for p in operator.params if p.kind in ("ints1", "ints2", "ints3"))
+            axes = next((int(kind[-1]) for kind in kinds), None)
+            if axes is None or node.repeat is not None:
+                continue
+            for name, written in bind(node, operator).items():
+                if isinstance(written, tree.Name | tree.Declared) and name in ("x", "weight"):
+                    yield written.id if isinstance(written, tree.Name) else written.name, axes + 2
 
     def _solve(self) -> None:
         """Give sizes that a condition equates with an expression (`i * s == n`) the value of it.
@@ -122,12 +143,14 @@ class Instance:
             for child in children(node):
                 self._collect_types(child)
 
-    def typed(self, written: tree.TensorType) -> Shaped:
-        """A tensor of the shape that a type says."""
+    def typed(self, written: tree.TensorType, rank: int | None = None) -> Shaped:
+        """A tensor of the shape that a type says, of `rank` axes where that is known."""
         shape: list[int] = []
-        for dim in written.dims or ():
+        dims = written.dims or ()
+        for dim in dims:
             if isinstance(dim, tree.Ellipsis_):
-                shape.extend(self.leading if not shape else self._trailing())
+                count = None if rank is None else rank - len(dims) + 1
+                shape.extend(self.leading if not shape else self._trailing(count))
             else:
                 size = self.shapes.value(dim)
                 if not isinstance(size, int) or size < 1:
@@ -135,10 +158,10 @@ class Instance:
                 shape.append(size)
         return Shaped(tuple(shape))
 
-    def _trailing(self) -> tuple[int, ...]:
+    def _trailing(self, count: int | None) -> tuple[int, ...]:
         """Sizes for `...` behind a size, as of a kernel, or of a constant for each channel."""
         sizes = (1,) if self.random.random() < 0.5 else (1, 2, 3)
-        return tuple(self.random.choices(sizes, k=self.random.randint(0, 3)))
+        return tuple(self.random.choices(sizes, k=self.random.randint(0, 3) if count is None else count))
 
     def operand(self, expr: tree.Expr) -> Any:
         """The value of a pattern all of whose variables are known or typed."""
@@ -167,7 +190,7 @@ class Instance:
 
     def _variable(self, name: str) -> Any:
         if name not in self.env:
-            self.set(name, self.typed(self.types[name]))
+            self.set(name, self.typed(self.types[name], self.ranks.get(name)))
         return self.env[name]
 
     def holds(self, clause: tree.Clause) -> bool:
@@ -314,27 +337,31 @@ class Instance:
 
     def _guess(self, operator: Operator, param: Param, written: Any, operands: dict[str, Any]) -> None:
         """Choose the shape of a variable that nothing says the shape of."""
-        shape = self._fitting(operator, param, operands)
+        name = "" if isinstance(written, tuple) else _variable_name(written)
+        shape = self._fitting(operator, param, operands, self.ranks.get(name))
         if isinstance(written, tuple):
             operands[param.name] = self._several(written, shape)
             return
-        name = written.id if isinstance(written, tree.Name) else written.name
         if name not in self.env:
             if name in self.types:
-                shape = self.typed(self.types[name]).shape
+                shape = self.typed(self.types[name], self.ranks.get(name)).shape
             optional = isinstance(written, tree.Declared) and written.optional
             absent = optional and self.random.random() < 0.5
             fill = float(param.default) if isinstance(param.default, int | float) else 0.0
             self.set(name, Absent(shape, fill) if absent else Shaped(shape))
         operands[param.name] = self.env[name]
 
-    def _fitting(self, operator: Operator, param: Param, operands: Mapping[str, Any]) -> tuple[int, ...]:
+    def _fitting(
+        self, operator: Operator, param: Param, operands: Mapping[str, Any], rank: int | None
+    ) -> tuple[int, ...]:
         """A shape for `param` that the operator takes beside the operands known so far, if one is found."""
         known = {n: v.shape for n, v in operands.items() if isinstance(v, Shaped | Absent)}
         arguments = {n: as_argument(v, operator.param(n)) for n, v in operands.items()}
         shape: tuple[int, ...] = ()
         for _ in range(FITTING_ATTEMPTS if known else 1):
-            shape = self._plausible(known) if param.dims is None else self._declared(operator, param, known)
+            shape = (
+                self._plausible(known, rank) if param.dims is None else self._declared(operator, param, known)
+            )
             try:
                 self.shapes.apply(operator, {**arguments, param.name: shape})
             except ShapeMismatch:
@@ -364,10 +391,13 @@ class Instance:
                 shape.append(sizes.setdefault(dim, fallback))
         return tuple(shape)
 
-    def _plausible(self, known: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    def _plausible(self, known: Mapping[str, tuple[int, ...]], rank: int | None) -> tuple[int, ...]:
         """A shape that often fits operands of `known` shapes: like the first, its end, or of its sizes."""
         first = next(iter(known.values()), ())
         way = self.random.random()
+        if rank is not None and way < 0.9:
+            count = rank if way < 0.8 else rank - 1  # or without a batch axis
+            return tuple(self.random.choices((*first, *self.pool), k=count))
         if first and way < 0.3:
             return first
         if first and way < 0.5:
@@ -447,6 +477,10 @@ class Instance:
             cut = self.random.randrange(1, len(shape))
             return [math.prod(shape[:cut]), *shape[cut:]]
         return list(shape) if way == 3 else self.random.sample(shape, len(shape))
+
+
+def _variable_name(expr: tree.Expr) -> str:
+    return expr.id if isinstance(expr, tree.Name) else expr.name if isinstance(expr, tree.Declared) else ""
 
 
 def _unify(dims: tuple[str, ...], shape: tuple[int, ...], sizes: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ for accidents (Schwartz 1980, Zippel 1979).
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from tdsl.errors import TdslError
@@ -21,6 +22,8 @@ from tdsl.ops.shapes import ShapeMismatch
 INSTANCES = 8
 ATTEMPTS = 800
 UNKNOWNS = 40
+SEARCHED = 120
+"""Further instances looked at for a smaller counterexample."""
 
 
 def check_types(resolved: Resolved) -> str:
@@ -30,26 +33,41 @@ def check_types(resolved: Resolved) -> str:
     and the right side has none.
     """
     found, unknowns, reason = 0, 0, "the left side has no shape on any instance tried"
+    wrong: list[tuple[int, TdslError]] = []
+    last = ATTEMPTS
     for seed in range(ATTEMPTS):
-        if found == INSTANCES or unknowns > UNKNOWNS:
+        if found == INSTANCES or unknowns > UNKNOWNS or seed > last:
             break
+        instance = Instance(resolved, seed)
         try:
-            instance = Instance(resolved, seed)
             left = instance.left(resolved.rule.lhs)
             instance.env["lhs"] = next(iter(left.values()))
-            if not _conditions_hold(instance, resolved.rule):
+            if not conditions_hold(instance, resolved.rule):
                 continue
             _compare(instance, left, resolved.rule)
+        except TdslError as mistake:
+            wrong.append((_elements(instance), mistake))
+            last = min(last, seed + SEARCHED)
         except ShapeMismatch as mismatch:
             reason = f"the left side has no shape on any instance tried ({mismatch})"
         except UnknownValueError as unknown:
             reason, unknowns = str(unknown), unknowns + 1
         else:
-            found += 1
+            found += not wrong
+    if wrong:
+        raise min(wrong, key=lambda pair: pair[0])[1]
     return "" if found else f"unchecked: {reason}"
 
 
-def _conditions_hold(instance: Instance, rule: tree.Rule) -> bool:
+def _elements(instance: Instance) -> int:
+    return sum(math.prod(v.shape) for v in instance.env.values() if isinstance(v, Shaped))
+
+
+def conditions_hold(instance: Instance, rule: tree.Rule) -> bool:
+    """Whether the conditions that shapes decide hold; definitions are carried out.
+
+    Raises `TdslError` where a definition cannot be computed, as `Instance` does elsewhere.
+    """
     for clause in rule.where:
         if isinstance(clause, tree.Definition):
             try:

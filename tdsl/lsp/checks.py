@@ -18,12 +18,14 @@ from tdsl.lang.example import check_example
 from tdsl.lang.expected import did_you_mean
 from tdsl.lang.imports import find_import, full_name
 from tdsl.lang.resolve import Resolved, resolve
-from tdsl.lang.typecheck import check_types
 from tdsl.lang.unsupported import refuse_unsupported
 from tdsl.lsp.document import Document, Place, parsed
 from tdsl.lsp.files import Files, tested
 from tdsl.lsp.knowledge import Knowledge
 from tdsl.lsp.parts import Part
+from tdsl.prove.check import refuse_refuted, verdict_on
+from tdsl.prove.record import remember
+from tdsl.prove.verdict import Verdict
 
 if TYPE_CHECKING:
     from tdsl.engine.library import Declaration
@@ -190,13 +192,17 @@ def _example(knowledge: Knowledge, text: str, index: int) -> TdslError | None:
 
 @functools.lru_cache(REMEMBERED)
 def _declaration(knowledge: Knowledge, prefix: str, text: str, index: int) -> Declaration | TdslError:
-    """A rule whose names are right, its types checked."""
+    """A rule whose names are right, its types checked and its meaning proved."""
     from tdsl.engine.library import Declaration
 
     resolved = _resolved(knowledge, text, index)
     assert isinstance(resolved, Resolved)
     try:
-        return Declaration(full_name(prefix, resolved.rule.name), resolved, check_types(resolved))
+        made: dict[str, Verdict] = {}
+        verdict = verdict_on(resolved, made)
+        remember(made)
+        refuse_refuted(resolved.rule, verdict)
+        return Declaration(full_name(prefix, resolved.rule.name), resolved, verdict)
     except TdslError as mistake:
         return mistake
 

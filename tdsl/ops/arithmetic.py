@@ -199,6 +199,7 @@ ARITHMETIC = (
         variants="aten.where.ScalarOther aten.where.ScalarSelf aten.where.Scalar",
         torch="torch.where",
         elementwise=True,
+        selects={"condition": "mask"},
         doc="x where the condition holds, y elsewhere.",
     ),
     operator(
@@ -207,6 +208,7 @@ ARITHMETIC = (
         variants="aten.masked_fill.Tensor",
         torch="torch.masked_fill Tensor.masked_fill",
         elementwise=True,
+        selects={"mask": "mask"},
         doc="The value where the mask holds, x elsewhere.",
     ),
     _binary("heaviside", "0, y or 1 as x is below, at or above 0.", torch="torch.heaviside"),

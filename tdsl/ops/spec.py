@@ -178,6 +178,8 @@ class Operator:
 
     Optional operands and one called `bias` are left out or zero: with them it is affine.
     """
+    selects: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Operands that select: `"axis"`, places along the axis `dim` of the first operand; `"mask"`, 0 or 1."""
     macs: Callable[..., Any] | None = field(default=None, compare=False)
     """Multiply–accumulates from the shapes of the operands (by name, attributes too) and `result`."""
     signature: str = ""

@@ -16,6 +16,20 @@ import torch.nn.functional as F
 from tdsl.ops import OPERATORS
 from tdsl.ops.spec import Operator, Spelling
 
+DTYPES: dict[str, torch.dtype] = {
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "f32": torch.float32,
+    "f64": torch.float64,
+    "i8": torch.int8,
+    "u8": torch.uint8,
+    "i16": torch.int16,
+    "i32": torch.int32,
+    "i64": torch.int64,
+    "bool": torch.bool,
+}
+"""Element types by the names they have in the language."""
+
 
 def resolve(target: str) -> Any:
     """The overload called `aten.linear.default`, or the Python function `operator.getitem`."""

@@ -1,0 +1,152 @@
+"""One instance of a rule under both checkers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from tdsl.lang.instance import Instance
+from tdsl.lang.resolve import Resolved
+from tdsl.lang.shapes import Shaped, UnknownValueError
+from tdsl.lang.terms import flat
+from tdsl.lang.typecheck import conditions_hold
+from tdsl.ops import Operator
+from tdsl.ops.shapes import ShapeMismatch
+from tdsl.prove.exact import ExactChecker
+from tdsl.prove.kernel import NoMeaning
+from tdsl.prove.numeric import STYLES, NumericChecker
+from tdsl.prove.values import Known, Values
+
+LARGEST_INSTANCE = 3000
+"""Most elements of all tensors of an instance, unless the sizes that a rule names ask for more."""
+
+Opinion = Literal["equal", "differs", "unknown"]
+
+
+@dataclass
+class Case:
+    """A rule with its alternatives chosen, and its operator variables where they are few."""
+
+    resolved: Resolved
+    operators: Mapping[str, Operator]
+
+
+@dataclass
+class Finding:
+    """What the checkers say about one instance."""
+
+    case: Case
+    seed: int
+    instance: Instance
+    exact: Opinion
+    numeric: Opinion
+    decisive: bool = True
+    """Whether the exact opinion would settle a difference: nothing but rational functions took part."""
+    reason: str = ""
+    degree: int = 1
+    comparands: int = 1
+    elements: int = 0
+    values: Values | None = field(default=None, repr=False)
+    """The numbers of the second checker where the sides differ."""
+    sides: tuple[Any, Any] | None = field(default=None, repr=False)
+
+    @property
+    def differs(self) -> bool:
+        """Whether the rule is wrong on this instance."""
+        return self.numeric == "differs" or (self.exact == "differs" and self.decisive)
+
+
+def instance_of(case: Case, seed: int) -> Instance | None:
+    """The instance of that seed, `None` where the drawn sizes do not fit or a condition fails.
+
+    Raises `UnknownValueError` where shapes do not decide.
+    """
+    rule = case.resolved.rule
+    try:
+        instance = Instance(case.resolved, seed, case.operators)
+        left = instance.left(rule.lhs)
+        instance.env["lhs"] = next(iter(left.values()))
+        return instance if conditions_hold(instance, rule) else None
+    except ShapeMismatch:
+        return None
+
+
+def examine(case: Case, seed: int, style: str = "", largest: int = LARGEST_INSTANCE) -> Finding | None:
+    """Both checkers on the instance of that seed; `None` where it is none, or one of too many elements.
+
+    `style` says how the numbers of the second checker are drawn, by default one after the other.
+    """
+    try:
+        instance = instance_of(case, seed)
+    except UnknownValueError as unknown:
+        return Finding(case, seed, Instance(case.resolved, seed), "unknown", "unknown", reason=str(unknown))
+    if instance is None or _elements(instance) > largest:
+        return None
+    finding = Finding(case, seed, instance, "unknown", "unknown")
+    exact = ExactChecker(seed)
+    values = Values(instance, exact)
+    before = 1
+    try:
+        values.left()
+        before, exact.algebra.compared = exact.algebra.comparands, 1
+        pairs = _pairs(values)
+        if not pairs:
+            return None
+        finding.exact = "differs" if any(exact.differs(*pair) for pair in pairs) else "equal"
+        finding.degree = sum(max(known.degree for known in pair) for pair in pairs)
+        finding.elements = sum(left.value.size for left, _ in pairs)
+    except (UnknownValueError, NoMeaning) as unknown:
+        finding.reason = str(unknown)
+    except ShapeMismatch:
+        return None
+    finding.decisive = exact.decisive and not values.undecided
+    finding.comparands = max(before, exact.algebra.comparands)
+    again = instance_of(case, seed)
+    assert again is not None
+    numbers = NumericChecker(seed, style or STYLES[seed % len(STYLES)], values.sensitive)
+    second = Values(again, numbers)
+    try:
+        second.left()
+        known = _pairs(second)
+        if known:
+            different = next((pair for pair in known if numbers.differs(*pair)), None)
+            finding.numeric = "differs" if different else "equal"
+            if different or finding.exact == "differs":
+                finding.values, finding.sides = second, different or known[0]
+    except (UnknownValueError, NoMeaning) as unknown:
+        finding.reason = finding.reason or str(unknown)
+    except ShapeMismatch:
+        pass
+    if values.undecided and finding.exact == "differs":
+        finding.reason = f"`{flat(values.undecided[0].test)}` depends on the values of weights"
+    if finding.exact == "equal" and values.undecided and finding.numeric == "unknown":
+        finding.numeric = "equal"  # it holds without the condition, which no draw happened to fulfil
+    return finding
+
+
+def _elements(instance: Instance) -> int:
+    return sum(math.prod(v.shape) for v in instance.env.values() if isinstance(v, Shaped))
+
+
+def _pairs(values: Values) -> list[tuple[Known, Known]]:
+    """The values of the left side with those of the right; none where a condition fails or a type differs.
+
+    The engine leaves a site alone where the element types of the sides differ.
+    """
+    if not values.conditions_hold():
+        return []
+    found = []
+    for _, left, right in values.right():
+        both = zip(left, right, strict=True) if isinstance(left, tuple) else [(left, right)]
+        found += [(_tensor(values, a), _tensor(values, b)) for a, b in both]
+    alike = all(a.dtype == b.dtype for a, b in found)
+    return found if alike or not values.sensitive else []
+
+
+def _tensor(values: Values, value: Any) -> Known:
+    value = values.argument(value, None)
+    if not isinstance(value, Known):
+        raise UnknownValueError("a side that is no tensor")
+    return value

@@ -1,0 +1,146 @@
+"""Is a rule right? Random instances under two checkers, and what their opinions come to.
+
+*Proved*: on every instance both sides are equal over the prime field, for random values of everything; a
+wrong rule passes with the stated probability at most. *Tested*: equal in float64 on every instance, where the
+field knows too little. *Refuted*: there is an instance on which the sides differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from tdsl.lang.alternatives import expand_alternatives
+from tdsl.lang.resolve import Resolved
+from tdsl.ops import Operator
+from tdsl.prove import field
+from tdsl.prove.counterexample import counterexample_of
+from tdsl.prove.examine import LARGEST_INSTANCE, Case, Finding, examine
+from tdsl.prove.verdict import Verdict
+
+INSTANCES = 12
+"""How many instances of a rule are wanted, and at least two of each of its cases."""
+ATTEMPTS = 600
+"""How many draws of a case are tried for that."""
+DISTINCT = 4
+"""The first draws give every dimension a size of its own; the others are small."""
+SMALL_FROM = 60
+"""Seeds of small instances (`tdsl.lang.instance.DISTINCT_ATTEMPTS`)."""
+PATIENCE = 20
+"""How many times the instances are taken where comparisons make single ones say little."""
+LARGEST_NAMED = 1 << 22
+"""Most elements of an instance of a rule that names large sizes."""
+MOST_CASES = 24
+MOST_UNKNOWN = 30
+CERTAIN = 1e-6
+"""Above this probability of error nothing is called proved."""
+
+
+def prove(resolved: Resolved) -> Verdict:
+    """The verdict on a rule whose names are resolved."""
+    with np.errstate(over="ignore"):
+        cases = cases_of(resolved)
+        findings: list[Finding] = []
+        for case in cases:
+            found = _of_case(case, max(2, INSTANCES // len(cases)))
+            findings += found
+            wrong = [f for f in found if f.differs]
+            if wrong:
+                return _refuted(case, findings, wrong)
+        return _accepted(cases, findings)
+
+
+def cases_of(resolved: Resolved) -> list[Case]:
+    """The choices of alternatives, and of operators for variables that are one of a few."""
+    rule = resolved.rule
+    classes = resolved.vocabulary.classes
+    few = [p for p in rule.parameters if p.name in resolved.operators and p.kinds[0] not in classes]
+    members = [[(p.name, op) for op in resolved.operators[p.name]] for p in few]
+    choices: list[Mapping[str, Operator]] = [dict(row) for row in itertools.product(*members)]
+    sides = [
+        dataclasses.replace(resolved, rule=dataclasses.replace(rule, lhs=lhs, where=where))
+        for lhs, where in expand_alternatives(rule)
+    ]
+    cases = [Case(side, operators) for side in sides for operators in choices]
+    step = math.ceil(len(cases) / MOST_CASES)
+    return cases[::step]
+
+
+def _of_case(case: Case, wanted: int) -> list[Finding]:
+    found = _findings(case, wanted, LARGEST_INSTANCE)
+    return found or _findings(case, 2, LARGEST_NAMED)
+
+
+def _findings(case: Case, wanted: int, largest: int) -> list[Finding]:
+    found: list[Finding] = []
+    unknown = 0
+    for seed in (*range(DISTINCT), *range(SMALL_FROM, SMALL_FROM + ATTEMPTS)):
+        finding = examine(case, seed, largest=largest)
+        if finding is None:
+            continue
+        found.append(finding)
+        if finding.differs:
+            break
+        unknown += finding.exact == "unknown"
+        if unknown > MOST_UNKNOWN:
+            break
+        if len(found) - unknown >= wanted:
+            exact = [f for f in found if f.exact == "equal"]
+            if len(found) >= PATIENCE * wanted or len(exact) < len(found) or _error(exact) <= CERTAIN:
+                break
+    return found
+
+
+def _refuted(case: Case, findings: list[Finding], wrong: list[Finding]) -> Verdict:
+    worst = wrong[0]
+    if worst.numeric == "differs":
+        reason = "the sides differ" if worst.exact == "differs" else "the sides differ in float64"
+    else:
+        reason = "the sides differ over the prime field"
+    example = counterexample_of(case, worst)
+    return Verdict("refuted", reason, instances=len(findings), counterexample=example)
+
+
+def _accepted(cases: list[Case], findings: list[Finding]) -> Verdict:
+    by_case = {id(case): [f for f in findings if f.case is case] for case in cases}
+    count = sum(f.exact == "equal" or f.numeric == "equal" for f in findings)
+    if not all(by_case.values()):
+        return Verdict("unchecked", "no instance of its left side was found")
+    seen = [
+        [f for f in found if f.exact != "unknown" or f.numeric != "unknown"] for found in by_case.values()
+    ]
+    if not all(seen):
+        return Verdict("unchecked", next(f.reason for f in findings if f.reason))
+    exact = [[f for f in found if f.exact == "equal"] for found in seen]
+    doubtful = next((f for found in seen for f in found if f.exact == "differs"), None)
+    probability = max((_error(found) for found in exact), default=1.0)
+    if all(exact) and doubtful is None and probability <= CERTAIN:
+        return Verdict("proved", f"on {count} instances, over a field", probability, count)
+    if not any(f.numeric == "equal" for f in findings):
+        return Verdict("unchecked", next((f.reason for f in findings if f.reason), "no numbers were equal"))
+    if doubtful is not None:
+        why = doubtful.reason or "it needs more of its functions than that they are some"
+    elif all(exact):
+        why = "which of many orders decides is left to chance"
+    else:
+        why = next(f.reason for f in findings if f.exact == "unknown")
+    return Verdict("tested", f"on {count} instances, in float64: {why}", instances=count)
+
+
+def _error(found: list[Finding]) -> float:
+    """The probability that one case of a wrong rule passes.
+
+    A difference of rational functions vanishes at a random point with probability degree / p. Where elements
+    were compared, a difference may show in one of their orders only, which each element of a result meets
+    independently of the others.
+    """
+    if not found:
+        return 1.0
+    rational = max(f.degree for f in found) / field.P
+    orders = math.factorial(min(max(f.comparands for f in found), 12))
+    elements = sum(f.elements for f in found)
+    return rational + (0.0 if orders == 1 else (1 - 1 / orders) ** elements)

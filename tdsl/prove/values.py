@@ -1,0 +1,543 @@
+"""A rule evaluated on values: one instance of its left side, its definitions and its right side.
+
+The evaluation of terms is that of `tdsl.lang.shapes`, on tensors instead of shapes. What a tensor is, and
+what an operator does to it, is a `Checker`'s matter: elements of a prime field, or float64 numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tdsl.factor.declare import CompileTimeFunction, Decomposition
+from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
+from tdsl.lang import tree
+from tdsl.lang.bind import bind
+from tdsl.lang.instance import Instance
+from tdsl.lang.resolve import Resolved, Role
+from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError
+from tdsl.lang.vocabulary import DTYPES, INFIX
+from tdsl.lang.walk import walk
+from tdsl.ops import Operator, Param
+from tdsl.ops.shapes import ShapeMismatch
+from tdsl.prove.dtypes import holds
+from tdsl.prove.kernel import NoMeaning
+
+STATISTICS = frozenset({"second_moment", "covariance", "first_moment", "gradient_moment", "frequency"})
+OF_TRUTH_VALUES = frozenset(
+    {"eq", "ne", "lt", "le", "gt", "ge", "any", "all", "isnan", "isinf", "isfinite"}
+    | {f"logical_{name}" for name in ("not", "and", "or", "xor")}
+    | {f"bitwise_{name}" for name in ("not", "and", "or", "xor")}
+)
+"""Operators that make or take truth values."""
+FAMILIES = (
+    "dense",
+    "zeros",
+    "constant",
+    "rank one",
+    "sparse",
+    "symmetric",
+    "diagonal",
+    "identity",
+    "circulant",
+)
+"""Structures of weights that a condition may ask for."""
+COSTS = frozenset({"macs", "params", "bytes", "nodes"})
+
+
+@dataclass(frozen=True, eq=False)
+class Known(Shaped):
+    """A tensor whose values are known to a checker."""
+
+    value: Any = None
+    dtype: str = "f32"
+    exact: str = "f32"
+    """The narrowest element type that is known to hold the values."""
+    degree: int = 1
+    """A bound of its degree as a polynomial (numerator and denominator) in what was drawn."""
+
+
+class Checker(Protocol):
+    """What tensors are made of, and how operators act on them."""
+
+    def draw(self, shape: Sequence[int], dtype: str, kind: str, bound: int) -> Known:
+        """A random tensor: `"dense"`, `"selection"` (distinct unit rows), `"permutation"`, or `"index"`."""
+
+    def structured(self, shape: Sequence[int], family: str) -> Known:
+        """A weight with a structure, where the checker knows one of that name."""
+
+    def filled(self, shape: Sequence[int], value: float) -> Known:
+        """A tensor of one number."""
+
+    def apply(self, operator: Operator, arguments: Mapping[str, Any]) -> Any:
+        """The operator on complete arguments: `Known`, or a tuple. Raises `NoMeaning`."""
+
+    def unnamed(self, name: str, operator: Operator, arguments: Mapping[str, Any]) -> Any:
+        """An operator variable of a whole class: any function of that class."""
+
+    def rebuilt(self, declared: Decomposition, factors: Sequence[Known]) -> Known:
+        """The weight that factors stand for."""
+
+    def function(self, declared: CompileTimeFunction, values: Sequence[Any]) -> Any:
+        """A function of weights. Raises `UnknownValueError` where the checker cannot tell."""
+
+    def numbered(self, shape: Sequence[int]) -> Known:
+        """The numbers from 0 on, in order."""
+
+    def rearranged(self, places: Known, values: Known, shape: Sequence[int]) -> Known:
+        """The tensor whose element number `places[i]` is `values[i]`."""
+
+    def solved(self, unknowns: Sequence[Known], residual: Any) -> list[Known] | None:
+        """Random values of the unknowns for which the residual, affine in them jointly, is zero."""
+
+
+class Values(Shapes):
+    """The values of one instance, drawn when they are first needed.
+
+    Evaluation raises `ShapeMismatch` and `UnknownValueError` as that of shapes does, and `NoMeaning` for an
+    operator of which a checker knows nothing.
+    """
+
+    def __init__(self, instance: Instance, checker: Checker) -> None:
+        super().__init__(instance.resolved.vocabulary, {}, instance.shapes.chosen)
+        self.instance = instance
+        self.resolved: Resolved = instance.resolved
+        self.checker = checker
+        self.rule = instance.resolved.rule
+        self.definitions: dict[str, tree.Definition] = {
+            target.name: clause
+            for clause in self.rule.where
+            if isinstance(clause, tree.Definition)
+            for target in clause.targets
+        }
+        self.typed = {
+            node.name: node.type
+            for node in walk(self.rule)
+            if isinstance(node, tree.Declared) and node.type is not None
+        }
+        self.own: dict[str, dict[str, Any]] = {}
+        """By operator variable, what the operator was matched with."""
+        self.matching = True
+        self.lengths: dict[Any, int] = {}
+        self.statistics: dict[str, Known] = {}
+        self.undecided: list[tree.Condition] = []
+        """Conditions on weight values that this checker could not decide."""
+        self.selecting = dict(_selecting(instance))
+        self.structured = {
+            node.id
+            for clause in self.rule.where
+            if isinstance(clause, tree.Condition)
+            for call in walk(clause.test)
+            if isinstance(call, tree.Call) and call.callee in FUNCTIONS
+            for node in walk(call)
+            if isinstance(node, tree.Name)
+        }
+        """Weights on whose values a condition depends."""
+        self.sensitive = speaks_of_dtypes(self.resolved)
+        self._parameters()
+
+    def _parameters(self) -> None:
+        random = self.instance.random
+        for parameter in self.rule.parameters:
+            if parameter.kinds in (("Real",), ("Ratio",)):
+                self.env[parameter.name] = random.choice((0.25, 0.5, 0.75))
+            elif parameter.kinds == ("Bool",):
+                self.env[parameter.name] = random.random() < 0.5
+
+    # ------------------------------------------------------------ names
+
+    def lookup(self, name: str) -> Any:
+        """The value of a name: bound, defined, or a leaf that is drawn now."""
+        if name in self.env:
+            return self.env[name]
+        if name in self.definitions:
+            self.define(self.definitions[name])
+            return self.env[name]
+        found = self.instance.env.get(name)
+        if isinstance(found, Shaped):
+            self.env[name] = self.leaf(name, found)
+            return self.env[name]
+        if isinstance(found, list) and found and isinstance(found[0], Shaped):
+            self.env[name] = [self.leaf(name, part) for part in found]
+            return self.env[name]
+        if found is not None or name in self.instance.env:
+            return found
+        if name in DTYPES:
+            return name
+        raise UnknownValueError(f"`{name}` has no known value")
+
+    def leaf(self, name: str, shaped: Shaped) -> Known:
+        """A variable of the left side."""
+        written = self.typed.get(name)
+        dtype = written.dtype if written is not None and written.dtype else "f32"
+        if self.sensitive and (written is None or not written.dtype):
+            dtype = self.instance.random.choice(("f32", "bool", "i64", "f16", "f64", "i32"))
+        if name in self.structured:
+            return self.checker.structured(shaped.shape, self.instance.random.choice(FAMILIES))
+        bound = self.selecting.get(name, 0)
+        return self.checker.draw(
+            shaped.shape, "i64" if bound else dtype, "index" if bound else "dense", bound
+        )
+
+    def with_names(self, values: Mapping[str, Any]) -> Values:
+        """The same with some names bound anew."""
+        inner = object.__new__(Values)
+        inner.__dict__ = {**self.__dict__, "env": {**self.env, **values}}
+        return inner
+
+    def _items(self, expr: tree.Expr, in_graph: bool) -> list[Any]:
+        if isinstance(expr, tree.Splat):
+            for node in walk(expr.value):
+                if isinstance(node, tree.Name | tree.Declared):
+                    name = node.id if isinstance(node, tree.Name) else node.name
+                    if name not in self.chosen:
+                        self.lookup(name)
+        return super()._items(expr, in_graph)
+
+    # ------------------------------------------------------------ the rule
+
+    def left(self) -> dict[tuple[str, ...], Any]:
+        """The values of the equations of the left side, by their names; decompositions are substituted."""
+        for clause in self.rule.where:
+            if isinstance(clause, tree.Definition) and _decomposition(clause) is not None:
+                self.substitute(clause)
+        values: dict[tuple[str, ...], Any] = {}
+        for equation in self.rule.lhs:
+            value = self.term(equation.term)
+            values[equation.names] = value
+            self._name(equation.names, value)
+        self.matching = False
+        self.env["lhs"] = next(iter(values.values()))
+        return values
+
+    def _name(self, names: tuple[str, ...], value: Any) -> None:
+        if len(names) == 1:
+            self.env[names[0]] = value
+        elif names:
+            if not isinstance(value, tuple | list) or len(value) != len(names):
+                raise ShapeMismatch("another number of results")
+            self.env.update(zip(names, value, strict=True))
+
+    def right(self) -> Iterator[tuple[tree.Equation, Any, Any]]:
+        """Each equation of the right side with the value it replaces and its own."""
+        last = list(self.env.items())  # names of results do not change while the right side is evaluated
+        before = dict(last)
+        for equation in self.rule.rhs:
+            value = self.term(equation.term)
+            if len(equation.names) > 1:
+                yield equation, tuple(before[n] for n in equation.names), tuple(value)
+            else:
+                yield equation, before[equation.names[0]] if equation.names else before["lhs"], value
+
+    def conditions_hold(self) -> bool:
+        """Whether the conditions hold; those on costs are left out, undecided ones are remembered."""
+        for clause in self.rule.where:
+            if not isinstance(clause, tree.Condition) or _calls(clause.test, COSTS):
+                continue
+            try:
+                if not self.value(clause.test):
+                    return False
+            except UnknownValueError:
+                if any(_calls(clause.test, {name}) for name in FUNCTIONS):
+                    self.undecided.append(clause)
+            except ArithmeticError:
+                return False
+        return True
+
+    def define(self, clause: tree.Definition) -> None:
+        """Give the targets of a definition their values. Raises `ShapeMismatch` against a written type."""
+        value = self.value(clause.value)
+        values = list(value) if len(clause.targets) > 1 else [value]
+        for target, found in zip(clause.targets, values, strict=True):
+            declared = self.instance.env.get(target.name)
+            shapes = {v.shape for v in (declared, found) if isinstance(v, Shaped)}
+            if target.type is not None and len(shapes) > 1:
+                raise ShapeMismatch(f"{target.name} has the shape {list(found.shape)}")
+            self.env[target.name] = found
+
+    # ------------------------------------------------------------ decompositions
+
+    def substitute(self, clause: tree.Definition) -> None:
+        """Draw the factors of a decomposition, and make the weight what they stand for."""
+        declared = _decomposition(clause)
+        assert declared is not None and isinstance(clause.value, tree.Call)
+        factors = []
+        for target, role in zip(clause.targets, declared.factor_roles, strict=True):
+            shaped = self.instance.env.get(target.name)
+            if not isinstance(shaped, Shaped):
+                raise UnknownValueError(f"`{target.name}` has no written type")
+            dtype = "f32" if role in ("dense", "selection") else "i64"
+            factors.append(self.checker.draw(shaped.shape, dtype, role, 0))
+        written = clause.value.arguments[0].value
+        names = [target.name for target in clause.targets]
+        if isinstance(written, tree.Name) and self._is_free_leaf(written.id):
+            rebuilt = self.checker.rebuilt(declared, factors)
+            wanted = self.instance.env[written.id]
+            if rebuilt.shape != wanted.shape:
+                raise ShapeMismatch(f"{declared.name} rebuilds a weight of shape {list(rebuilt.shape)}")
+            self.env.update({written.id: rebuilt, **dict(zip(names, factors, strict=True))})
+            return
+        self._solve(clause, declared, written, factors)
+
+    def _is_free_leaf(self, name: str) -> bool:
+        return (
+            name not in self.env
+            and name not in self.definitions
+            and isinstance(self.instance.env.get(name), Shaped)
+        )
+
+    def _solve(
+        self, clause: tree.Definition, declared: Decomposition, written: tree.Expr, factors: list[Known]
+    ) -> None:
+        """Solve `written = promise(factors)` for a leaf of `written` and one factor, the others as drawn."""
+        names = [target.name for target in clause.targets]
+        saved = dict(self.env)
+        leaves = self._leaves(written)
+        if len(leaves) == 1 and self._rearranges(written):
+            shape = self.env.pop(leaves[0]).shape
+            rebuilt = self.checker.rebuilt(declared, factors)
+            places = self.with_names({leaves[0]: self.checker.numbered(shape)}).value(written)
+            if places.shape != rebuilt.shape:
+                raise ShapeMismatch(f"{declared.name} rebuilds a weight of another shape")
+            self.env[leaves[0]] = self.checker.rearranged(places, rebuilt, shape)
+            self.env.update(zip(names, factors, strict=True))
+            return
+        for leaf in leaves:
+            for place in range(len(factors) - 1, -1, -1):
+                if declared.factor_roles[place] != "dense":
+                    continue
+                self.env = dict(saved)
+                drawn = self.lookup(leaf)
+                known = {n: self.env[n] for n in self._leaves(written, drawn=True) if n in self.env}
+
+                def residual(values: Sequence[Known], place: int = place, known: Any = known) -> Known:
+                    self.env = {**saved, **known, leaf: values[0]}  # noqa: B023
+                    changed = [*factors[:place], values[1], *factors[place + 1 :]]
+                    rebuilt = self.checker.rebuilt(declared, changed)
+                    value = self.value(written)
+                    if not isinstance(value, Known) or value.shape != rebuilt.shape:
+                        raise ShapeMismatch(f"{declared.name} rebuilds a weight of another shape")
+                    return self.infix("-", value, rebuilt)  # type: ignore[no-any-return]
+
+                solution = self.checker.solved([drawn, factors[place]], residual)
+                if solution is None:
+                    continue
+                factors[place] = solution[1]
+                self.env = {**saved, **known, leaf: solution[0], **dict(zip(names, factors, strict=True))}
+                return
+        self.env = saved
+        raise UnknownValueError(f"no weights were found for which `{declared.name}` is exact")
+
+    def _rearranges(self, expr: tree.Expr) -> bool:
+        """Whether an expression puts the elements of one variable elsewhere, and does nothing else."""
+        match expr:
+            case tree.Name(id=name) if name in self.definitions:
+                return self._rearranges(self.definitions[name].value)
+            case tree.Name():
+                return True
+            case tree.Unary(operator="T", operand=operand):
+                return self._rearranges(operand)
+            case tree.Call(callee="reshape" | "permute" | "squeeze" | "unsqueeze", arguments=arguments):
+                return self._rearranges(arguments[0].value)
+            case _:
+                return False
+
+    def _leaves(self, expr: tree.Expr, drawn: bool = False) -> list[str]:
+        """The variables of the left side that a value is made of, through definitions."""
+        found: dict[str, None] = {}
+        stack: list[tree.Node] = [expr]
+        while stack:
+            for node in walk(stack.pop()):
+                if not isinstance(node, tree.Name):
+                    continue
+                if node.id in self.definitions and _decomposition(self.definitions[node.id]) is None:
+                    stack.append(self.definitions[node.id].value)
+                elif (drawn or self._is_free_leaf(node.id)) and isinstance(
+                    self.instance.env.get(node.id), Shaped
+                ):
+                    found[node.id] = None
+        for name in found:
+            self.lookup(name)
+        return list(found)
+
+    # ------------------------------------------------------------ terms
+
+    def infix(self, sign: str, left: Any, right: Any) -> Any:
+        """`left sign right`, between numbers, lists or tensors."""
+        if not isinstance(left, Shaped | Absent) and not isinstance(right, Shaped | Absent):
+            return super().infix(sign, left, right)
+        if sign not in INFIX:
+            raise UnknownValueError("a comparison of tensors")
+        operator = self.vocabulary.operators[INFIX[sign]]
+        if operator.commutative and not isinstance(left, Shaped | Absent):
+            left, right = right, left
+        first, second = operator.operands[:2]
+        return self.apply(
+            operator, {first.name: self.argument(left, first), second.name: self.argument(right, second)}
+        )
+
+    def _unary(self, sign: str, value: Any) -> Any:
+        if not isinstance(value, Shaped | Absent):
+            return super()._unary(sign, value)
+        if sign == "-":
+            return self.apply(self.vocabulary.operators["neg"], {"x": self.argument(value, None)})
+        count = len(super()._unary(sign, value).shape)
+        dims = [*range(count - 2), count - 1, count - 2]
+        return self.apply(
+            self.vocabulary.operators["permute"], {"x": self.argument(value, None), "dims": dims}
+        )
+
+    def argument(self, value: Any, param: Param | None) -> Any:
+        """`value` as an operator takes it: a tensor, `None` for an absent one, or what it is."""
+        if isinstance(value, Absent):
+            optional = param is not None and param.optional
+            return None if optional else self.checker.filled(value.shape, value.fill)
+        if isinstance(value, list):
+            return [self.argument(v, None) for v in value]
+        return value
+
+    def _call(self, call: tree.Call, in_graph: bool) -> Any:
+        name = call.callee
+        if call.repeat is not None:
+            return self._chain(call, in_graph)
+        if name in self.chosen:
+            return self._variable(call, in_graph)
+        is_operator = name in self.vocabulary.operators
+        if is_operator and (in_graph or name not in self.vocabulary.functions):
+            return super()._call(call, in_graph)
+        if name in STATISTICS:
+            return self._statistic(call)
+        if name == "used_once":
+            return True
+        if name in ("dtype", "holds"):
+            values = [self.value(a.value) for a in call.arguments]
+            return values[0].dtype if name == "dtype" else holds(*values)
+        if name in FUNCTIONS and FUNCTIONS[name].kind != "rank":
+            return self.checker.function(FUNCTIONS[name], [self.value(a.value) for a in call.arguments])
+        if name in DECOMPOSITIONS:
+            raise UnknownValueError(f"`{name}` stands for what its promise says")
+        return super()._call(call, in_graph)
+
+    def _statistic(self, call: tree.Call) -> Known:
+        """Any tensor: a rule holds whatever the data are."""
+        key = repr(call)
+        if key not in self.statistics:
+            shaped = super()._call(call, False)
+            self.statistics[key] = self.checker.draw(shaped.shape, "f32", "dense", 0)
+        return self.statistics[key]
+
+    def _variable(self, call: tree.Call, in_graph: bool) -> Any:
+        """An operator variable: on the left it is what it is, on the right with what is given anew."""
+        operator, attributes = self.chosen[call.callee]
+        operands = {p.name for p in operator.operands}
+        plain = {n: v for n, v in attributes.items() if n not in operands}
+        given = self.arguments(call, operator, in_graph)
+        if self.matching:
+            self.own[call.callee] = given
+        arguments = {**plain, **self.own.get(call.callee, {}), **given}
+        return self.apply(operator, arguments, call.callee)
+
+    def _chain(self, call: tree.Call, in_graph: bool) -> Any:
+        """`f{2,}(x)`: of a variable the same chain everywhere, of a named operator each of its own length."""
+        assert call.repeat is not None
+        variable = call.callee in self.chosen
+        key = call.callee if variable else id(call)
+        if key not in self.lengths:
+            most = call.repeat.least + 2 if call.repeat.most is None else call.repeat.most
+            self.lengths[key] = self.instance.random.randint(call.repeat.least, most)
+        operator = self.chosen[call.callee][0] if variable else self.vocabulary.operators[call.callee]
+        value = self._evaluate(call.arguments[0].value, in_graph)
+        for _ in range(self.lengths[key]):
+            value = self.apply(operator, {operator.operands[0].name: value}, call.callee)
+        return value
+
+    def apply(self, operator: Operator, arguments: Mapping[str, Any], variable: str = "") -> Any:
+        """The result of an operator: `Known`, or a tuple of them."""
+        operands = [p.name for p in operator.operands]
+        first = arguments.get(operands[0]) if operands else None
+        if operator.associative and isinstance(first, list):  # the n-ary form
+            result = first[0]
+            for other in first[1:]:
+                result = self.apply(operator, {operands[0]: result, operands[1]: other})
+            return result
+        Shapes(self.vocabulary).apply(operator, {n: _shape_of(v) for n, v in arguments.items()})
+        complete = _complete(operator, arguments)
+        if variable and len(self.resolved.operators.get(variable, ())) > 1 and self._is_class(variable):
+            return self.checker.unnamed(variable, operator, complete)
+        return self.checker.apply(operator, complete)
+
+    def _is_class(self, variable: str) -> bool:
+        return any(p.name == variable and p.kinds[0] in self.vocabulary.classes for p in self.rule.parameters)
+
+
+def _complete(operator: Operator, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    first = next((v for v in arguments.values() if isinstance(v, Known | list)), None)
+    if isinstance(first, list):
+        first = first[0] if first and isinstance(first[0], Known) else None
+    rank = len(first.shape) if isinstance(first, Known) else None
+    complete: dict[str, Any] = {}
+    for param in operator.params:
+        if param.is_operand:
+            complete[param.name] = arguments.get(param.name)
+        else:
+            complete[param.name] = param.canonical(arguments.get(param.name, param.default), rank)
+    return complete
+
+
+def _shape_of(value: Any) -> Any:
+    if isinstance(value, Shaped):
+        return value.shape
+    return [_shape_of(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _decomposition(clause: tree.Definition) -> Decomposition | None:
+    value = clause.value
+    return DECOMPOSITIONS.get(value.callee) if isinstance(value, tree.Call) else None
+
+
+def _calls(expr: tree.Node, names: Any) -> bool:
+    return any(isinstance(node, tree.Call) and node.callee in names for node in walk(expr))
+
+
+def speaks_of_dtypes(resolved: Resolved) -> bool:
+    """Whether element types matter to a rule."""
+    rule = resolved.rule
+    named = {node.callee for node in walk(rule) if isinstance(node, tree.Call)}
+    named |= {op.name for many in resolved.operators.values() if len(many) < 8 for op in many}
+    return bool(named & OF_TRUTH_VALUES) or any(
+        (isinstance(node, tree.Call) and node.callee in ("cast", "dtype", "holds"))
+        or (isinstance(node, tree.Name) and node.id in DTYPES)
+        or (isinstance(node, tree.TensorType) and node.dtype is not None)
+        for node in walk(rule)
+    )
+
+
+def _selecting(instance: Instance) -> Iterator[tuple[str, int]]:
+    """The variables whose values select, with the number of places they select from."""
+    for node in [n for equation in instance.resolved.rule.lhs for n in walk(equation.term)]:
+        operator = (
+            instance.resolved.vocabulary.operators.get(node.callee) if isinstance(node, tree.Call) else None
+        )
+        if operator is None or not operator.selects or not isinstance(node, tree.Call):
+            continue
+        bound = bind(node, operator)
+        for name, kind in operator.selects.items():
+            written = bound.get(name)
+            for each in written if isinstance(written, tuple) else (written,):
+                inner = each.value if isinstance(each, tree.Splat) else each
+                if isinstance(inner, tree.Name | tree.Declared):
+                    variable = inner.id if isinstance(inner, tree.Name) else inner.name
+                    yield variable, 2 if kind == "mask" else _length(instance, operator, bound)
+
+
+def _length(instance: Instance, operator: Operator, bound: Mapping[str, Any]) -> int:
+    try:
+        source = instance.shapes.value(bound[operator.operands[0].name])
+        dim = instance.shapes.value(bound["dim"]) if "dim" in bound else 0
+        return int(source.shape[dim])
+    except (UnknownValueError, ShapeMismatch, AttributeError, IndexError, TypeError, KeyError):
+        raise UnknownValueError("what an index selects from is not known") from None
+
+
+__all__ = ["Checker", "Known", "NoMeaning", "Role", "Values", "speaks_of_dtypes"]
