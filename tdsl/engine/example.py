@@ -94,29 +94,38 @@ def run_example(source: tree.Example, library: Library, prefix: str, seed: int =
 def _pipeline(
     reference: tree.RuleRef, library: Library, prefix: str
 ) -> tuple[tuple[tree.Pipeline, Mapping[str, Any]], list[str]]:
-    """A pipeline of what is named, with its arguments, and the names of its rules if it was made for these.
-
-    The file's own declarations come first, then those of the whole library.
-    """
-    pattern, span = reference.pattern, reference.span
-    own = [
-        n
-        for n in (*library.rules, *library.pipelines)
-        if fnmatch.fnmatchcase(n, full_name(prefix, pattern)) or n == full_name(prefix, pattern)
-    ]
-    pipelines = [n for n in own if n in library.pipelines] or (
-        [] if own else [n for n in library.pipelines if n == pattern or n.endswith(f".{pattern}")]
-    )
-    if len(pipelines) == 1:
-        pipeline = library.pipeline(pipelines[0])
+    """What is named as a pipeline, with its arguments; of rules and passes also their names."""
+    span = reference.span
+    pipeline = _pipeline_named(reference.pattern, library, prefix)
+    if pipeline is not None:
         _require_no_data(pipeline, reference)
         return (pipeline, {a.name or "": constant_value(a.value) for a in reference.arguments}), []
-    names = own or library.select(pattern, span)
+    names = _rules_named(reference, library, prefix)
     references = tuple(tree.RuleRef(pattern=n, arguments=reference.arguments, span=span) for n in names)
     steps: tuple[tree.Step, ...] = (tree.Repeated(rules=references, span=span),)
     # What an example may lose it says itself; a pipeline of approximate rules needs a contract all the same.
     steps += (tree.Check(bounds=(parse_expression("error <= 100%"),), span=span),)
-    return (tree.Pipeline(name=pattern, parameters=(), steps=steps, span=span), {}), names
+    return (tree.Pipeline(name=reference.pattern, parameters=(), steps=steps, span=span), {}), names
+
+
+def _pipeline_named(name: str, library: Library, prefix: str) -> tree.Pipeline | None:
+    """The pipeline of that name: the file's own, or of the library where no rule of the file is called so."""
+    own = full_name(prefix, name)
+    if own in library.pipelines:
+        return library.pipelines[own]
+    found = [n for n in library.pipelines if n == name or n.endswith(f".{name}")]
+    return library.pipeline(name) if found and own not in library.rules else None
+
+
+def _rules_named(reference: tree.RuleRef, library: Library, prefix: str) -> list[str]:
+    """The rules and passes that a name or glob means: those of the file, or else of the library."""
+    pattern = full_name(prefix, reference.pattern)
+    if pattern in library.rules:
+        return [pattern]
+    glob = f"{prefix}.{reference.pattern}"
+    fires = (n for n, declared in library.rules.items() if declared.source.arrow != "==")
+    own = [n for n in fires if "*" in glob and fnmatch.fnmatchcase(n, glob)]
+    return own or library.select(reference.pattern, reference.span)
 
 
 def _require_no_data(pipeline: tree.Pipeline, reference: tree.RuleRef) -> None:

@@ -17,13 +17,12 @@ from tdsl.capture import Captured, capture
 from tdsl.engine.expression import apply, compile_expression
 from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.pattern import Pattern
-from tdsl.engine.sizes import DTYPES
 from tdsl.engine.staged import CannotStage, Constant, Staged, Workspace, map_values
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.example import Example, Leaf
 from tdsl.lang.walk import walk
-from tdsl.ops.targets import operator_of
+from tdsl.ops.targets import DTYPES, operator_of
 
 _NO_VARIANT = Variant(Pattern(()), (), {}, lambda _: ())
 

@@ -12,11 +12,11 @@ from torch import fx
 from tdsl.capture.normal import attribute
 from tdsl.engine.example_graph import Drawn
 from tdsl.engine.same_graph import Expected, same_weight
-from tdsl.engine.sizes import DTYPES
 from tdsl.engine.unparse import NOWHERE, NotExpressible, equations
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.example import Example
+from tdsl.ops.targets import DTYPES
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 

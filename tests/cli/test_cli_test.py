@@ -207,7 +207,19 @@ def test_a_rule_that_fires_where_it_should_not(run):
     assert problems(outcome) == ["rules.merge fired"]
 
 
-def test_a_wrong_rule_is_caught_by_its_numbers(run):
+@pytest.fixture
+def unproved(monkeypatch):
+    """Rules are loaded without a proof, as one is that the prover cannot decide."""
+    monkeypatch.setattr("tdsl.engine.library.refuse_refuted", lambda rule, verdict: None)
+
+
+def test_a_wrong_rule_is_refused_before_its_examples(run):
+    outcome = run(FORGETFUL + "example forgetful { relu(x: [3]) => unchanged }")
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "rule forgetful is wrong" in outcome.err
+
+
+def test_a_wrong_rule_is_caught_by_its_numbers(run, unproved):
     """The example agrees with the rule, and both are wrong."""
     outcome = run(
         FORGETFUL
@@ -229,7 +241,7 @@ def test_exact_means_exact_for_an_approximate_rule_too(run):
     assert problem.endswith("more than what rounding explains")
 
 
-def test_an_approximation_is_held_to_the_error_that_it_states(run):
+def test_an_approximation_is_held_to_the_error_that_it_states(run, unproved):
     """A factor that belongs to nothing: the weight is approximated well, the output is not."""
     rule = """
     rule lossy(rank: Rank = 5) {
