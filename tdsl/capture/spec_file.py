@@ -59,6 +59,29 @@ def call_function(path: str, name: str, finish: Callable[[Any], _Result]) -> _Re
     return result
 
 
+def load_function(path: str, name: str = "") -> Callable[..., Any]:
+    """The function `name` of the Python file `path`; without a name the only one that is not private.
+
+    Raises:
+        TdslError: no such file or function, several of them, or an exception while the file is run.
+    """
+    file = Path(path).resolve()
+    if not file.is_file():
+        raise TdslError(f"there is no file {path!r}", expected="path/to/file.py:function")
+    namespace = _run(lambda: _import(file), path, file)
+    own = {k: v for k, v in namespace.items() if inspect.isfunction(v) and v.__module__ == _name(file)}
+    public = [k for k in own if not k.startswith("_")]
+    if name in own or (not name and len(public) == 1):
+        function: Callable[..., Any] = own[name or public[0]]
+        return function
+    close = difflib.get_close_matches(name, own, 1)
+    raise TdslError(
+        f"{path} has no function `{name}`" if name else f"{path} has {len(public) or 'no'} functions",
+        expected=f"one of {', '.join(f'{path}:{k}' for k in public)}" if public else "a function in it",
+        hint=f"did you mean `{close[0]}`?" if close else None,
+    )
+
+
 def _called(
     path: str, name: str, finish: Callable[[Any], Any] = lambda result: result
 ) -> tuple[Any, Callable[..., Any]]:

@@ -127,7 +127,7 @@ def rule(
     """
     called = name or _name(pattern, replacement)
     graph, root = trace(pattern, inline=True)
-    traced = translate(graph, root, typed=True, types=_annotations(pattern))
+    traced = translate(graph, root, typed=True, types=annotations_of(pattern))
     _require_independent_outputs(traced)
     sides = _Sides(traced, _bound_names(traced), called)
     sides.require_known(replacement, "the replacement")
@@ -157,7 +157,7 @@ class _Scope(dict[str, Any]):
         return getattr(builtins, name, name)
 
 
-def _annotations(function: Callable[..., Any]) -> dict[str, tuple[Type | None, bool]]:
+def annotations_of(function: Callable[..., Any]) -> dict[str, tuple[Type | None, bool]]:
     """(type, optional) of the parameters that an annotation of this file describes."""
     function = inspect.unwrap(function)
     nonlocals = inspect.getclosurevars(function).nonlocals if inspect.isfunction(function) else {}

@@ -14,13 +14,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from tdsl.engine.sizes import DTYPES
 from tdsl.errors import Source, Span
 from tdsl.lang import tree
 from tdsl.lang.vocabulary import INFIX
 from tdsl.ops import Operator, Param
 from tdsl.ops.spec import REQUIRED
-from tdsl.ops.targets import operator_of
+from tdsl.ops.targets import DTYPES, operator_of
 
 NOWHERE = Span(Source("", ""), 1, 1, 1, 1)
 """Where a term stands that nobody wrote."""
@@ -40,18 +39,41 @@ class NotExpressible(Exception):
         self.node = node
 
 
-def equations(
-    outputs: Sequence[tuple[str, fx.Node]], leaf: Leaf, taken: Iterable[str] = ()
-) -> tuple[tree.Equation, ...]:
-    """Terms of `outputs` (name, empty for none, and node); a value that is used twice gets a line of its own.
+Size = Callable[[Any], tree.Expr]
+"""How a symbolic size (sympy's) is written; raises `ValueError` for one that cannot be."""
 
-    `taken` are names that no such line may have. Raises `NotExpressible`.
+
+def equations(
+    outputs: Sequence[tuple[str, fx.Node]],
+    leaf: Leaf,
+    taken: Iterable[str] = (),
+    *,
+    size: Size | None = None,
+    shared: bool = True,
+    pattern: bool = False,
+) -> tuple[tree.Equation, ...]:
+    """Terms of `outputs` (name, empty for none, and node).
+
+    A value that is used twice gets a line of its own, with a name that is not `taken`; unless `shared`, only
+    an operator all of whose results are outputs does. In a `pattern` there is no `.T`, which depends on the
+    number of axes. Raises `NotExpressible`.
     """
-    return _Unparser(outputs, leaf, taken).equations()
+    return _Unparser(outputs, leaf, taken, size, shared, pattern).equations()
 
 
 class _Unparser:
-    def __init__(self, outputs: Sequence[tuple[str, fx.Node]], leaf: Leaf, taken: Iterable[str]) -> None:
+    def __init__(
+        self,
+        outputs: Sequence[tuple[str, fx.Node]],
+        leaf: Leaf,
+        taken: Iterable[str],
+        size: Size | None,
+        shared: bool,
+        pattern: bool,
+    ) -> None:
+        self.pattern = pattern
+        self.size = size
+        self.share = shared
         self.outputs = outputs
         self.leaf = leaf
         self.taken = {*taken, *(name for name, _ in outputs)}
@@ -93,6 +115,9 @@ class _Unparser:
                 seen.add(node)
                 fx.map_arg((node.args, node.kwargs), stack.append)
         several = {node for node in seen if _parts(node)}
+        if not self.share:
+            whole = {node for node in several if all(part in named for part in _parts(node))}
+            return sorted(whole)
         taken_apart = {part for node in several for part in _parts(node) if part}
         return [n for n in sorted(seen) if n in several or (uses[n] > 1 and n not in taken_apart)]
 
@@ -119,7 +144,7 @@ class _Unparser:
 
     def infix(self, op: Operator, node: fx.Node, shown: list[tuple[Param, Any]]) -> tree.Expr | None:
         operands = [value for _, value in shown]
-        if op.name == "permute" and _exchanges_last(operands[1]):
+        if op.name == "permute" and not self.pattern and _exchanges_last(operands[1]):
             return tree.Unary(operator="T", operand=self.value(node, None, operands[0]), span=NOWHERE)
         if op.name == "neg" and len(operands) == 1:
             return tree.Unary(operator="-", operand=self.value(node, None, operands[0]), span=NOWHERE)
@@ -144,8 +169,19 @@ class _Unparser:
             arguments.append(tree.Argument(value=self.value(node, param, value), name=name, span=NOWHERE))
         return tree.Call(callee=op.name, arguments=tuple(arguments), span=NOWHERE)
 
+    def symbolic(self, node: fx.Node, expr: Any) -> tree.Expr:
+        if self.size is None:
+            raise NotExpressible(node, f"the size {expr} has no name")
+        try:
+            return self.size(expr)
+        except ValueError as reason:
+            raise NotExpressible(node, str(reason)) from None
+
     def value(self, node: fx.Node, param: Param | None, value: Any) -> tree.Expr:
         """An argument of `node`."""
+        symbolic = _symbolic(value)
+        if symbolic is not None:
+            return self.symbolic(node, symbolic)
         if isinstance(value, fx.Node):
             return self.term(value)
         if isinstance(value, list | tuple):
@@ -162,6 +198,13 @@ class _Unparser:
         if isinstance(value, int | float):
             return literal(value)
         raise NotExpressible(node, f"{value} of `{node.name}` cannot be written in the language")
+
+
+def _symbolic(value: Any) -> Any:
+    """The sympy expression of a symbolic size, or of a node that computes one."""
+    if isinstance(value, fx.Node):
+        value = value.meta.get("val")
+    return value.node.expr if isinstance(value, torch.SymInt) else None
 
 
 def literal(value: int | float) -> tree.Expr:

@@ -6,17 +6,18 @@ import re
 import shlex
 from pathlib import Path
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "cli.md"
+DOCS = Path(__file__).parents[2] / "docs"
+REFERENCE, NEW_RULES = DOCS / "cli.md", DOCS / "new-rules.md"
 COMMAND = re.compile(r"^\$ tdsl (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 
 
-def blocks(language):
-    text = REFERENCE.read_text(encoding="utf-8")
+def blocks(language, page=REFERENCE):
+    text = page.read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
-def examples():
-    return [found for block in blocks("console") for found in COMMAND.findall(block)]
+def examples(page=REFERENCE):
+    return [found for block in blocks("console", page) for found in COMMAND.findall(block)]
 
 
 def normal(text):
@@ -35,7 +36,9 @@ def matches(printed, shown):
 def test_every_command_prints_what_the_reference_shows(tdsl, folder):
     [model] = blocks("python")
     lossy, merge = blocks("tdsl")
+    [layers] = blocks("python", NEW_RULES)
     (folder / "tiny.py").write_text(model, encoding="utf-8")
+    (folder / "layers.py").write_text(layers, encoding="utf-8")
     (folder / "lossy.tdsl").write_text(lossy, encoding="utf-8")
     (folder / "merge.tdsl").write_text(merge, encoding="utf-8")
     (folder / "ugly.tdsl").write_text("rule twice { relu(relu(x)) => relu(x) }\n", encoding="utf-8")
@@ -43,9 +46,17 @@ def test_every_command_prints_what_the_reference_shows(tdsl, folder):
     for command, shown in examples():
         printed = seen[command].out + seen[command].err
         assert matches(printed, shown), f"tdsl {command}\n{printed}"
-    commands = {"compile", "sweep", "profile", "check", "explain", "list", "show", "test", "fmt"}
+    commands = {"compile", "sweep", "profile", "check", "explain", "list", "show", "test", "new", "fmt"}
     assert {command.split()[0] for command in seen} == commands
     assert {outcome.status for outcome in seen.values()} == {0, 1}
+
+
+def test_every_command_about_new_rules_prints_what_is_shown(tdsl, folder):
+    [layers] = blocks("python", NEW_RULES)
+    (folder / "layers.py").write_text(layers, encoding="utf-8")
+    for command, shown in examples(NEW_RULES):
+        outcome = tdsl(*shlex.split(command))
+        assert matches(outcome.out + outcome.err, shown), f"tdsl {command}\n{outcome.out}{outcome.err}"
 
 
 def test_only_digits_and_spaces_may_differ():
