@@ -52,6 +52,13 @@ class Entry:
         """The declaration as text: canonical for the language, as written for Python."""
         return _python_source(self) if self.kind == "pass" else _rule_source(self)
 
+    def examples(self) -> str:
+        """The examples beside the declaration that name it, in canonical form; empty if there are none."""
+        items = parse_file(self.path).items if self.kind != "pass" else ()
+        called = (self.name, self.name.rpartition(".")[2])
+        found = [i for i in items if isinstance(i, tree.Example) and i.reference.pattern in called]
+        return format_file(tree.File(items=tuple(found), span=found[0].span)) if found else ""
+
 
 def catalog(rules: Path | None = None) -> list[Entry]:
     """The standard library, and what `rules` and its imports declare beside it; sorted by name.

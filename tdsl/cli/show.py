@@ -26,6 +26,9 @@ def show_thing(
     matcher: Annotated[
         bool, typer.Option("--matcher", help="Of a rule: the Python that its pattern compiles to.")
     ] = False,
+    examples: Annotated[
+        bool, typer.Option("--examples", help="Of a rule or pipeline: also the examples beside it.")
+    ] = False,
     pipeline: Annotated[
         str | None,
         typer.Option("--pipeline", "-p", metavar="NAME", help="Of a model: also what this makes of it."),
@@ -36,7 +39,7 @@ def show_thing(
 ) -> None:
     """Show a rule, a pipeline, a model's graph, or an ONNX file."""
     kind = kind_of(thing)
-    _require_sense(kind, matcher, pipeline, settings)
+    _require_sense(kind, matcher, examples, pipeline, settings)
     if kind == "onnx":
         from tdsl.cli.onnx_summary import Summary
 
@@ -46,16 +49,22 @@ def show_thing(
         record = _graphs(thing, pipeline, rules, settings)
         text = _graphs_text(record)
     else:
-        record = _declaration(thing, rules, settings, matcher)
+        record = _declaration(thing, rules, settings, matcher, examples)
         text = record["matcher" if matcher else "source"]
+        if record.get("examples"):
+            text += "\n" + record["examples"]
     if as_json:
         terminal.put_json({"format": "tdsl-show/1", **record})
     else:
         terminal.put(text)
 
 
-def _require_sense(kind: str | None, matcher: bool, pipeline: str | None, settings: list[str] | None) -> None:
+def _require_sense(
+    kind: str | None, matcher: bool, examples: bool, pipeline: str | None, settings: list[str] | None
+) -> None:
     model = kind in ("function", "program")
+    if examples and kind is not None:
+        raise typer.BadParameter("only what is declared in a file has examples", param_hint="--examples")
     if matcher and kind is not None:
         raise typer.BadParameter("only a rule has a matcher", param_hint="--matcher")
     if pipeline and not model:
@@ -67,7 +76,9 @@ def _require_sense(kind: str | None, matcher: bool, pipeline: str | None, settin
 # ---------------------------------------------------------------- declarations
 
 
-def _declaration(name: str, rules: Any, settings: list[str] | None, matcher: bool) -> dict[str, Any]:
+def _declaration(
+    name: str, rules: Any, settings: list[str] | None, matcher: bool, examples: bool
+) -> dict[str, Any]:
     entry = named(catalog(rules), name)
     record: dict[str, Any] = {
         "name": entry.name,
@@ -76,6 +87,8 @@ def _declaration(name: str, rules: Any, settings: list[str] | None, matcher: boo
         "line": entry.line,
         "source": entry.source(),
     }
+    if examples:
+        record["examples"] = entry.examples()
     if matcher:
         if entry.kind != "rule":
             raise TdslError(f"{entry.name} is a {entry.kind}, and only a rule has a matcher")

@@ -162,6 +162,18 @@ def test_show_as_json_says_where(tdsl):
     assert (found["name"], found["file"], found["line"]) == ("lossy.halve", "lossy.tdsl", 2)
 
 
+def test_show_prints_examples(tdsl, folder):
+    alone, outcome = tdsl("show", "double_relu"), tdsl("show", "double_relu", "--examples")
+    assert outcome.out.removeprefix(alone.out) == (
+        "\nexample double_relu {\n    relu(relu(x: [3]))\n  =>\n    relu(x)\n}\n"
+    )
+    assert tdsl("show", "svd_linear", "--examples").out == tdsl("show", "svd_linear").out
+    assert (
+        tdsl("show", "double_relu", "--examples", "--json").json["examples"].startswith("example double_relu")
+    )
+    assert tdsl("show", "tiny.py:model", "--examples").status == 2
+
+
 def test_show_prints_the_matcher(tdsl):
     source = tdsl("show", "double_relu", "--matcher").out
     assert source.startswith("def match(root, accept,")
