@@ -52,6 +52,7 @@ def derive(before: str, after: str, name: str = "", constants: Sequence[str] = (
     _require_known_operands(first, second)
     values = example_values(first)
     _require_equal(first, second, values)
+    values = _without_ones(first, second, values)
     traced = trace(first, values), trace(second, values)
     name = name or _name(first, second)
     if not name.isidentifier():
@@ -129,6 +130,22 @@ def _require_equal(before: Function, after: Function, values: dict[str, torch.Te
                 f" {float(difference):.1e}",
                 after.span,
             )
+
+
+def _without_ones(
+    before: Function, after: Function, values: dict[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """The operands with axes of size 1, which a trace takes for broadcasting, larger where they may be."""
+    for name, value in values.items():
+        for axis in (axis for axis, size in enumerate(value.shape) if size == 1):
+            more = torch.randn_like(value) if value.is_floating_point() else value
+            larger = {**values, name: torch.cat([values[name], more], axis)}
+            try:
+                _require_equal(before, after, larger)
+            except Exception:  # the user's functions raise whatever they like
+                continue
+            return _without_ones(before, after, larger)
+    return values
 
 
 def _flat(value: object) -> list[torch.Tensor]:

@@ -238,6 +238,18 @@ DERIVED = {
         }
         """,
     ),
+    # A batch of one need not be one; a kernel of one tap must be.
+    "axes of size one": (
+        "def before(x: Tensor[1, 3, 6], W: Const[4, 3, 1]): return F.conv1d(F.avg_pool1d(x, 2), W)",
+        "def pooled(x, W): return F.avg_pool1d(F.conv1d(x, W), 2)",
+        """
+        rule pooled {
+            conv1d(avg_pool1d(x: [..., m, k], 2, stride=2), W: const [l, m, 1])
+          =>
+            avg_pool1d(conv1d(x, W), 2, stride=2)
+        }
+        """,
+    ),
     "words of the language as names": (
         "def before(linear: Tensor[2, 3], const: Const[4, 3]): return F.linear(linear, const).relu().relu()",
         "def after(linear, const): return F.linear(linear, const).relu()",
