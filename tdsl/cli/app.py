@@ -22,6 +22,7 @@ from tdsl.cli.list import list_names
 from tdsl.cli.lsp import serve_editor
 from tdsl.cli.new import new
 from tdsl.cli.options import JSON
+from tdsl.cli.prove import prove_rules
 from tdsl.cli.show import show_thing
 from tdsl.cli.sweep import profile_model, sweep_model
 from tdsl.cli.test import run_tests
@@ -80,6 +81,7 @@ app.command("check")(check_models)
 app.command("explain")(explain_rule)
 app.command("list")(list_names)
 app.command("show")(show_thing)
+app.command("prove")(prove_rules)
 app.command("test")(run_tests)
 app.add_typer(new, name="new")
 app.command("fmt")(format_files)

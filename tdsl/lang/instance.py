@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -17,13 +17,14 @@ from tdsl.lang.bind import bind
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError, as_argument
 from tdsl.lang.vocabulary import DTYPES, INFIX
-from tdsl.lang.walk import children, walk
 from tdsl.ops import Operator, Param
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.spec import REQUIRED
 
 DISTINCT_ATTEMPTS = 60
 FITTING_ATTEMPTS = 30
+RANKLESS = frozenset({"int", "float", "scalar", "bool", "dtype", "text", "ints1", "ints2", "ints3"})
+"""Kinds of attributes that can be drawn before the shape of the first operand is known."""
 
 
 class Instance:
@@ -47,7 +48,7 @@ class Instance:
             self.set(name, size)
         self.pool = sorted({*sizes, 2, 3, 4})
         self.leading = tuple(self.random.choices(self.pool, k=self.random.randint(0, 2)))
-        self.types: dict[str, tree.TensorType] = {}
+        self.types = resolved.matched_types
         self.ranks = dict(self._spatial_ranks())
         for parameter in resolved.rule.parameters:
             if parameter.kinds == ("Int",):
@@ -60,9 +61,7 @@ class Instance:
 
         The attributes tell over how many axes an operator slides.
         """
-        for node in [n for equation in self.resolved.rule.lhs for n in walk(equation.term)]:
-            if not isinstance(node, tree.Call):
-                continue
+        for node in self.resolved.matched_calls:
             try:
                 operator = self._operator(node)[0]
             except (UnknownValueError, KeyError):
@@ -120,7 +119,6 @@ class Instance:
 
     def left(self, side: tuple[tree.Equation, ...]) -> dict[tuple[str, ...], Any]:
         """The values of the equations of a left side, by their names."""
-        self._collect_types(side)
         values: dict[tuple[str, ...], Any] = {}
         for equation in side:
             value = self.operand(equation.term)
@@ -132,16 +130,6 @@ class Instance:
                     raise ShapeMismatch("another number of results")
                 self.env.update(zip(equation.names, value, strict=True))
         return values
-
-    def _collect_types(self, node: Any) -> None:
-        if isinstance(node, tuple):
-            for part in node:
-                self._collect_types(part)
-        elif isinstance(node, tree.Node):
-            if isinstance(node, tree.Declared) and node.type is not None and node.type.dims is not None:
-                self.types.setdefault(node.name, node.type)
-            for child in children(node):
-                self._collect_types(child)
 
     def typed(self, written: tree.TensorType, rank: int | None = None) -> Shaped:
         """A tensor of the shape that a type says, of `rank` axes where that is known."""
@@ -240,18 +228,14 @@ class Instance:
                 waiting.append((param, written))
             elif written is not None:
                 operands[param.name] = self.operand(written)
+        early = [p for p in operator.params if p.kind in RANKLESS]
+        given = self._attributes(call, bound, early, attributes, ())
         for param, written in waiting:
-            self._guess(operator, param, written, operands)
+            self._guess(operator, param, written, operands, given)
         arguments = {n: as_argument(v, operator.param(n)) for n, v in operands.items()}
         rank = self._first_shape(operator, arguments)
-        for param in operator.params:
-            if param.is_operand:
-                continue
-            written = bound.get(param.name)
-            if written is not None and not isinstance(written, tuple):
-                arguments[param.name] = self._attribute(written, param, rank)
-            elif call.callee in self.shapes.chosen and self._varies(param, attributes):
-                arguments[param.name] = attributes.setdefault(param.name, self._sample(param, rank))
+        late = [p for p in operator.params if not p.is_operand and p.kind not in RANKLESS]
+        arguments |= given | self._attributes(call, bound, late, attributes, rank)
         if call.callee in self.shapes.chosen:  # the right side has what it does not give anew from here
             attributes.update(arguments)
         for name, value in operands.items():
@@ -262,6 +246,24 @@ class Instance:
             most = call.repeat.least + 2 if call.repeat.most is None else call.repeat.most
             result = self._chain(operator, arguments, self.random.randint(call.repeat.least, most))
         return result
+
+    def _attributes(
+        self,
+        call: tree.Call,
+        bound: Mapping[str, Any],
+        params: Sequence[Param],
+        known: dict[str, Any],
+        rank: tuple[int, ...],
+    ) -> dict[str, Any]:
+        """Values of the attributes `params`: written ones, and of an operator variable some left open."""
+        found: dict[str, Any] = {}
+        for param in params:
+            written = bound.get(param.name)
+            if written is not None and not isinstance(written, tuple):
+                found[param.name] = self._attribute(written, param, rank)
+            elif call.callee in self.shapes.chosen and self._varies(param, known):
+                found[param.name] = known.setdefault(param.name, self._sample(param, rank))
+        return found
 
     def _varies(self, param: Param, attributes: Mapping[str, Any]) -> bool:
         """Whether an attribute that a pattern leaves open has another value than its default."""
@@ -335,10 +337,17 @@ class Instance:
 
     # ------------------------------------------------------------ guesses
 
-    def _guess(self, operator: Operator, param: Param, written: Any, operands: dict[str, Any]) -> None:
+    def _guess(
+        self,
+        operator: Operator,
+        param: Param,
+        written: Any,
+        operands: dict[str, Any],
+        given: Mapping[str, Any],
+    ) -> None:
         """Choose the shape of a variable that nothing says the shape of."""
         name = "" if isinstance(written, tuple) else _variable_name(written)
-        shape = self._fitting(operator, param, operands, self.ranks.get(name))
+        shape = self._fitting(operator, param, operands, given, self.ranks.get(name))
         if isinstance(written, tuple):
             operands[param.name] = self._several(written, shape)
             return
@@ -352,11 +361,16 @@ class Instance:
         operands[param.name] = self.env[name]
 
     def _fitting(
-        self, operator: Operator, param: Param, operands: Mapping[str, Any], rank: int | None
+        self,
+        operator: Operator,
+        param: Param,
+        operands: Mapping[str, Any],
+        given: Mapping[str, Any],
+        rank: int | None,
     ) -> tuple[int, ...]:
         """A shape for `param` that the operator takes beside the operands known so far, if one is found."""
         known = {n: v.shape for n, v in operands.items() if isinstance(v, Shaped | Absent)}
-        arguments = {n: as_argument(v, operator.param(n)) for n, v in operands.items()}
+        arguments = {n: as_argument(v, operator.param(n)) for n, v in operands.items()} | dict(given)
         shape: tuple[int, ...] = ()
         for _ in range(FITTING_ATTEMPTS if known else 1):
             shape = (
@@ -367,8 +381,10 @@ class Instance:
             except ShapeMismatch:
                 continue
             except UnknownValueError:  # an attribute is missing that has no value yet
-                break
-            break
+                pass
+            return shape
+        if known:
+            raise ShapeMismatch(f"no {param.name} was found for {operator.name}")
         return shape
 
     def _declared(
@@ -397,7 +413,8 @@ class Instance:
         way = self.random.random()
         if rank is not None and way < 0.9:
             count = rank if way < 0.8 else rank - 1  # or without a batch axis
-            return tuple(self.random.choices((*first, *self.pool), k=count))
+            ones = (1, 1, 1) if self.random.random() < 0.3 else ()
+            return tuple(self.random.choices((*ones, *first, *self.pool), k=count))
         if first and way < 0.3:
             return first
         if first and way < 0.5:
@@ -433,7 +450,7 @@ class Instance:
             return None
         match param.kind:
             case "int":
-                return pick.choice((1, 1, 2, 3, *self.pool))
+                return pick.choice((0, 1, 1, 2, 2, 3, *self.pool)) if pick.random() < 0.95 else -1
             case "float":
                 return 0.5
             case "scalar":

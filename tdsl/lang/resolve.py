@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 
 from tdsl.errors import Span, TdslError
@@ -35,6 +36,22 @@ class Resolved:
     roles: Mapping[str, Role]
     operators: Mapping[str, tuple[Operator, ...]]
     vocabulary: Vocabulary
+
+    @cached_property
+    def matched_calls(self) -> tuple[tree.Call, ...]:
+        """Every call on the left side, in the order of the text."""
+        sides = (walk(equation.term) for equation in self.rule.lhs)
+        return tuple(node for side in sides for node in side if isinstance(node, tree.Call))
+
+    @cached_property
+    def matched_types(self) -> Mapping[str, tree.TensorType]:
+        """The written shape of each variable of the left side, the first where there are several."""
+        found: dict[str, tree.TensorType] = {}
+        for equation in self.rule.lhs:
+            for node in walk(equation.term):
+                if isinstance(node, tree.Declared) and node.type is not None and node.type.dims is not None:
+                    found.setdefault(node.name, node.type)
+        return found
 
 
 def resolve(rule: tree.Rule, vocabulary: Vocabulary) -> Resolved:

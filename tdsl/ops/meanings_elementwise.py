@@ -176,7 +176,7 @@ def leaky_relu(k: Algebra, x: Array, slope: float) -> Array:
 def prelu(k: Algebra, x: Array, weight: Array) -> Array:
     """x, scaled by the weight of its channel where it is negative."""
     channels = len(x.shape) > 1 and weight.shape[0] > 1
-    return _leaky(k, x, weight.reshape([-1, *[1] * (len(x.shape) - 2)]) if channels else weight)
+    return _leaky(k, x, weight.reshape([-1, *[1] * (len(x.shape) - 2)] if channels else [1] * len(x.shape)))
 
 
 def _comparison(strict: bool, exchanged: bool) -> Any:

@@ -14,6 +14,7 @@ This room imports no torch: a target is a string until `tdsl.ops.targets` resolv
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -195,7 +196,12 @@ class Operator:
     @property
     def operands(self) -> tuple[Param, ...]:
         """The tensor parameters, in order."""
-        return tuple(p for p in self.params if p.is_operand)
+        return _operands(self)
+
+
+@functools.cache
+def _operands(operator: Operator) -> tuple[Param, ...]:
+    return tuple(p for p in operator.params if p.is_operand)
 
 
 _PARAM = re.compile(

@@ -13,8 +13,9 @@ import numpy as np
 from tdsl.prove import field
 from tdsl.prove.field import Elements
 
-SMALL = 1 << 20
-"""Whole numbers below this are ordered as they are; everything else at random around them."""
+UNITS = 10_000 << 6
+SMALL = UNITS << 20
+"""Numbers below 2²⁰ with four decimals, or six binary ones, are ordered as they are, the others at random."""
 
 
 MOST_COMPARANDS = 1 << 10
@@ -40,7 +41,9 @@ class FieldAlgebra:
         self._settled: dict[str, Elements] = {}
 
     def number(self, value: Any) -> Elements:
-        return value if isinstance(value, np.ndarray) else np.array(field.element(value), dtype=np.uint64)
+        if isinstance(value, np.ndarray | np.generic):
+            return np.asarray(value)
+        return np.array(field.element(value), dtype=np.uint64)
 
     def filled(self, shape: Sequence[int], value: float) -> Elements:
         return np.full(tuple(shape), field.element(value), dtype=np.uint64)
@@ -150,10 +153,11 @@ class FieldAlgebra:
         return np.take_along_axis(rows, best, -1).reshape(shape)
 
     def place(self, x: Elements) -> Any:
-        """Where elements stand in the order: an odd function, the identity on small whole numbers."""
+        """Where elements stand in the order: an odd function, proportional to numbers of few digits."""
+        x = field.multiply(*np.broadcast_arrays(x, np.uint64(UNITS)))
         mirrored = field.negative(x)
         least = np.minimum(x, mirrored)
         hashed = field.mixed(least, key_of(self.seed, "order"))
-        size = np.where(least < SMALL, least, (hashed >> np.uint64(1)) + np.uint64(SMALL)).astype(np.int64)
+        size = np.where(least < SMALL, least, (hashed >> np.uint64(2)) + np.uint64(SMALL)).astype(np.int64)
         upwards = np.where(least < SMALL, x == least, (hashed & np.uint64(1)) == (x == least))
         return np.where(upwards, size, -size)

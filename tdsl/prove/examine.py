@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from tdsl.lang.instance import Instance
@@ -17,7 +18,7 @@ from tdsl.ops.shapes import ShapeMismatch
 from tdsl.prove.exact import ExactChecker
 from tdsl.prove.kernel import NoMeaning
 from tdsl.prove.numeric import STYLES, NumericChecker
-from tdsl.prove.values import Known, Values
+from tdsl.prove.values import Facts, Known, Values
 
 LARGEST_INSTANCE = 3000
 """Most elements of all tensors of an instance, unless the sizes that a rule names ask for more."""
@@ -31,6 +32,11 @@ class Case:
 
     resolved: Resolved
     operators: Mapping[str, Operator]
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What is the same in all its instances."""
+        return Facts(self.resolved)
 
 
 @dataclass
@@ -86,14 +92,14 @@ def examine(case: Case, seed: int, style: str = "", largest: int = LARGEST_INSTA
         return None
     finding = Finding(case, seed, instance, "unknown", "unknown")
     exact = ExactChecker(seed)
-    values = Values(instance, exact)
+    values = Values(instance, exact, case.facts)
     before = 1
     try:
         values.left()
         before, exact.algebra.compared = exact.algebra.comparands, 1
         pairs = _pairs(values)
-        if not pairs:
-            return None
+        if not sum(left.value.size for left, _ in pairs):
+            return None  # no condition, or nothing to compare
         finding.exact = "differs" if any(exact.differs(*pair) for pair in pairs) else "equal"
         finding.degree = sum(max(known.degree for known in pair) for pair in pairs)
         finding.elements = sum(left.value.size for left, _ in pairs)
@@ -105,8 +111,8 @@ def examine(case: Case, seed: int, style: str = "", largest: int = LARGEST_INSTA
     finding.comparands = max(before, exact.algebra.comparands)
     again = instance_of(case, seed)
     assert again is not None
-    numbers = NumericChecker(seed, style or STYLES[seed % len(STYLES)], values.sensitive)
-    second = Values(again, numbers)
+    numbers = NumericChecker(seed, style or STYLES[seed % len(STYLES)], case.facts.sensitive)
+    second = Values(again, numbers, case.facts)
     try:
         second.left()
         known = _pairs(second)
@@ -142,7 +148,7 @@ def _pairs(values: Values) -> list[tuple[Known, Known]]:
         both = zip(left, right, strict=True) if isinstance(left, tuple) else [(left, right)]
         found += [(_tensor(values, a), _tensor(values, b)) for a, b in both]
     alike = all(a.dtype == b.dtype for a, b in found)
-    return found if alike or not values.sensitive else []
+    return found if alike or not values.facts.sensitive else []
 
 
 def _tensor(values: Values, value: Any) -> Known:

@@ -32,14 +32,14 @@ class NoElement(ArithmeticError):
 
 
 def element(value: Any) -> int:
-    """The element that a number is: integers modulo p, floats as the dyadic rationals that they are.
+    """The element that a number is: integers modulo p, floats as the decimal fractions that are written.
 
     Raises `NoElement` for infinities and NaN, `TypeError` for what is no number.
     """
     if isinstance(value, bool | int):
         return int(value) % P
     try:
-        ratio = Fraction(value)
+        ratio = Fraction(repr(float(value)))
     except (OverflowError, ValueError):
         raise NoElement(f"{value} is no element of a field") from None
     return quotient(ratio)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tdsl.lang.alternatives import expand_alternatives
-from tdsl.lang.resolve import Resolved
+from tdsl.lang.resolve import Resolved, Role
 from tdsl.ops import Operator
 from tdsl.prove import field
 from tdsl.prove.counterexample import counterexample_of
@@ -23,8 +23,9 @@ from tdsl.prove.examine import LARGEST_INSTANCE, Case, Finding, examine
 from tdsl.prove.verdict import Verdict
 
 INSTANCES = 12
-"""How many instances of a rule are wanted, and at least two of each of its cases."""
-ATTEMPTS = 600
+"""How many instances of a rule are wanted, `EACH` more for each attribute, and two of each of its cases."""
+EACH = 4
+ATTEMPTS = 1500
 """How many draws of a case are tried for that."""
 DISTINCT = 4
 """The first draws give every dimension a size of its own; the others are small."""
@@ -44,9 +45,11 @@ def prove(resolved: Resolved) -> Verdict:
     """The verdict on a rule whose names are resolved."""
     with np.errstate(over="ignore"):
         cases = cases_of(resolved)
+        attributes = sum(role is Role.ATTRIBUTE for role in resolved.roles.values())
+        wanted = INSTANCES + EACH * attributes
         findings: list[Finding] = []
         for case in cases:
-            found = _of_case(case, max(2, INSTANCES // len(cases)))
+            found = _of_case(case, max(2, wanted // len(cases)))
             findings += found
             wrong = [f for f in found if f.differs]
             if wrong:

@@ -92,6 +92,47 @@ class Checker(Protocol):
         """Random values of the unknowns for which the residual, affine in them jointly, is zero."""
 
 
+class Facts:
+    """What is the same in every instance of a rule."""
+
+    def __init__(self, resolved: Resolved) -> None:
+        rule = resolved.rule
+        self.definitions: dict[str, tree.Definition] = {
+            target.name: clause
+            for clause in rule.where
+            if isinstance(clause, tree.Definition)
+            for target in clause.targets
+        }
+        self.types = {
+            node.name: node.type
+            for node in walk(rule)
+            if isinstance(node, tree.Declared) and node.type is not None
+        }
+        self.structured = {
+            node.id
+            for clause in rule.where
+            if isinstance(clause, tree.Condition)
+            for call in walk(clause.test)
+            if isinstance(call, tree.Call) and call.callee in FUNCTIONS
+            for node in walk(call)
+            if isinstance(node, tree.Name)
+        }
+        """Weights on whose values a condition depends."""
+        self.sensitive = speaks_of_dtypes(resolved)
+        """Whether element types matter."""
+        self.conditions = [
+            (clause, any(_calls(clause.test, {name}) for name in FUNCTIONS))
+            for clause in rule.where
+            if isinstance(clause, tree.Condition) and not _calls(clause.test, COSTS)
+        ]
+        """Conditions that are no matter of cost, and whether they depend on the values of weights."""
+        self.decompositions = [
+            clause
+            for clause in rule.where
+            if isinstance(clause, tree.Definition) and _decomposition(clause) is not None
+        ]
+
+
 class Values(Shapes):
     """The values of one instance, drawn when they are first needed.
 
@@ -99,23 +140,14 @@ class Values(Shapes):
     operator of which a checker knows nothing.
     """
 
-    def __init__(self, instance: Instance, checker: Checker) -> None:
+    def __init__(self, instance: Instance, checker: Checker, facts: Facts) -> None:
         super().__init__(instance.resolved.vocabulary, {}, instance.shapes.chosen)
         self.instance = instance
         self.resolved: Resolved = instance.resolved
         self.checker = checker
         self.rule = instance.resolved.rule
-        self.definitions: dict[str, tree.Definition] = {
-            target.name: clause
-            for clause in self.rule.where
-            if isinstance(clause, tree.Definition)
-            for target in clause.targets
-        }
-        self.typed = {
-            node.name: node.type
-            for node in walk(self.rule)
-            if isinstance(node, tree.Declared) and node.type is not None
-        }
+        self.facts = facts
+        self.definitions = facts.definitions
         self.own: dict[str, dict[str, Any]] = {}
         """By operator variable, what the operator was matched with."""
         self.matching = True
@@ -124,17 +156,6 @@ class Values(Shapes):
         self.undecided: list[tree.Condition] = []
         """Conditions on weight values that this checker could not decide."""
         self.selecting = dict(_selecting(instance))
-        self.structured = {
-            node.id
-            for clause in self.rule.where
-            if isinstance(clause, tree.Condition)
-            for call in walk(clause.test)
-            if isinstance(call, tree.Call) and call.callee in FUNCTIONS
-            for node in walk(call)
-            if isinstance(node, tree.Name)
-        }
-        """Weights on whose values a condition depends."""
-        self.sensitive = speaks_of_dtypes(self.resolved)
         self._parameters()
 
     def _parameters(self) -> None:
@@ -169,11 +190,11 @@ class Values(Shapes):
 
     def leaf(self, name: str, shaped: Shaped) -> Known:
         """A variable of the left side."""
-        written = self.typed.get(name)
+        written = self.facts.types.get(name)
         dtype = written.dtype if written is not None and written.dtype else "f32"
-        if self.sensitive and (written is None or not written.dtype):
+        if self.facts.sensitive and (written is None or not written.dtype):
             dtype = self.instance.random.choice(("f32", "bool", "i64", "f16", "f64", "i32"))
-        if name in self.structured:
+        if name in self.facts.structured:
             return self.checker.structured(shaped.shape, self.instance.random.choice(FAMILIES))
         bound = self.selecting.get(name, 0)
         return self.checker.draw(
@@ -199,9 +220,8 @@ class Values(Shapes):
 
     def left(self) -> dict[tuple[str, ...], Any]:
         """The values of the equations of the left side, by their names; decompositions are substituted."""
-        for clause in self.rule.where:
-            if isinstance(clause, tree.Definition) and _decomposition(clause) is not None:
-                self.substitute(clause)
+        for clause in self.facts.decompositions:
+            self.substitute(clause)
         values: dict[tuple[str, ...], Any] = {}
         for equation in self.rule.lhs:
             value = self.term(equation.term)
@@ -232,14 +252,12 @@ class Values(Shapes):
 
     def conditions_hold(self) -> bool:
         """Whether the conditions hold; those on costs are left out, undecided ones are remembered."""
-        for clause in self.rule.where:
-            if not isinstance(clause, tree.Condition) or _calls(clause.test, COSTS):
-                continue
+        for clause, on_weights in self.facts.conditions:
             try:
                 if not self.value(clause.test):
                     return False
             except UnknownValueError:
-                if any(_calls(clause.test, {name}) for name in FUNCTIONS):
+                if on_weights:
                     self.undecided.append(clause)
             except ArithmeticError:
                 return False
@@ -515,11 +533,9 @@ def speaks_of_dtypes(resolved: Resolved) -> bool:
 
 def _selecting(instance: Instance) -> Iterator[tuple[str, int]]:
     """The variables whose values select, with the number of places they select from."""
-    for node in [n for equation in instance.resolved.rule.lhs for n in walk(equation.term)]:
-        operator = (
-            instance.resolved.vocabulary.operators.get(node.callee) if isinstance(node, tree.Call) else None
-        )
-        if operator is None or not operator.selects or not isinstance(node, tree.Call):
+    for node in instance.resolved.matched_calls:
+        operator = instance.resolved.vocabulary.operators.get(node.callee)
+        if operator is None or not operator.selects:
             continue
         bound = bind(node, operator)
         for name, kind in operator.selects.items():

@@ -1,0 +1,95 @@
+"""Rules that are wrong are refuted, every one of them, with a counterexample; right ones are proved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tdsl.engine.parameters import vocabulary
+from tdsl.errors import TdslError
+from tdsl.lang import parse, parse_file, tree
+from tdsl.lang.resolve import resolve
+from tdsl.prove.check import fresh_verdict
+from tdsl.prove.verdict import Verdict
+
+WRONG = [i for i in parse_file(Path(__file__).with_name("wrong.tdsl")).items if isinstance(i, tree.Rule)]
+
+
+def verdict(text: str) -> Verdict:
+    (rule,) = parse(text).items
+    assert isinstance(rule, tree.Rule)
+    return fresh_verdict(resolve(rule, vocabulary()))
+
+
+def test_there_are_many_of_them() -> None:
+    assert len(WRONG) >= 60
+
+
+@pytest.mark.parametrize("rule", WRONG, ids=[rule.name for rule in WRONG])
+def test_a_wrong_rule_is_refuted(rule: tree.Rule) -> None:
+    resolved = resolve(rule, vocabulary())
+    try:
+        found = fresh_verdict(resolved)
+    except TdslError as error:
+        assert "shape" in error.message or "computed" in error.message
+        return
+    assert found.status == "refuted"
+    assert found.counterexample is not None
+    assert found.counterexample.left != found.counterexample.right
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rule r { ((x: [b, n]) @ (A: const [n, k])) @ (B: const [k, m]) => x @ (A @ B) }",
+        "rule r { ((x: [4, 512]) @ (A: const [512, 512])) @ (B: const [512, 512]) => x @ (A @ B) }",
+        "law l(f: pointwise) { f(permute(x, p)) == permute(f(x), p) }",
+        "rule r { relu(relu(relu(x))) => relu(x) }",
+        "rule r { maximum(x: [n], maximum(x, y: [n])) => maximum(x, y) }",
+        "rule r { flip(relu(flip(x, d)), d) => relu(x) }",
+        "rule r { layer_norm((x: [b, n]) + (c: [b, 1]), [n]) => layer_norm(x, [n]) }",
+        "rule r { flip(conv1d(x, W: const [o, i, k], b?, padding=p), [-1]) "
+        "=> conv1d(flip(x, [-1]), flip(W, [-1]), b, padding=p) }",
+        "rule r { avg_pool1d(conv1d(x, W: const [o, i, 1], b?), k, s) "
+        "=> conv1d(avg_pool1d(x, k, s), W, b) where rank_of(x) == 3 }",
+        "rule r { (x: [n, m]) - mean(x, [-1], true) + (mean(x, [-1], true)) => x }",
+    ],
+)
+def test_a_right_rule_is_proved(text: str) -> None:
+    found = verdict(text)
+    assert found.status == "proved", found
+    assert found.error_probability < 1e-6
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rule r { exp(x: [n]) * exp(y: [n]) => exp(x + y) }",
+        "rule r { softmax((x: [b, n]) + (c: [b, 1]), dim=-1) => softmax(x, dim=-1) }",
+        "rule r { maximum(x: [n], y: [n]) + (z: [n]) => maximum(x + z, y + z) }",
+        "rule r { linear(x: [..., n], W: const [n, n]) => matmul(x, W) where is_symmetric(W) }",
+    ],
+)
+def test_what_the_field_cannot_decide_is_tested_and_never_called_proved(text: str) -> None:
+    found = verdict(text)
+    assert found.status == "tested"
+    assert found.error_probability == 1.0
+
+
+def test_a_condition_on_weights_is_what_makes_a_rule_right() -> None:
+    text = "rule r {{ linear(x: [..., n], W: const [n, n]) => matmul(x, W) {} }}"
+    assert verdict(text.format("where is_symmetric(W)")).status == "tested"
+    assert verdict(text.format("")).status == "refuted"
+
+
+def test_the_counterexample_is_small_and_says_what_would_have_excluded_it() -> None:
+    found = verdict("rule r { permute(permute(x: [n, n], p), q) => permute(x, q) }")
+    assert found.counterexample is not None
+    assert str(found.counterexample) == (
+        "for n = 2, x: [2, 2], p = [1, 0], q = [1, 0]\n"
+        "x = [[1, -1], [2, 2]]\n"
+        "left is [[1, -1], [2, 2]]\n"
+        "right is [[1, 2], [-1, 2]]"
+    )
+    assert found.counterexample.remedy == "is_identity(p)"
