@@ -28,7 +28,7 @@ from tdsl.factor.matrix import by_gram, principal, select_rank, triplets
 from tdsl.factor.memo import memoised
 from tdsl.factor.moment import DAMPING, root_of
 from tdsl.factor.rank import as_rank_rule
-from tdsl.factor.tucker import Seen, channel_axes, is_tall, reduced, truncated, weighted
+from tdsl.factor.tucker import Seen, channel_axes, is_tall, pieces, reduced, truncated, weighted
 from tdsl.factor.whitened import Terms, balanced
 
 
@@ -160,8 +160,7 @@ def _chain(seen: Seen, rank_out: object, rank_in: object) -> tuple[Tensor, Tenso
 def channel_error(difference: Tensor, moment: Tensor) -> float:
     """Σ over positions p of tr(D_p·C·D_pᵀ). D [T, S, *k], C [S, S]."""
     return sum(
-        float((torch.einsum("tsk,sz->tzk", piece, moment) * piece).sum())
-        for piece in weighted(Seen(difference))
+        float((torch.einsum("ts...,sz->tz...", rows, moment) * rows).sum()) for rows in pieces(difference)
     )
 
 

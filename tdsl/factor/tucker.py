@@ -149,6 +149,12 @@ def weighted(seen: Seen) -> Iterator[Tensor]:
         yield found
 
 
+def pieces(kernel: Tensor) -> Iterator[Tensor]:
+    """A kernel some of its outputs at a time: [some, S, *k]."""
+    at_once = max(1, PIECE // max(1, 8 * math.prod(kernel.shape[1:])))
+    yield from torch.split(kernel, at_once)
+
+
 def reduced(seen: Seen, out: Tensor | None, into: Tensor) -> Tensor:
     """The weighted kernel in bases of its channels. [T, S, *k], [T, r], [S, q] → [r, q, *k].
 
@@ -156,17 +162,21 @@ def reduced(seen: Seen, out: Tensor | None, into: Tensor) -> Tensor:
     """
     kernel, inputs, outputs = seen
     reading = into if inputs is None else inputs @ into
+    mixing = out if out is None or outputs is None else outputs @ out
     size = kernel.shape[2:]
-    at_once = max(1, PIECE // max(1, 8 * kernel[0].numel())) if len(kernel) else 1
-    parts = [
-        torch.einsum("tsk,sq->tqk", part.reshape(*part.shape[:2], math.prod(size)), reading)
-        for part in torch.split(kernel, at_once)
-    ]
-    narrow = torch.cat(parts)
-    del parts
-    if out is not None:
-        narrow = torch.einsum("tqk,tr->rqk", narrow, out if outputs is None else outputs @ out)
-    return narrow.reshape(*narrow.shape[:2], *size)
+    volume = math.prod(size)
+    rows = len(kernel) if mixing is None else mixing.shape[1]
+    found = torch.zeros(rows, reading.shape[1] * volume, dtype=torch.float64)
+    start = 0
+    for part in pieces(kernel):
+        narrow = torch.einsum("tsk,sq->tqk", part.reshape(*part.shape[:2], volume), reading)
+        flat, which = narrow.reshape(len(part), found.shape[1]), slice(start, start + len(part))
+        if mixing is None:
+            found[which] = flat
+        else:
+            found.addmm_(mixing[which].T, flat)
+        start += len(part)
+    return found.reshape(rows, reading.shape[1], *size)
 
 
 def refined(kernel: Tensor, ranks: tuple[int, int], total: float, sweeps: int) -> tuple[Tensor, Tensor]:
@@ -174,29 +184,41 @@ def refined(kernel: Tensor, ranks: tuple[int, int], total: float, sweeps: int) -
 
     The energy that they keep, of `total`, never falls. [T, S, *k] → [T, r], [S, q].
     """
+    flat = kernel.reshape(*kernel.shape[:2], math.prod(kernel.shape[2:]))
     out = torch.eye(kernel.shape[0], dtype=torch.float64)[:, : ranks[0]]
     into = torch.eye(kernel.shape[1], dtype=torch.float64)[:, : ranks[1]]
     kept = 0.0
     for _ in range(sweeps if total else 0):
-        out = leading(torch.einsum("ts...,sq->tq...", kernel, into), 0, ranks[0])
-        into = leading(torch.einsum("ts...,tr->rs...", kernel, out), 1, ranks[1])
-        now = float(torch.einsum("ts...,tr,sq->rq...", kernel, out, into).square().sum())
+        out, _ = leading(flat, 0, into, ranks[0])
+        into, now = leading(flat, 1, out, ranks[1])
         if now - kept <= HOOI_GAIN * total:
             break
         kept = now
     return out, into
 
 
-def leading(kernel: Tensor, axis: int, rank: int) -> Tensor:
-    """At most `rank` leading left singular vectors of an unfolding. → [size of axis, rank or fewer].
+def leading(kernel: Tensor, axis: int, other: Tensor, rank: int) -> tuple[Tensor, float]:
+    """The leading left singular vectors of an unfolding of K [T, S, k], the other axis in a basis.
 
-    Of one that is not tall they are the eigenvectors of its Gram matrix: directions that hold less than
-    rounding of the energy come out mixed, which is all the same to the refinement that asks for them.
+    → [size of the axis, `rank` or fewer], and the energy that they keep. Of an unfolding that is not tall
+    they are the eigenvectors of its Gram matrix: directions that hold less than rounding of the energy come
+    out mixed, which is all the same to the refinement that asks for them.
     """
-    unfolded = _unfold(kernel, axis)
-    if unfolded.shape[1] < unfolded.shape[0]:
-        return triplets(unfolded).left[:, :rank]
-    return from_gram(unfolded @ unfolded.T)[0][:, :rank]
+    rows, columns = kernel.shape[axis], other.shape[1] * kernel.shape[2]
+    narrowed = "tsk,sq->tqk" if axis == 0 else "tsk,tr->rsk"
+    at_once = max(1, PIECE // max(1, 8 * rows * max(other.shape)))
+    pieces = (torch.einsum(narrowed, piece, other) for piece in torch.split(kernel, at_once, dim=2))
+    if columns < rows:
+        found = triplets(_unfold(torch.cat(list(pieces), dim=2), axis))
+        vectors, squares = found.left, found.values.square()
+    else:
+        gram = torch.zeros(rows, rows, dtype=torch.float64)
+        for piece in pieces:
+            unfolded = _unfold(piece, axis)
+            gram.addmm_(unfolded, unfolded.T)
+        vectors, values = from_gram(gram)
+        squares = values.square()
+    return vectors[:, :rank], float(squares[:rank].sum())
 
 
 def is_tall(kernel: Tensor) -> bool:

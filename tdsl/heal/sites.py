@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tdsl.capture.normal import attribute
+from tdsl.engine.census import census
 from tdsl.engine.journal import Applied
 from tdsl.factor.matrix import triplets
 from tdsl.plan.calibrate import Data
@@ -18,8 +20,10 @@ from tdsl.provenance import REWRITE, VALUE, Origin, Rewrite, module_path, value_
 aten = torch.ops.aten
 
 LINEAR = aten.linear.default
-LARGEST = 4096
-"""Most features that a normal equation is set up for."""
+LARGEST, LEAST_LARGEST = 4096, 2048
+"""Most features that a normal equation is set up for, in any model and in a small one."""
+_NUMBER = 3 * 8
+"""Bytes for each entry of the matrix of a normal equation: two sums, and the one that is solved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +125,18 @@ class Site:
 
 
 def sites_of(module: fx.GraphModule, reference: fx.GraphModule, approximate: Collection[str]) -> list[Site]:
-    """The rewritten values of `module`, in its order, that some node of `reference` computes as well."""
+    """The rewritten values of `module`, in its order, that some node of `reference` computes as well.
+
+    Those with so many features are left out that normal equations would take more memory than the model.
+    """
+    largest = min(LARGEST, max(LEAST_LARGEST, math.isqrt(census(reference).bytes // _NUMBER)))
     known = {node.meta.get(VALUE, node.name): node for node in reference.graph.nodes}
     found = []
     for node in module.graph.nodes:
         name = node.meta.get(VALUE)
         if name not in known or not _approximated(node.meta.get(REWRITE), approximate):
             continue
-        site = _site(module, node, *_aim(node, known))
+        site = _site(module, node, *_aim(node, known), largest)
         if site is not None:
             found.append(site)
     return found
@@ -160,7 +168,9 @@ def _approximated(made: Origin | Rewrite | None, rules: Collection[str]) -> bool
     return made.rule in rules or any(_approximated(part, rules) for part in made.consumed)
 
 
-def _site(module: fx.GraphModule, node: fx.Node, target: fx.Node, beside: fx.Node | None) -> Site | None:
+def _site(
+    module: fx.GraphModule, node: fx.Node, target: fx.Node, beside: fx.Node | None, largest: int
+) -> Site | None:
     if node.target is not LINEAR and node.target not in _CONVOLUTIONS:
         return None
     features, weight, bias = (*node.args[:3], None)[:3]
@@ -170,7 +180,7 @@ def _site(module: fx.GraphModule, node: fx.Node, target: fx.Node, beside: fx.Nod
     shape = attribute(module, str(weight.target)).shape
     if node.target in _CONVOLUTIONS and not _plain_convolution(node, shape):
         return None
-    if shape[1:].numel() > LARGEST:
+    if shape[1:].numel() > largest:
         return None
     inner = features
     first = inner.args[1] if inner.target is LINEAR and len(inner.args) == 2 else None
@@ -221,9 +231,12 @@ def _regression(
     weight = present.joined
     if not fit_bias:
         features, products, weight = features[:-1, :-1], products[:, :-1], weight[:, :-1]
-    pull = ridge * features.diagonal().mean() * torch.eye(len(features), dtype=features.dtype)
-    step = torch.linalg.solve(features + pull, (products - weight @ features).T).T
-    solved = weight + step
+    damped = features.clone()
+    damped.diagonal().add_(ridge * float(features.diagonal().mean()))
+    lower, failed = torch.linalg.cholesky_ex(damped)
+    wanted = (products - weight @ features).T
+    step = torch.linalg.solve(damped, wanted) if int(failed) else torch.cholesky_solve(wanted, lower)
+    solved = weight + step.T
     return Factors(solved[:, :-1], solved[:, -1]) if fit_bias else Factors(solved, None)
 
 

@@ -70,3 +70,25 @@ def test_a_module_without_approximations_is_left_as_it_is() -> None:
     assert planner.healed == []
     for a, b in zip(captured.module.parameters(), module.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_no_normal_equation_outweighs_a_large_model(monkeypatch) -> None:
+    """Sites with more features than their share of the model's memory keep their factors."""
+    from tdsl.heal import sites
+
+    captured = perceptron()
+    monkeypatch.setattr(sites, "LEAST_LARGEST", 1)
+    text = """
+    pipeline small {
+        choose factorize.linear.svd_linear minimize error subject to parameters <= 60%
+        heal least_squares
+        check error <= 100%
+    }
+    """
+    counts = []
+    for number in (sites._NUMBER, 10**9):
+        monkeypatch.setattr(sites, "_NUMBER", number)
+        runner, planner = planned(captured, text, batches())
+        runner.run(copied(captured.module), Journal())
+        counts.append(len(planner.healed))
+    assert counts[0] > 0 == counts[1]
