@@ -22,10 +22,6 @@ from tdsl.plan.packed import Packed, triangle
 
 PROBES = 4
 """Random cotangents of the output for each batch, from which second moments of gradients are estimated."""
-ENOUGH = 16
-"""Rows of gradients for each number of the axis that a moment of theirs is along: more change little."""
-LEAST_BATCHES = 8
-"""Batches that gradients are drawn on at least."""
 PIECE = 2**20
 """Numbers of a value that are widened at once."""
 
@@ -122,8 +118,7 @@ def collect(
 
     Gradients are those of the model's outputs, each scaled to a relative error, for random cotangents: no
     labels are needed, and tr(G · E[δδᵀ]) is what an error δ of the value does to the output (Martens &
-    Grosse, 2015). They are drawn until there are `ENOUGH` of them. With a loss they are those of the loss, at
-    every sample (the empirical Fisher information).
+    Grosse, 2015). With a loss they are those of the loss (the empirical Fisher information).
     """
     wanted = list(dict.fromkeys(requests))
     by_source: dict[Hashable, list[Request]] = {}
@@ -140,8 +135,6 @@ def collect(
     generator = torch.Generator().manual_seed(data.seed)
     for number, batch in enumerate(data.batches, start=1):
         progress(f"calibrate: batch {number} of {len(data.batches)}")
-        if data.loss is None:
-            by_gradient = [total for total in by_gradient if not total.enough]
         run = data.execution(module, batch, nodes, gradients=bool(by_gradient))
         run.advance()
         for total in sums.values():
@@ -227,20 +220,14 @@ class _Sum:
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self.of = requests[0]
-        self.count = self.batches = 0
+        self.count = 0
         self.dtype = torch.float32 if self.of.kind == "gradient_moment" else torch.float64
         self.first = torch.zeros(self.of.size, dtype=torch.float64)
         squares = any(r.kind in ("second_moment", "covariance", "gradient_moment") for r in requests)
         self.second = torch.zeros(self.of.size, self.of.size, dtype=self.dtype) if squares else None
 
-    @property
-    def enough(self) -> bool:
-        """Whether more random gradients would change little."""
-        return self.batches >= LEAST_BATCHES and self.count >= ENOUGH * self.of.size
-
     def add(self, rows: Tensor) -> None:
         """One batch of rows [count, size], or of ids [count]."""
-        self.batches += 1
         if self.of.kind == "frequency":
             self.first += torch.bincount(rows.long(), minlength=self.of.size).double()
             self.count += len(rows)

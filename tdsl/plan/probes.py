@@ -26,8 +26,10 @@ from tdsl.verify.compare import Difference, compare, over_outputs, over_samples
 PROBES = 4
 """Random cotangents for each probe batch."""
 PROBE_BATCHES = 32
-PROBE_SAMPLES = 512
-"""Probe batches are taken until there are this many, or samples in them, or their values fill the memory."""
+LEAST_SAMPLES, PROBE_SAMPLES = 24, 512
+"""Probe batches are taken until there are this many, or samples in them, or their values fill the memory; so
+few samples are taken whatever they fill.
+"""
 MEASURED_BATCHES = 48
 MEASURED_SAMPLES = 128
 """Batches on which single candidates are measured: this many, or that many samples in them, at most."""
@@ -35,7 +37,7 @@ AT_ONCE = 8
 """Samples that run through the model at once, where batches can be cut."""
 FEWEST = 4
 """Batches on which a measurement rests at least, where there are so many."""
-PRECISION = 0.04
+PRECISION = 0.03
 """A measurement ends when its squared error is known to this share (one standard error)."""
 
 
@@ -141,7 +143,8 @@ class Effects:
                 changed = self._under(change, run, batch, last)
                 differences.append([compare(a, b) for a, b in zip(expected, changed, strict=True)])
             samples += _samples(batch)
-            if samples >= MEASURED_SAMPLES or all(map(_known, found)):
+            enough = samples >= 2 * LEAST_SAMPLES and all(map(_known, found))
+            if samples >= MEASURED_SAMPLES or enough:
                 break
         return [over_outputs(over_samples(one) for one in zip(*d, strict=True)).error for d in found]
 
@@ -180,8 +183,8 @@ def _known(differences: Sequence[Sequence[Difference]]) -> bool:
 
 
 def _portions(data: Data, samples: int) -> Iterator[Batch]:
-    """Batches with about that many samples in them, at least one, cut where they can be."""
-    left = max(1, min(samples, PROBE_SAMPLES))
+    """Batches with about that many samples in them, `LEAST_SAMPLES` or more, cut where they can be."""
+    left = max(LEAST_SAMPLES, min(samples, PROBE_SAMPLES))
     at_once = max(1, left // PROBE_BATCHES, min(left // FEWEST, 4 * AT_ONCE))
     for batch in data.batches[:PROBE_BATCHES]:
         portion = data.cut(batch, min(left, at_once))
