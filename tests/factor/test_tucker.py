@@ -1,4 +1,4 @@
-"""A weighted kernel is decomposed piece by piece as if it were formed; every rank is a prefix of one basis."""
+"""A weighted kernel is decomposed piece by piece as if it were formed; ranks are prefixes of one basis."""
 
 from __future__ import annotations
 
