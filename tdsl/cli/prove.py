@@ -16,6 +16,7 @@ from tdsl.cli.options import AsJson
 from tdsl.errors import TdslError
 from tdsl.lang import parse_file, tree
 from tdsl.lang.imports import full_name, prefix_of, standard_files
+from tdsl.lang.syntax import read
 from tdsl.prove import record
 from tdsl.prove.check import refutation
 from tdsl.prove.verdict import Status, Verdict
@@ -27,10 +28,12 @@ _COLOURS: dict[Status, str] = {"proved": "green", "tested": "yellow", "unchecked
 @dataclass(frozen=True, slots=True)
 class _Proved:
     name: str
-    rule: tree.Rule
+    file: str
+    line: int
+    key: str
     verdict: Verdict
     mistake: TdslError | None = None
-    """Where the sides do not even have one shape, or a name is wrong."""
+    """What is wrong, at its place, where the rule is refuted."""
 
 
 def prove_rules(
@@ -60,13 +63,14 @@ def prove_rules(
     in float64 only. Exit status 1 when a rule is wrong.
     """
     began = time.perf_counter()
-    made: dict[str, Verdict] = {}
+    made = record.Record()
     with terminal.stages() as progress:
-        found = list(_verdicts(paths, anew, made, progress))
-    record.remember(made)
+        named = [(prefix_of(path), path) for path in paths] if paths else list(standard_files())
+        found = [proved for prefix, path in named for proved in _of_file(prefix, path, anew, made, progress)]
+    record.remember(made.verdicts, made.outlines)
     seconds = time.perf_counter() - began
     if record_to is not None:
-        record.write(record_to, {record.key_of(p.rule): p.verdict for p in found})
+        record.write(record_to, record.Record({p.key: p.verdict for p in found}, made.outlines))
     if as_json:
         terminal.put_json({"format": "tdsl-prove/1", "rules": [_plain(p) for p in found]})
     else:
@@ -75,25 +79,38 @@ def prove_rules(
         raise typer.Exit(FAILED)
 
 
-def _verdicts(
-    paths: Sequence[Path] | None, anew: bool, made: dict[str, Verdict], progress: terminal.Progress
+def _of_file(
+    prefix: str, path: Path, anew: bool, made: record.Record, progress: terminal.Progress
 ) -> Iterator[_Proved]:
-    files = [(prefix_of(path), path) for path in paths] if paths else list(standard_files())
-    for prefix, path in files:
-        for item in parse_file(path).items:
-            if not isinstance(item, tree.Rule):
-                continue
-            name = full_name(prefix, item.name)
-            verdict = None if anew else record.known(item)
-            if verdict is not None:
-                yield _Proved(name, item, verdict)
-                continue
-            progress(f"proving {name}")
-            try:
-                verdict = made[record.key_of(item)] = _prove(item)
-                yield _Proved(name, item, verdict)
-            except TdslError as mistake:
-                yield _Proved(name, item, Verdict("refuted", mistake.message), mistake)
+    """The verdicts on the rules of a file; one that is on record as it stands is not even parsed."""
+    text = read(path)
+    lines = None if anew else record.outline(text)
+    known = [record.known_by(line.key) for line in lines or ()]
+    if lines is not None and all(v is not None and v.status != "refuted" for v in known):
+        for line, verdict in zip(lines, known, strict=True):
+            assert verdict is not None
+            yield _Proved(full_name(prefix, line.name), str(path), line.line, line.key, verdict)
+        return
+    rules = [item for item in parse_file(path).items if isinstance(item, tree.Rule)]
+    made.outlines.update(record.outline_of(text, rules).outlines)
+    for rule in rules:
+        yield _of_rule(full_name(prefix, rule.name), rule, anew, made, progress)
+
+
+def _of_rule(
+    name: str, rule: tree.Rule, anew: bool, made: record.Record, progress: terminal.Progress
+) -> _Proved:
+    key = record.key_of(rule)
+    place = (name, rule.span.source.name, rule.span.line, key)
+    verdict = None if anew else record.known(rule)
+    if verdict is None:
+        progress(f"proving {name}")
+        try:
+            verdict = made.verdicts[key] = _prove(rule)
+        except TdslError as mistake:
+            return _Proved(*place, Verdict("refuted", mistake.message), mistake)
+    wrong = verdict.status == "refuted"
+    return _Proved(*place, verdict, refutation(rule, verdict) if wrong else None)
 
 
 def _prove(rule: tree.Rule) -> Verdict:
@@ -105,8 +122,7 @@ def _prove(rule: tree.Rule) -> Verdict:
 
 
 def _plain(proved: _Proved) -> dict[str, Any]:
-    span = proved.rule.span
-    where = {"file": span.source.name, "line": span.line}
+    where = {"file": proved.file, "line": proved.line}
     return {"name": proved.name, **where, **asdict(proved.verdict)}
 
 
@@ -125,8 +141,8 @@ def _print(found: Sequence[_Proved], every: bool, seconds: float) -> None:
     if table.row_count:
         terminal.show(table, wrap=False)
     for proved in found:
-        if proved.verdict.status == "refuted":
-            terminal.put_error(proved.mistake or refutation(proved.rule, proved.verdict))
+        if proved.mistake is not None:
+            terminal.put_error(proved.mistake)
     counts = Counter(p.verdict.status for p in found)
     parts = [f"{counts[status]} {status}" for status in _COLOURS if counts[status]]
     plural = "rule" if len(found) == 1 else "rules"

@@ -31,9 +31,17 @@ class Instance:
     """One attempt at an instance. Its methods raise `ShapeMismatch` when this attempt does not type."""
 
     def __init__(
-        self, resolved: Resolved, seed: int, operators: Mapping[str, Operator] = MappingProxyType({})
+        self,
+        resolved: Resolved,
+        seed: int,
+        operators: Mapping[str, Operator] = MappingProxyType({}),
+        complete: bool = False,
     ) -> None:
-        """`operators` says which operator some operator variables are; the others are drawn."""
+        """`operators` says which operator some operator variables are; the others are drawn.
+
+        In a `complete` instance no optional operand is absent.
+        """
+        self.complete = complete
         self.random = random.Random(seed)
         self.resolved = resolved
         self.shapes = Shapes(resolved.vocabulary, chosen={name: (op, {}) for name, op in operators.items()})
@@ -47,7 +55,7 @@ class Instance:
         for name, size in zip(names, sizes, strict=True):
             self.set(name, size)
         self.pool = sorted({*sizes, 2, 3, 4})
-        self.leading = tuple(self.random.choices(self.pool, k=self.random.randint(0, 2)))
+        self.leading = tuple(self.random.choices(self.pool, k=self.random.choice((0, 1, 1, 2, 2))))
         self.types = resolved.matched_types
         self.ranks = dict(self._spatial_ranks())
         for parameter in resolved.rule.parameters:
@@ -131,14 +139,17 @@ class Instance:
                 self.env.update(zip(equation.names, value, strict=True))
         return values
 
-    def typed(self, written: tree.TensorType, rank: int | None = None) -> Shaped:
+    def typed(
+        self, written: tree.TensorType, rank: int | None = None, leading: tuple[int, ...] | None = None
+    ) -> Shaped:
         """A tensor of the shape that a type says, of `rank` axes where that is known."""
         shape: list[int] = []
         dims = written.dims or ()
         for dim in dims:
             if isinstance(dim, tree.Ellipsis_):
                 count = None if rank is None else rank - len(dims) + 1
-                shape.extend(self.leading if not shape else self._trailing(count))
+                front = self.leading if leading is None else leading
+                shape.extend(front if not shape else self._trailing(count))
             else:
                 size = self.shapes.value(dim)
                 if not isinstance(size, int) or size < 1:
@@ -294,12 +305,13 @@ class Instance:
 
     def _is_free(self, expr: tree.Expr) -> bool:
         """Whether this is a variable whose shape has to be guessed, or that may be absent."""
-        if isinstance(expr, tree.Declared) and expr.optional and expr.name not in self.env:
-            return True
-        if isinstance(expr, tree.Name | tree.Declared):
-            name = expr.id if isinstance(expr, tree.Name) else expr.name
-            return name not in self.env and name not in self.types
-        return False
+        if not isinstance(expr, tree.Name | tree.Declared):
+            return False
+        name = expr.id if isinstance(expr, tree.Name) else expr.name
+        if name in self.env:
+            return False
+        optional = isinstance(expr, tree.Declared) and expr.optional
+        return optional or name not in self.types or _is_open(self.types[name])
 
     def _several(self, written: tuple[tree.Expr, ...], guess: tuple[int, ...] | None) -> list[Any]:
         values: list[Any] = []
@@ -345,17 +357,16 @@ class Instance:
         operands: dict[str, Any],
         given: Mapping[str, Any],
     ) -> None:
-        """Choose the shape of a variable that nothing says the shape of."""
-        name = "" if isinstance(written, tuple) else _variable_name(written)
-        shape = self._fitting(operator, param, operands, given, self.ranks.get(name))
+        """Choose the shape of a variable that nothing says the shape of, or not all of it."""
         if isinstance(written, tuple):
+            shape = self._fitting(operator, param, operands, given, "")
             operands[param.name] = self._several(written, shape)
             return
+        name = _variable_name(written)
         if name not in self.env:
-            if name in self.types:
-                shape = self.typed(self.types[name], self.ranks.get(name)).shape
+            shape = self._fitting(operator, param, operands, given, name)
             optional = isinstance(written, tree.Declared) and written.optional
-            absent = optional and self.random.random() < 0.5
+            absent = optional and not self.complete and self.random.random() < 0.5
             fill = float(param.default) if isinstance(param.default, int | float) else 0.0
             self.set(name, Absent(shape, fill) if absent else Shaped(shape))
         operands[param.name] = self.env[name]
@@ -366,16 +377,25 @@ class Instance:
         param: Param,
         operands: Mapping[str, Any],
         given: Mapping[str, Any],
-        rank: int | None,
+        name: str,
     ) -> tuple[int, ...]:
-        """A shape for `param` that the operator takes beside the operands known so far, if one is found."""
+        """A shape for `param` that the operator takes beside the operands known so far, if one is found.
+
+        Raises `ShapeMismatch` where none is.
+        """
         known = {n: v.shape for n, v in operands.items() if isinstance(v, Shaped | Absent)}
         arguments = {n: as_argument(v, operator.param(n)) for n, v in operands.items()} | dict(given)
+        rank, written = self.ranks.get(name), self.types.get(name)
         shape: tuple[int, ...] = ()
-        for _ in range(FITTING_ATTEMPTS if known else 1):
-            shape = (
-                self._plausible(known, rank) if param.dims is None else self._declared(operator, param, known)
-            )
+        for attempt in range(FITTING_ATTEMPTS if known else 1):
+            if written is not None:
+                shape = self.typed(
+                    written, rank, self._leading(written, rank, known) if attempt else None
+                ).shape
+            elif param.dims is None:
+                shape = self._plausible(known, rank)
+            else:
+                shape = self._declared(operator, param, known)
             try:
                 self.shapes.apply(operator, {**arguments, param.name: shape})
             except ShapeMismatch:
@@ -386,6 +406,14 @@ class Instance:
         if known:
             raise ShapeMismatch(f"no {param.name} was found for {operator.name}")
         return shape
+
+    def _leading(
+        self, written: tree.TensorType, rank: int | None, known: Mapping[str, tuple[int, ...]]
+    ) -> tuple[int, ...]:
+        """Sizes for `...` in front, some of them those of other operands."""
+        sizes = (1, *self.pool, *(size for shape in known.values() for size in shape))
+        count = self.random.randint(0, 2) if rank is None else rank - len(written.dims or ()) + 1
+        return tuple(self.random.choices(sizes, k=max(count, 0)))
 
     def _declared(
         self, operator: Operator, param: Param, known: Mapping[str, tuple[int, ...]]
@@ -412,7 +440,7 @@ class Instance:
         first = next(iter(known.values()), ())
         way = self.random.random()
         if rank is not None and way < 0.9:
-            count = rank if way < 0.8 else rank - 1  # or without a batch axis
+            count = rank if way < 0.7 else rank - 1  # or without a batch axis
             ones = (1, 1, 1) if self.random.random() < 0.3 else ()
             return tuple(self.random.choices((*ones, *first, *self.pool), k=count))
         if first and way < 0.3:
@@ -439,9 +467,26 @@ class Instance:
                 return self.env[name]
             case tree.ListOf(items=items):
                 kind = "dim" if param.kind in ("axes", "dims") else "int"
+                if param.kind == "shape":
+                    self._fill(items, shape)
                 return [self._attribute(item, Param(param.name, kind), shape) for item in items]
             case _:
                 return self.shapes.value(expr)
+
+    def _fill(self, sizes: Sequence[tree.Expr], shape: tuple[int, ...]) -> None:
+        """Give sizes of a new shape that nothing binds such values that it has as many elements as the old."""
+        free = [e.id for e in sizes if isinstance(e, tree.Name) and e.id not in self.env]
+        free = [name for name in dict.fromkeys(free) if self.resolved.roles.get(name) is Role.ATTRIBUTE]
+        if not free:
+            return
+        known = [self.shapes.value(e) for e in sizes if not isinstance(e, tree.Name) or e.id not in free]
+        rest, remainder = divmod(math.prod(shape), max(math.prod(known), 1))
+        if remainder or any(size < 1 for size in known):
+            return
+        for name in free[:-1]:
+            self.set(name, self.random.choice([d for d in range(1, rest + 1) if rest % d == 0] or [1]))
+            rest //= self.env[name]
+        self.set(free[-1], rest)
 
     def _sample(self, param: Param, shape: tuple[int, ...]) -> Any:
         """A plausible value for an attribute of an operator whose first operand has `shape`."""
@@ -458,7 +503,7 @@ class Instance:
             case "bool":
                 return pick.random() < 0.5
             case "dtype":
-                return "f32"
+                return pick.choice(("f32", "f16", "f64", "i64", "i32"))
             case "dim":
                 return -pick.randint(1, max(rank, 1))
             case "newdim":
@@ -494,6 +539,11 @@ class Instance:
             cut = self.random.randrange(1, len(shape))
             return [math.prod(shape[:cut]), *shape[cut:]]
         return list(shape) if way == 3 else self.random.sample(shape, len(shape))
+
+
+def _is_open(written: tree.TensorType) -> bool:
+    """Whether a type leaves some axes open."""
+    return any(isinstance(dim, tree.Ellipsis_) for dim in written.dims or ())
 
 
 def _variable_name(expr: tree.Expr) -> str:

@@ -19,7 +19,7 @@ from tdsl.lang.shapes import Absent, Shaped, UnknownValueError
 from tdsl.lang.walk import walk
 from tdsl.ops.shapes import ShapeMismatch
 
-INSTANCES = 8
+INSTANCES = 20
 ATTEMPTS = 800
 UNKNOWNS = 40
 SEARCHED = 120

@@ -13,4 +13,4 @@ def proof_state(declaration: Declaration) -> str:
     verdict = declaration.verdict
     chance = verdict.error_probability
     doubt = f", wrong with probability at most {chance:.0e}" if 0 < chance < 1 else ""
-    return f"**{verdict.status}**{doubt}: {verdict.reason}"
+    return f"**{verdict.status}**{doubt}" + (f": {verdict.reason}" if verdict.reason else "")

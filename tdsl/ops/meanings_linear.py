@@ -160,11 +160,22 @@ def attention(
     enable_gqa: bool,
 ) -> Array:
     """softmax(query · keyᵀ · scale + mask) · value, the softmax over an oracle for exp."""
-    if enable_gqa or causal or dropout:
-        raise NotImplementedError("attention with shared heads, a causal mask or dropout")
+    if enable_gqa or dropout:
+        raise NotImplementedError("attention with shared heads or dropout")
     factor = 1 / sqrt(query.shape[-1]) if scale is None else scale
     scores = k.multiply(k.matmul(query, transposed(key)), k.number(factor))
     if mask is not None:
         scores = k.add(scores, mask)
     weights = MEANINGS["exp"](k, scores)
+    if causal:
+        weights = k.multiply(weights, _lower_triangle(k, *scores.shape[-2:]))
     return k.divide(k.matmul(weights, value), k.total(weights, [-1], True))
+
+
+def _lower_triangle(k: Algebra, rows: int, columns: int) -> Array:
+    """Ones where a row may look: at no later column."""
+    lines = [
+        k.concat([k.filled([1, min(i + 1, columns)], 1), k.filled([1, max(columns - i - 1, 0)], 0)], 1)
+        for i in range(rows)
+    ]
+    return k.concat(lines, 0)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+
 from tdsl.lang.instance import Instance
 from tdsl.lang.resolve import Resolved
 from tdsl.lang.shapes import Shaped, UnknownValueError
@@ -32,6 +34,8 @@ class Case:
 
     resolved: Resolved
     operators: Mapping[str, Operator]
+    complete: bool = False
+    """Whether every optional operand is there."""
 
     @cached_property
     def facts(self) -> Facts:
@@ -71,7 +75,7 @@ def instance_of(case: Case, seed: int) -> Instance | None:
     """
     rule = case.resolved.rule
     try:
-        instance = Instance(case.resolved, seed, case.operators)
+        instance = Instance(case.resolved, seed, case.operators, case.complete)
         left = instance.left(rule.lhs)
         instance.env["lhs"] = next(iter(left.values()))
         return instance if conditions_hold(instance, rule) else None
@@ -84,6 +88,11 @@ def examine(case: Case, seed: int, style: str = "", largest: int = LARGEST_INSTA
 
     `style` says how the numbers of the second checker are drawn, by default one after the other.
     """
+    with np.errstate(over="ignore"):  # the field computes modulo 2⁶⁴ on purpose
+        return _examined(case, seed, style, largest)
+
+
+def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None:
     try:
         instance = instance_of(case, seed)
     except UnknownValueError as unknown:
@@ -115,9 +124,14 @@ def examine(case: Case, seed: int, style: str = "", largest: int = LARGEST_INSTA
     second = Values(again, numbers, case.facts)
     try:
         second.left()
+        undefined = numbers.undefined
         known = _pairs(second)
         if known:
             different = next((pair for pair in known if numbers.differs(*pair)), None)
+            if (
+                different and undefined
+            ):  # what is undefined inside need not be what the right side makes of it
+                return None
             finding.numeric = "differs" if different else "equal"
             if different or finding.exact == "differs":
                 finding.values, finding.sides = second, different or known[0]

@@ -23,6 +23,9 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 STYLES = ("normal", "small", "positive")
 """How the elements of a draw are: normal, whole numbers from -2 to 2 (with ties and zeros), or positive."""
 
+EXTREMES = 0.1
+"""How many integers are the least of their type, which has no opposite."""
+
 
 class NumericChecker:
     """Tensors of float64 numbers, or of their own element types where a rule speaks of those."""
@@ -31,6 +34,8 @@ class NumericChecker:
         self.generator = torch.Generator().manual_seed(seed)
         self.style = style
         self.sensitive = sensitive
+        self.undefined = False
+        """Whether some value was infinite or no number: a division by zero, the root of a negative number."""
 
     def _dtype(self, name: str) -> torch.dtype:
         dtype = DTYPES[name]
@@ -50,7 +55,11 @@ class NumericChecker:
         wanted = self._dtype(dtype)
         if wanted == torch.bool:
             return _known(values > 0, dtype)
-        return _known((values if wanted.is_floating_point else values * 3).to(wanted), dtype)
+        if wanted.is_floating_point:
+            return _known(values.to(wanted), dtype)
+        extremes = torch.rand(shape, generator=self.generator) < EXTREMES
+        smallest = torch.full(shape, torch.iinfo(wanted).min, dtype=wanted)
+        return _known(torch.where(extremes, smallest, (values * 3).to(wanted)), dtype)
 
     def _styled(self, shape: tuple[int, ...]) -> Tensor:
         if self.style == "small":
@@ -94,7 +103,10 @@ class NumericChecker:
         plain = {n: self._plain(v) for n, v in arguments.items()}
         selecting = {n: _whole(plain[n]) for n in operator.selects if operator.selects[n] == "axis"}
         masks = {n: _truth(plain[n]) for n in operator.selects if operator.selects[n] == "mask"}
-        return _described(call(operator, {**plain, **selecting, **masks}))
+        result = _described(call(operator, {**plain, **selecting, **masks}))
+        parts = result if isinstance(result, tuple) else (result,)
+        self.undefined |= not all(bool(part.value.isfinite().all()) for part in parts)
+        return result
 
     def _plain(self, argument: Any) -> Any:
         if isinstance(argument, list | tuple):

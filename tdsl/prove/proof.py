@@ -10,21 +10,21 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import numpy as np
-
+from tdsl.lang import tree
 from tdsl.lang.alternatives import expand_alternatives
 from tdsl.lang.resolve import Resolved, Role
+from tdsl.lang.walk import walk
 from tdsl.ops import Operator
 from tdsl.prove import field
 from tdsl.prove.counterexample import counterexample_of
 from tdsl.prove.examine import LARGEST_INSTANCE, Case, Finding, examine
 from tdsl.prove.verdict import Verdict
 
-INSTANCES = 12
-"""How many instances of a rule are wanted, `EACH` more for each attribute, and two of each of its cases."""
-EACH = 4
+INSTANCES, LEAST = 20, 4
+"""How many instances of a rule are wanted, `EACH` more for each attribute; and of each of its cases."""
+EACH = 6
 ATTEMPTS = 1500
 """How many draws of a case are tried for that."""
 DISTINCT = 4
@@ -43,18 +43,23 @@ CERTAIN = 1e-6
 
 def prove(resolved: Resolved) -> Verdict:
     """The verdict on a rule whose names are resolved."""
-    with np.errstate(over="ignore"):
-        cases = cases_of(resolved)
-        attributes = sum(role is Role.ATTRIBUTE for role in resolved.roles.values())
-        wanted = INSTANCES + EACH * attributes
-        findings: list[Finding] = []
-        for case in cases:
-            found = _of_case(case, max(2, wanted // len(cases)))
-            findings += found
-            wrong = [f for f in found if f.differs]
-            if wrong:
-                return _refuted(case, findings, wrong)
-        return _accepted(cases, findings)
+    cases = cases_of(resolved)
+    findings = findings_of(cases)
+    if findings and findings[-1].differs:
+        return _refuted(findings)
+    return _accepted(cases, findings)
+
+
+def findings_of(cases: Sequence[Case]) -> list[Finding]:
+    """What the checkers find on instances of every case, up to the first one on which the sides differ."""
+    roles = cases[0].resolved.roles.values()
+    wanted = INSTANCES + EACH * sum(role is Role.ATTRIBUTE for role in roles)
+    findings: list[Finding] = []
+    for i, case in enumerate(cases):
+        findings += _of_case(case, max(LEAST, wanted // len(cases)), i * ATTEMPTS)
+        if findings and findings[-1].differs:
+            break
+    return findings
 
 
 def cases_of(resolved: Resolved) -> list[Case]:
@@ -68,20 +73,27 @@ def cases_of(resolved: Resolved) -> list[Case]:
         dataclasses.replace(resolved, rule=dataclasses.replace(rule, lhs=lhs, where=where))
         for lhs, where in expand_alternatives(rule)
     ]
-    cases = [Case(side, operators) for side in sides for operators in choices]
+    optional = any(isinstance(node, tree.Declared) and node.optional for e in rule.lhs for node in walk(e))
+    cases = [
+        Case(side, operators, complete)
+        for complete in ([False, True] if optional else [False])
+        for side in sides
+        for operators in choices
+    ]
     step = math.ceil(len(cases) / MOST_CASES)
     return cases[::step]
 
 
-def _of_case(case: Case, wanted: int) -> list[Finding]:
-    found = _findings(case, wanted, LARGEST_INSTANCE)
-    return found or _findings(case, 2, LARGEST_NAMED)
+def _of_case(case: Case, wanted: int, first: int) -> list[Finding]:
+    found = _findings(case, wanted, first, LARGEST_INSTANCE)
+    return found or _findings(case, 2, first, LARGEST_NAMED)
 
 
-def _findings(case: Case, wanted: int, largest: int) -> list[Finding]:
+def _findings(case: Case, wanted: int, first: int, largest: int) -> list[Finding]:
     found: list[Finding] = []
     unknown = 0
-    for seed in (*range(DISTINCT), *range(SMALL_FROM, SMALL_FROM + ATTEMPTS)):
+    first += SMALL_FROM
+    for seed in (*range(DISTINCT), *range(first, first + ATTEMPTS)):
         finding = examine(case, seed, largest=largest)
         if finding is None:
             continue
@@ -98,13 +110,13 @@ def _findings(case: Case, wanted: int, largest: int) -> list[Finding]:
     return found
 
 
-def _refuted(case: Case, findings: list[Finding], wrong: list[Finding]) -> Verdict:
-    worst = wrong[0]
-    if worst.numeric == "differs":
-        reason = "the sides differ" if worst.exact == "differs" else "the sides differ in float64"
+def _refuted(findings: list[Finding]) -> Verdict:
+    wrong = findings[-1]
+    if wrong.numeric == "differs":
+        reason = "the sides differ" if wrong.exact == "differs" else "the sides differ in float64"
     else:
         reason = "the sides differ over the prime field"
-    example = counterexample_of(case, worst)
+    example = counterexample_of(wrong.case, wrong)
     return Verdict("refuted", reason, instances=len(findings), counterexample=example)
 
 

@@ -11,7 +11,8 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -28,14 +29,31 @@ ROOMS = ("lang", "ops", "factor", "prove")
 SHIPPED = "proofs.json"
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A rule of a file: its name there, where it stands, and the key of its verdict."""
+
+    name: str
+    line: int
+    key: str
+
+
+@dataclass
+class Record:
+    """Verdicts by the keys of rules, and the rules of whole files by digests of their texts."""
+
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    outlines: dict[str, tuple[Line, ...]] = field(default_factory=dict)
+
+
 def key_of(rule: tree.Rule) -> str:
-    """A digest of what a rule says, its documentation and its layout left out."""
+    """A digest of what a rule says, its name, its documentation and its layout left out."""
     plain = dataclasses.replace(rule, doc="", name="")
     return hashlib.sha256(repr(plain).encode()).hexdigest()[:32]
 
 
 @cache
-def _shipped() -> Mapping[str, Verdict]:
+def _shipped() -> Record:
     return _read(Path(str(files("tdsl.passes").joinpath(SHIPPED))))
 
 
@@ -52,31 +70,63 @@ def _own_path() -> Path:
 
 
 @cache
-def _own() -> dict[str, Verdict]:
-    return dict(_read(_own_path()))
+def _own() -> Record:
+    return _read(_own_path())
 
 
 def known(rule: tree.Rule) -> Verdict | None:
     """The verdict on a rule, if it is on record."""
-    key = key_of(rule)
-    return _shipped().get(key) or _own().get(key)
+    return known_by(key_of(rule))
 
 
-def remember(verdicts: Mapping[str, Verdict]) -> None:
-    """Put verdicts, by the keys of their rules, on the user's record, if that can be written."""
-    if not verdicts:
+def known_by(key: str) -> Verdict | None:
+    """The verdict on the rule of that key, if it is on record."""
+    return _shipped().verdicts.get(key) or _own().verdicts.get(key)
+
+
+def outline(text: str) -> tuple[Line, ...] | None:
+    """The rules of a file with that text, if they are on record: nothing has to be parsed then."""
+    digest = _digest(text)
+    return _shipped().outlines.get(digest) or _own().outlines.get(digest)
+
+
+def outline_of(text: str, rules: Sequence[tree.Rule]) -> Record:
+    """What there is to remember of a file."""
+    lines = tuple(Line(rule.name, rule.span.line, key_of(rule)) for rule in rules)
+    return Record(outlines={_digest(text): lines})
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def remember(verdicts: Mapping[str, Verdict], outlines: Mapping[str, tuple[Line, ...]] | None = None) -> None:
+    """Put verdicts and outlines on the user's record, if that can be written."""
+    if not verdicts and not outlines:
         return
-    _own().update(verdicts)
+    own = _own()
+    own.verdicts.update(verdicts)
+    own.outlines.update(outlines or {})
     with contextlib.suppress(OSError):
         _own_path().parent.mkdir(parents=True, exist_ok=True)
-        write(_own_path(), {**_read(_own_path()), **verdicts})
+        there = _read(_own_path())
+        write(
+            _own_path(),
+            Record({**there.verdicts, **own.verdicts}, {**there.outlines, **own.outlines}),
+        )
 
 
-def write(path: Path, verdicts: Mapping[str, Verdict]) -> None:
+def write(path: Path, record: Record) -> None:
     """A record as a file, in the order of the keys."""
-    records = {key: _plain(verdicts[key]) for key in sorted(verdicts)}
+    plain = {
+        "rules": {key: _plain(record.verdicts[key]) for key in sorted(record.verdicts)},
+        "files": {
+            digest: [[line.name, line.line, line.key] for line in record.outlines[digest]]
+            for digest in sorted(record.outlines)
+        },
+    }
     with whole(path) as part:
-        part.write_text(json.dumps(records, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:
@@ -84,13 +134,16 @@ def _plain(verdict: Verdict) -> dict[str, Any]:
     return {name: value for name, value in record.items() if value not in (None, "", ())}
 
 
-def _read(path: Path) -> Mapping[str, Verdict]:
-    """The verdicts of a file; none of a file that is not there or is damaged."""
+def _read(path: Path) -> Record:
+    """What is in a file; nothing of a file that is not there or is damaged."""
     try:
-        records: Iterable[tuple[str, Any]] = json.loads(path.read_text(encoding="utf-8")).items()
-        return {key: _verdict(record) for key, record in records}
+        plain = json.loads(path.read_text(encoding="utf-8"))
+        return Record(
+            {key: _verdict(record) for key, record in plain["rules"].items()},
+            {digest: tuple(Line(*line) for line in lines) for digest, lines in plain["files"].items()},
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
+        return Record()
 
 
 def _verdict(record: Mapping[str, Any]) -> Verdict:

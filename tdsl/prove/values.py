@@ -193,7 +193,7 @@ class Values(Shapes):
         written = self.facts.types.get(name)
         dtype = written.dtype if written is not None and written.dtype else "f32"
         if self.facts.sensitive and (written is None or not written.dtype):
-            dtype = self.instance.random.choice(("f32", "bool", "i64", "f16", "f64", "i32"))
+            dtype = self.instance.random.choice(("f32", "bool", "i64", "f16", "f64", "i32", "i8"))
         if name in self.facts.structured:
             return self.checker.structured(shaped.shape, self.instance.random.choice(FAMILIES))
         bound = self.selecting.get(name, 0)
