@@ -159,7 +159,7 @@ class Instance:
 
     def _trailing(self, count: int | None) -> tuple[int, ...]:
         """Sizes for `...` behind a size, as of a kernel, or of a constant for each channel."""
-        sizes = (1,) if self.random.random() < 0.5 else (1, 2, 3)
+        sizes = (1,) if self.random.random() < 0.5 else (1, *self.pool)
         return tuple(self.random.choices(sizes, k=self.random.randint(0, 3) if count is None else count))
 
     def operand(self, expr: tree.Expr) -> Any:
@@ -474,7 +474,7 @@ class Instance:
                 return self.shapes.value(expr)
 
     def _fill(self, sizes: Sequence[tree.Expr], shape: tuple[int, ...]) -> None:
-        """Give sizes of a new shape that nothing binds such values that it has as many elements as the old."""
+        """Give sizes of a new shape that nothing binds values with which no element is lost."""
         free = [e.id for e in sizes if isinstance(e, tree.Name) and e.id not in self.env]
         free = [name for name in dict.fromkeys(free) if self.resolved.roles.get(name) is Role.ATTRIBUTE]
         if not free:

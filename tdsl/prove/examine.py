@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from tdsl.lang.instance import Instance
 from tdsl.lang.resolve import Resolved
@@ -161,8 +162,14 @@ def _pairs(values: Values) -> list[tuple[Known, Known]]:
     for _, left, right in values.right():
         both = zip(left, right, strict=True) if isinstance(left, tuple) else [(left, right)]
         found += [(_tensor(values, a), _tensor(values, b)) for a, b in both]
-    alike = all(a.dtype == b.dtype for a, b in found)
-    return found if alike or not values.facts.sensitive else []
+    return [] if any(_another_type(a, b) for a, b in found) else found
+
+
+def _another_type(left: Known, right: Known) -> bool:
+    """Whether two values differ in their element types, as far as a checker knows these."""
+    if isinstance(left.value, torch.Tensor):
+        return bool(left.value.dtype != right.value.dtype)
+    return left.dtype != right.dtype
 
 
 def _tensor(values: Values, value: Any) -> Known:

@@ -35,19 +35,20 @@ def matches(printed, shown):
 
 def test_every_command_prints_what_the_reference_shows(tdsl, folder):
     [model] = blocks("python")
-    lossy, merge = blocks("tdsl")
+    lossy, unsure, merge = blocks("tdsl")
     [layers] = blocks("python", NEW_RULES)
     (folder / "tiny.py").write_text(model, encoding="utf-8")
     (folder / "layers.py").write_text(layers, encoding="utf-8")
     (folder / "lossy.tdsl").write_text(lossy, encoding="utf-8")
+    (folder / "unsure.tdsl").write_text(unsure, encoding="utf-8")
     (folder / "merge.tdsl").write_text(merge, encoding="utf-8")
     (folder / "ugly.tdsl").write_text("rule twice { relu(relu(x)) => relu(x) }\n", encoding="utf-8")
     seen = {command: tdsl(*shlex.split(command)) for command, _ in examples()}
     for command, shown in examples():
         printed = seen[command].out + seen[command].err
         assert matches(printed, shown), f"tdsl {command}\n{printed}"
-    commands = {"compile", "sweep", "profile", "check", "explain", "list", "show", "test", "new", "fmt"}
-    assert {command.split()[0] for command in seen} == commands
+    commands = {"compile", "sweep", "profile", "check", "explain", "list", "show", "prove", "test", "new"}
+    assert {command.split()[0] for command in seen} == commands | {"fmt"}
     assert {outcome.status for outcome in seen.values()} == {0, 1}
 
 

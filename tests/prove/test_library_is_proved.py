@@ -1,0 +1,31 @@
+"""The standard library is proved, rule by rule, and what is on record is what the prover finds."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from tdsl.engine.library import standard_library
+from tdsl.prove import record
+from tdsl.prove.check import fresh_verdict
+
+TESTED = {"cleanup.identity.relu_of_nonnegative"}
+"""That a square is never negative is no fact of a field."""
+
+RULES = standard_library().rules
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_shipped_rule_is_proved(name: str) -> None:
+    found = fresh_verdict(RULES[name].resolved)
+    assert found.status == ("tested" if name in TESTED else "proved"), found
+    assert found == RULES[name].verdict, "tdsl prove --anew --record passes/proofs.json"
+
+
+def test_the_record_holds_the_rules_of_the_library_and_no_others() -> None:
+    on_record = record._read(Path(str(files("tdsl.passes").joinpath(record.SHIPPED)))).verdicts
+    assert set(on_record) == {record.key_of(d.source) for d in RULES.values()}
+    assert {v.status for v in on_record.values()} == {"proved", "tested"}
+    assert all(v.error_probability < 1e-6 for v in on_record.values() if v.status == "proved")
