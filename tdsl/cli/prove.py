@@ -13,6 +13,7 @@ import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.options import AsJson
+from tdsl.cli.together import prove_together
 from tdsl.errors import TdslError
 from tdsl.lang import parse_file, tree
 from tdsl.lang.imports import full_name, prefix_of, standard_files
@@ -55,13 +56,35 @@ def prove_rules(
         typer.Option("--record", metavar="PATH", help="Write the verdicts to a file, as JSON."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="List the rules that are proved, too.")] = False,
+    together: Annotated[
+        bool,
+        typer.Option(
+            "--together", help="Look at the rules as one set: loops, and pairs whose order matters."
+        ),
+    ] = False,
+    beside: Annotated[
+        str,
+        typer.Option(
+            "--with",
+            metavar="GLOBS",
+            help="With --together: rules of the standard library in the set, such as `cleanup.*, fold.*`.",
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Prove rules, test what cannot be proved, and refute what is wrong.
 
     A proved rule has equal sides on random instances over a prime field of 2⁶¹ − 1 elements; a tested one
-    in float64 only. Exit status 1 when a rule is wrong.
+    in float64 only. Exit status 1 when a rule is wrong, with --together when rules loop.
     """
+    if together:
+        if anew or every or record_to is not None:
+            raise TdslError("--together takes none of --anew, --all and --record: it proves no single rule")
+        if not prove_together(paths or [], beside, as_json):
+            raise typer.Exit(FAILED)
+        return
+    if beside:
+        raise TdslError("--with names rules for --together", hint="add --together")
     began = time.perf_counter()
     made = record.Record()
     with terminal.stages() as progress:
