@@ -140,13 +140,13 @@ def _side(frame: Frame, value: Any) -> Any:
 
 
 def _shape(frame: Frame, value: Any) -> Any:
-    described = frame.work.val(_side(frame, value))
-    return None if described is None else list(described.shape)
+    described = sizes_of(frame.work.val(_side(frame, value)))
+    return None if described is None else list(described)
 
 
 def _rank_of(frame: Frame, value: Any) -> Any:
-    described = frame.work.val(_side(frame, value))
-    return None if described is None else described.dim()
+    described = sizes_of(frame.work.val(_side(frame, value)))
+    return None if described is None else len(described)
 
 
 def _dtype(frame: Frame, value: Any) -> Any:

@@ -22,9 +22,9 @@ from tdsl.interplay.structure import size, term_key
 
 UNIFIERS = 2
 """How many ways to unify two patterns at one place are looked at."""
-DRAWS = 120
+DRAWS = 80
 """Draws of sizes in search of a peak at which both rules fire."""
-GRAPHS = 8
+GRAPHS = 6
 """Graphs made of these."""
 PEAKS = 2
 """Peaks looked at of one overlap: conditions may decide otherwise at other sizes."""

@@ -32,6 +32,12 @@ def test_a_size_is_computed_before_the_first_node_of_the_graph_reads_it() -> Non
     assert rewritten.module(X[:2]).shape == (2, 4)
 
 
+def test_a_number_has_no_axes() -> None:
+    captured = graph_of(lambda x: torch.square(x * 2), X)
+    rule = "rule r { square(x * c) => (x * c) * (x * c) where len(shape(c)) == 0 and rank_of(c) == 0 }"
+    assert apply(rule, captured).rules == ["r"]
+
+
 def test_a_power_of_a_size_is_a_product() -> None:
     captured = graph_of(lambda x: torch.relu(x @ x.T), X, dynamic=({0: ROWS},))
     rule = "rule r { relu(x: [b, b]) => reshape(relu6(reshape(x, [b * b])), [b, b]) }"

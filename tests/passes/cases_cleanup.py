@@ -178,6 +178,17 @@ ARITHMETIC = [
         X,
         because="the other one is negative",
     ),
+    fires("cleanup.arithmetic.negation_of_scaled", lambda m, x: -(x * 3), X, expect="mul_1 = mul(x, -3)"),
+    leaves(
+        "cleanup.arithmetic.negation_of_scaled",
+        lambda m, x: -(x * x.sum()),
+        X,
+        because="the factor is computed",
+    ),
+    fires("cleanup.arithmetic.scaled_negation", lambda m, x: -x * 3, X, expect="mul_1 = mul(x, -3)"),
+    leaves(
+        "cleanup.arithmetic.scaled_negation", lambda m, x: -x * x.sum(), X, because="the factor is computed"
+    ),
     fires("cleanup.arithmetic.double_scale", lambda m, x: x * 0.5 * 3, X, expect="mul_2 = mul(x, 1.5)"),
     fires(
         "cleanup.arithmetic.double_scale",

@@ -506,6 +506,62 @@ SCALE = [
         conv=nn.Conv2d(4, 6, 3),
         because="two convolutions share the weight",
     ),
+    fires(
+        "fold.scale.negation_of_linear",
+        lambda m, x: -m.fc(x),
+        X,
+        fc=nn.Linear(6, 5),
+        expect="linear_1 = linear(x, fc.weight_negation_of_linear, fc.bias_negation_of_linear)",
+    ),
+    leaves(
+        "fold.scale.negation_of_linear",
+        lambda m, x: -m.fc(x).relu(),
+        X,
+        fc=nn.Linear(6, 5),
+        because="a relu stands between",
+    ),
+    fires(
+        "fold.scale.linear_of_negation",
+        lambda m, x: m.fc(-x),
+        X,
+        fc=nn.Linear(6, 5),
+        expect="linear_1 = linear(x, fc.weight_linear_of_negation, fc.bias)",
+    ),
+    leaves(
+        "fold.scale.linear_of_negation",
+        lambda m, x: m.fc(-x) + m.fc(x),
+        X,
+        fc=nn.Linear(6, 5),
+        because="two layers share the weight",
+    ),
+    fires(
+        "fold.scale.negation_of_conv",
+        lambda m, x: -m.conv(x),
+        VOLUME,
+        conv=nn.Conv3d(2, 3, 2),
+        expect="conv3d_1 = conv3d(x, conv.weight_negation_of_conv, conv.bias_negation_of_conv)",
+    ),
+    leaves(
+        "fold.scale.negation_of_conv",
+        lambda m, x: -m.conv(x) + m.conv(x + 1),
+        VOLUME,
+        conv=nn.Conv3d(2, 3, 2),
+        because="two convolutions share the weight",
+    ),
+    fires(
+        "fold.scale.conv_of_negation",
+        lambda m, x: m.conv(-x),
+        IMAGE,
+        conv=nn.Conv2d(4, 6, 3, padding=1),
+        expect="conv2d_1 = conv2d(x, conv.weight_conv_of_negation, conv.bias, padding=[1, 1])",
+    ),
+    leaves(
+        "fold.scale.conv_of_negation",
+        lambda m, x: m.conv(-x + 1),
+        IMAGE,
+        conv=nn.Conv2d(4, 6, 3, padding=1),
+        because="a shift stands between",
+    ),
 ]
 
 EMBEDDING = [
@@ -535,6 +591,20 @@ EMBEDDING = [
     leaves(
         "fold.embedding.number_of_embedding",
         lambda m, ids: (m.e(ids) * 3) @ m.e.weight.T,
+        IDS,
+        e=nn.Embedding(9, 5),
+        because="the table is tied to the output layer",
+    ),
+    fires(
+        "fold.embedding.negation_of_embedding",
+        lambda m, ids: -m.e(ids),
+        IDS,
+        e=nn.Embedding(9, 5, padding_idx=0),
+        expect="embedding_1 = embedding(e.weight_negation_of_embedding, ids)",
+    ),
+    leaves(
+        "fold.embedding.negation_of_embedding",
+        lambda m, ids: -m.e(ids) @ m.e.weight.T,
         IDS,
         e=nn.Embedding(9, 5),
         because="the table is tied to the output layer",
