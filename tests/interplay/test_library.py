@@ -1,0 +1,64 @@
+"""The exact rules of the standard library as one set: no loop, and every pair whose order matters explained."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tdsl.engine.library import standard_library
+from tdsl.interplay.analysis import Together, analyse
+from tdsl.interplay.text import pair_text
+
+LISTED = Path(__file__).with_name("order_matters.txt")
+CIRCLE = "may loop: "
+SECONDS = 120
+"""On a busy machine; a quarter of it on an idle one."""
+
+
+def listed() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What kind each line of the list is of, with the rules that it speaks of."""
+    for line in LISTED.read_text().splitlines():
+        if line and not line.startswith("#"):
+            kind = CIRCLE if line.startswith(CIRCLE) else ""
+            names, _, reason = line.removeprefix(CIRCLE).partition(": ")
+            assert reason
+            yield kind, tuple(names.split(", "))
+
+
+@pytest.fixture(scope="module")
+def found() -> Together:
+    began = time.perf_counter()
+    result = analyse(standard_library().rules)
+    assert time.perf_counter() - began < SECONDS
+    return result
+
+
+def test_every_exact_rule_is_looked_at(found: Together) -> None:
+    exact = [n for n, declared in standard_library().rules.items() if declared.source.arrow == "=>"]
+    assert list(found.rules) == exact
+    assert not found.left_out
+
+
+def test_there_is_no_loop(found: Together) -> None:
+    assert not found.loops
+    explained = {names for kind, names in listed() if kind == CIRCLE}
+    assert {circle.rules for circle in found.may_loop} <= explained
+
+
+def test_most_critical_pairs_join_and_none_is_wrong(found: Together) -> None:
+    assert found.joinable > 200
+    assert {pair.result for pair in found.pairs} == {"differ"}
+
+
+def test_pairs_whose_order_matters_are_explained(found: Together) -> None:
+    explained = {frozenset(names) for kind, names in listed() if not kind}
+    new = [pair for pair in found.pairs if frozenset(pair.rules) not in explained]
+    assert not new, "\n".join(map(pair_text, new))
+
+
+def test_explanations_are_of_rules_that_there_are() -> None:
+    names = [name for _, some in listed() for name in some]
+    assert not set(names) - set(standard_library().rules)
