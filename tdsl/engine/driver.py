@@ -204,8 +204,8 @@ class _Driver:
             next((r.source.span for r in self.rules if r.name == names[0] and r.source), None),
             expected="rules that make something smaller: nodes, operations, parameters",
             hint=f"last at {where.site or 'the top of the model'}; add a condition that decreases, such as "
-            "`macs(rhs) < macs(lhs)`, or give `limit n` after `until stable`; `tdsl prove --together` shows the "
-            "loop on a graph of a few nodes",
+            "`macs(rhs) < macs(lhs)`, or give `limit n` after `until stable`; `tdsl prove --together` "
+            "shows the loop on a graph of a few nodes",
         )
 
 

@@ -125,14 +125,16 @@ class Unifier:
         for param in operator.params:
             if param.name not in mine and param.name not in theirs:
                 continue
-            absent: Any = tree.Constant(None, span=one.span)
-            if not param.is_operand:
-                if param.default is REQUIRED:
-                    return
-                absent = default_of(param, one.span)
-            pair = (mine.get(param.name, absent), theirs.get(param.name, absent))
-            if param.is_operand and absent in pair and any(self._is_required(side) for side in pair):
+            if param.name in mine and param.name in theirs:
+                pairs[param.name] = (mine[param.name], theirs[param.name])
+                continue
+            given = mine.get(param.name, theirs.get(param.name))
+            if not param.is_operand and param.default is REQUIRED:
                 return
+            if param.is_operand and self._is_required(given):
+                return
+            absent = tree.Constant(None, span=one.span)
+            pair = (given, absent if param.is_operand else default_of(param, one.span))
             pairs[param.name] = pair
         yield from self._all(list(pairs.values()))
         if operator.commutative and len(operator.operands) > 1:

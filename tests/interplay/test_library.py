@@ -1,4 +1,4 @@
-"""The exact rules of the standard library as one set: no loop, and every pair whose order matters explained."""
+"""The exact rules of the library as one set: no loop, and every pair whose order matters explained."""
 
 from __future__ import annotations
 

@@ -170,6 +170,8 @@ def test_the_rule_that_joins_it() -> None:
 def test_a_rule_overlaps_itself_below_its_root() -> None:
     found = together("rule pairs { neg(neg(x)) => x }")
     assert (found.joinable, found.apart, found.overlaps) == (1, 0, 1)
+    found = together("rule permuted { permute(permute(x, p), q) => permute(x, compose(p, q)) }")
+    assert (found.joinable, found.apart, found.overlaps) == (1, 0, 1)
     found = together("rule nested { relu(tanh(relu(x))) => tanh(relu(x)) }")
     assert (found.joinable, found.apart, found.overlaps) == (0, 1, 1)
     assert "r.nested, there first: 3 operators" in pair_text(found.pairs[0])
