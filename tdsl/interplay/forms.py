@@ -23,7 +23,7 @@ from tdsl.ops.spec import REQUIRED
 
 COPIES = 2
 """How many operands `xs...` stands for in a list."""
-MOST_FORMS = 24
+MOST_FORMS = 96
 """Most choices of alternatives and operators of one rule; of more, as many are taken evenly."""
 COSTS = frozenset({"macs", "params", "bytes", "nodes"})
 

@@ -94,7 +94,7 @@ def _change(before: int, after: int) -> int:
 
 def _operators(terms: Iterator[tree.Expr], form: Form) -> Counter[str]:
     """How often each operator stands in some terms, equal subterms counted once, constants not at all."""
-    calls = {call for term in terms for _, call in positions(term)}
+    calls = dict.fromkeys(call for term in terms for _, call in positions(term))
     return Counter(
         c.callee for c in calls if c.callee in form.vocabulary.operators and not is_constant(c, form)
     )

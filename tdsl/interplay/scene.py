@@ -20,7 +20,7 @@ from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.shapes import Shaped, UnknownValueError
 from tdsl.lang.typecheck import conditions_hold
 from tdsl.lang.walk import walk
-from tdsl.ops import Operator
+from tdsl.ops import OPERATORS, Operator
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.targets import DTYPES, operator_of
 from tdsl.prove.kernel import NoMeaning
@@ -124,7 +124,7 @@ class _Stager:
     def _known(self, value: Any) -> Any:
         described = self.work.val(value)
         if isinstance(described, list | tuple):
-            getitem = _operator("getitem")
+            getitem = OPERATORS["getitem"]
             return tuple(
                 self._known(stage(self.work, getitem, {"x": value, "index": i}))
                 for i in range(len(described))
@@ -234,12 +234,6 @@ class _Scene(Values):
                 value.node = self.graph.create_node("call_function", value.target, args, kwargs, name)
             value.node.meta["val"] = self.checker.work.val(value)  # type: ignore[attr-defined]
         return value.node
-
-
-def _operator(name: str) -> Operator:
-    from tdsl.ops import OPERATORS
-
-    return OPERATORS[name]
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ def loop_text(loop: Loop) -> str:
             where = f"step {loop.returns_to}" if loop.returns_to else "the start"
             lines.append(f"  as at {where}")
     if loop.kind == "grows":
-        lines.append(f"  and so on: still growing after {_counted(len(loop.steps), 'rewrite')}")
+        lines.append(f"  and so on, without an end after {_counted(len(loop.steps), 'rewrite')}")
     elif len(loop.steps) > SHOWN:
         where = f"step {loop.returns_to}" if loop.returns_to else "the start"
         lines.append(f"  step {len(loop.steps)} is as {where}")

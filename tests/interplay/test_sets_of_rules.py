@@ -10,14 +10,17 @@ from typer.testing import CliRunner
 
 from tdsl.cli.app import app
 from tdsl.engine.driver import rewrite
-from tdsl.engine.library import Library
+from tdsl.engine.library import Declaration, Library
+from tdsl.engine.parameters import vocabulary
 from tdsl.errors import TdslError
 from tdsl.interplay.analysis import Together, analyse
 from tdsl.interplay.forms import forms_of
 from tdsl.interplay.overlap import alone
 from tdsl.interplay.scene import drawn
 from tdsl.interplay.text import loop_text, may_loop_text, pair_text, summary
-from tdsl.lang import parse
+from tdsl.lang import parse, tree
+from tdsl.lang.resolve import resolve
+from tdsl.prove.verdict import Verdict
 
 
 def library(text: str) -> Library:
@@ -81,7 +84,7 @@ rule negate { neg(x) => 0 - x }
     (loop,) = found.loops
     assert loop.kind == "grows"
     assert set(loop.circle) == {"r.subtract", "r.negate"}
-    assert "and so on: still growing after 60 rewrites" in loop_text(loop)
+    assert "and so on, without an end after 60 rewrites" in loop_text(loop)
 
 
 @pytest.mark.parametrize(
@@ -213,6 +216,28 @@ rule narrow {{
 def test_a_rule_without_a_graph_is_not_looked_at() -> None:
     found = together("rule never { relu(x: [n]) => maximum(x, 0) where n < 0 }")
     assert found.left_out == {"r.never": "no graph was found on which it fires"}
+
+
+def test_numbers_that_differ_are_an_error_of_their_own() -> None:
+    """A wrong rule, which no file could declare: it is refuted when it is loaded."""
+    text = "rule odd { relu(neg(x)) => relu(x) }\nrule fine { neg(x) => 0 - x }\n"
+    declared = {
+        item.name: Declaration(item.name, resolve(item, vocabulary()), Verdict("unchecked", ""))
+        for item in parse(text).items
+        if isinstance(item, tree.Rule)
+    }
+    (pair,) = analyse(declared).pairs
+    assert pair.result == "wrong"
+    assert pair_text(pair).startswith("wrong: odd and fine compute other numbers than\n")
+
+
+def test_an_operator_variable_meets_every_operator_of_its_class() -> None:
+    found = together("""
+rule twice(f: relu | abs | sign) { f(f(x)) => f(x) }
+rule positive { sign(abs(x)) => sign(square(x)) }
+""")
+    assert [pair.rules for pair in found.pairs] == [("r.positive", "r.twice")]
+    assert "abs(" in found.pairs[0].peak
 
 
 def test_the_result_is_the_same_every_time() -> None:
