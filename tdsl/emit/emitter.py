@@ -11,7 +11,7 @@ from tdsl.emit.export import optimise, quiet, to_onnx
 from tdsl.emit.metadata import annotate
 from tdsl.emit.program import exported_program
 from tdsl.emit.tidy import forget_inner_shapes, tidy
-from tdsl.emit.write import LIMIT, check
+from tdsl.emit.write import check
 
 
 def emit(
@@ -41,6 +41,5 @@ def emit(
         forget_inner_shapes(model)
     model.producer_name, model.producer_version = "tdsl", None
     proto = ir.serde.serialize_model(model)
-    if proto.ByteSize() < LIMIT:
-        check(proto)
+    check(proto)
     return proto

@@ -12,9 +12,8 @@ import onnxruntime
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
+from tdsl.emit.outside import Array, with_weights_outside
 from tdsl.errors import TdslError
-
-Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 
 def session(
@@ -34,6 +33,8 @@ def session(
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.log_severity_level = 3
+    if isinstance(model, onnx.ModelProto) and not weights:
+        model, weights = with_weights_outside(model)
     if weights:
         values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
         options.add_external_initializers(list(weights), values)

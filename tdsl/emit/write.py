@@ -7,22 +7,20 @@ from pathlib import Path
 
 import onnx
 
+from tdsl.emit.outside import SMALL, with_weights_as_inputs
 from tdsl.errors import TdslError
 from tdsl.files import whole
 
 LIMIT = 2**31 - 2**20
 """Bytes from which on protobuf cannot hold a model in one piece, with a margin for its frame."""
 
-_INLINE = 1024
-"""Tensors of fewer bytes stay in the model file: they are shapes and axes that a reader of it needs."""
 
-
-def check(model: onnx.ModelProto | str) -> None:
-    """ONNX's full check, with shape inference, of a model or (beyond 2 GB) of a file.
+def check(model: onnx.ModelProto) -> None:
+    """ONNX's full check, with shape inference, of a model of any size; its weights are not copied.
 
     A failure is a bug in emission and raises `onnx.checker.ValidationError` or an inference error.
     """
-    onnx.checker.check_model(model, full_check=True)
+    onnx.checker.check_model(with_weights_as_inputs(model), full_check=True)
 
 
 def save(model: onnx.ModelProto, path: str | PathLike[str], *, limit: int = LIMIT) -> None:
@@ -63,7 +61,7 @@ def _save_with_data(model: onnx.ModelProto, target: Path) -> None:
         with data_part.open("wb") as file:
             for tensor in slim.graph.initializer:
                 size = len(tensor.raw_data)
-                if size >= _INLINE:
+                if size >= SMALL:
                     onnx.external_data_helper.set_external_data(tensor, data.name, file.tell(), size)
                     file.write(tensor.raw_data)
                     tensor.ClearField("raw_data")

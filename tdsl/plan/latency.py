@@ -22,7 +22,8 @@ import torch
 from onnx import TensorProto, helper
 from torch import fx
 
-from tdsl.emit.runtime import Array, session
+from tdsl.emit.outside import Array, outside
+from tdsl.emit.runtime import session
 from tdsl.engine.staged import Constant, Filled, Staged, Workspace, map_values, tensors_in
 from tdsl.errors import TdslError
 from tdsl.files import whole
@@ -252,18 +253,10 @@ class _Graph:
 
     def session(self, result: tuple[int, ...]) -> onnxruntime.InferenceSession:
         output = helper.make_tensor_value_info("out", TensorProto.FLOAT, result)
-        outside = [_outside(name, values) for name, values in self.weights.items()]
-        graph = helper.make_graph(self.nodes, "step", self.inputs, [output], outside)
+        weights = [outside(name, TensorProto.FLOAT, w.shape) for name, w in self.weights.items()]
+        graph = helper.make_graph(self.nodes, "step", self.inputs, [output], weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
         return session(model, weights=self.weights)
-
-
-def _outside(name: str, values: Array) -> onnx.TensorProto:
-    """An initializer whose content is given to the session."""
-    found = onnx.TensorProto(name=name, data_type=TensorProto.FLOAT, dims=values.shape)
-    found.data_location = TensorProto.EXTERNAL
-    found.external_data.add(key="location", value=f"{name}.bin")
-    return found
 
 
 def _linear(graph: _Graph, given: dict[str, Any]) -> None:

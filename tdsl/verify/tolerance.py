@@ -26,13 +26,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tdsl.verify.runner import Runner, Tensors, module_runner
+from tdsl.verify.wide import WIDE, widened_graph, widened_value
 
 SLACK = 8.0
 """Two runs that round independently differ by √2 times the distance of one, kernels that add in another
@@ -81,16 +82,16 @@ def double_runs(
 
 
 def in_double(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Runner:
-    """A float64 copy of `module` as a runner that widens its inputs; tried once on `args`.
+    """`module` in float64, as a runner that widens its inputs; tried once on `args`.
 
     In an `fx.GraphModule`, dtypes written into the graph are widened as well; a cast in the Python code
     of another module cannot be, so prefer a captured graph. Raises `NotInDouble`.
     """
-    wide = widened(module)
+    wide = widened_graph(module) if isinstance(module, fx.GraphModule) else widened(module)
     run = module_runner(wide, args, kwargs)
 
     def run_wide(inputs: Tensors) -> Tensors:
-        return run(tuple(_widened_value(value) for value in inputs))
+        return run(tuple(widened_value(value) for value in inputs))
 
     tensors = tuple(leaf for leaf in pytree.tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor))
     narrowing = _Narrowing()  # type: ignore[no-untyped-call]
@@ -105,17 +106,12 @@ def in_double(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] 
 
 
 def widened(module: nn.Module) -> nn.Module:
-    """A copy of `module` whose parameters, buffers, tensor attributes and written dtypes are float64."""
+    """A copy of `module` whose parameters, buffers and tensor attributes are float64."""
     wide = copy.deepcopy(module).double()
     for part in wide.modules():
         for name, value in list(vars(part).items()):
             if isinstance(value, Tensor):
-                setattr(part, name, _widened_value(value))
-        if isinstance(part, fx.GraphModule):
-            for node in part.graph.nodes:
-                node.args = map_aggregate(node.args, _widened_dtype)
-                node.kwargs = map_aggregate(node.kwargs, _widened_dtype)
-            part.recompile()
+                setattr(part, name, widened_value(value))
     return wide
 
 
@@ -124,8 +120,10 @@ def stored_precision(original: nn.Module, rewritten: nn.Module) -> torch.dtype:
 
     float64 when rewrites made no new weight, or kept them in float64.
     """
-    known = {_content(value) for value in _weights(original)}
-    made = [value.dtype for value in _weights(rewritten) if _content(value) not in known]
+    shared = {value.data_ptr() for value in _weights(original)}
+    new = [value for value in _weights(rewritten) if value.data_ptr() not in shared]
+    known = {_content(value) for value in _weights(original)} if new else set()
+    made = [value.dtype for value in new if _content(value) not in known]
     return max(made, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float64)
 
 
@@ -164,24 +162,6 @@ def _unit(dtype: torch.dtype) -> float:
     return torch.finfo(dtype if dtype.is_floating_point or dtype.is_complex else torch.float32).eps
 
 
-# ---------------------------------------------------------------- float64 copies
-
-_WIDE = {
-    torch.float16: torch.float64,
-    torch.bfloat16: torch.float64,
-    torch.float32: torch.float64,
-    torch.complex64: torch.complex128,
-}
-
-
-def _widened_value(value: Tensor) -> Tensor:
-    return value.to(_WIDE[value.dtype]) if value.dtype in _WIDE else value
-
-
-def _widened_dtype(value: Any) -> Any:
-    return _WIDE.get(value, value) if isinstance(value, torch.dtype) else value
-
-
 class _Narrowing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the first operation that makes a narrower float of a float64 tensor: precision is lost there."""
 
@@ -194,7 +174,7 @@ class _Narrowing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         taken = (leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
         made = (leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor))
         if not self.found and any(value.dtype == torch.float64 for value in taken):
-            narrow = [value.dtype for value in made if value.dtype in _WIDE]
+            narrow = [value.dtype for value in made if value.dtype in WIDE]
             self.found = f"{func} makes {narrow[0]}" if narrow else ""
         return result
 
@@ -207,8 +187,9 @@ def _weights(module: nn.Module) -> list[Tensor]:
 
 def _content(value: Tensor) -> tuple[torch.dtype, bytes]:
     """What makes two weights the same one: dtype and sorted entries, since to permute is not to round."""
-    entries = value.detach().cpu().flatten().double().sort().values
-    return value.dtype, hashlib.sha256(entries.numpy().data).digest()
+    narrow = value.dtype in (torch.bfloat16, torch.float16)
+    entries = (value.float() if narrow else value).detach().cpu().flatten().numpy()
+    return value.dtype, hashlib.sha256(np.sort(entries).data).digest()
 
 
 def _first_line(error: Exception) -> str:

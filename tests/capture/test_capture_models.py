@@ -12,6 +12,7 @@ from zoo import ZOO
 from tdsl.capture import Axis, Captured, capture, normalise
 from tdsl.ops.targets import operator_of
 from tdsl.verify.tolerance import widened
+from tdsl.verify.wide import widened_graph
 
 
 def outputs_in_float64(captured: Captured) -> tuple[list, list]:
@@ -21,7 +22,7 @@ def outputs_in_float64(captured: Captured) -> tuple[list, list]:
         return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
     args, kwargs = tree_map(double, (captured.args, captured.kwargs))
-    module, original = widened(captured.module), widened(captured.original)
+    module, original = widened_graph(captured.module), widened(captured.original)
     return (
         captured.flat_outputs(module(*args, **kwargs)),
         captured.flat_outputs(original(*args, **kwargs)),
