@@ -153,10 +153,11 @@ class _Analysis:
 
 def _own_graph(rule: Rule, forms: Sequence[Form]) -> Drawn | None:
     """A graph of the left side on which the rule is seen to fire."""
-    for form in forms:
-        for graph in drawn(alone(form), DRAWS):
-            if next(sites(graph.module, [rule]), None) is not None:
-                return graph
+    for shared in (True, False):
+        for form in forms:
+            for graph in drawn(alone(form), DRAWS, shared):
+                if next(sites(graph.module, [rule]), None) is not None:
+                    return graph
     return None
 
 

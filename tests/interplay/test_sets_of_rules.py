@@ -213,6 +213,11 @@ rule narrow {{
     assert together(text.format(sign=">")).apart == 1
 
 
+def test_a_rule_that_wants_two_equal_nodes_is_looked_at() -> None:
+    found = together("rule reuse { p = exp(x)\nq = neg(exp(x)) => q = neg(p) }")
+    assert not found.left_out
+
+
 def test_a_rule_without_a_graph_is_not_looked_at() -> None:
     found = together("rule never { relu(x: [n]) => maximum(x, 0) where n < 0 }")
     assert found.left_out == {"r.never": "no graph was found on which it fires"}
