@@ -40,7 +40,8 @@ def store_f16(model: onnx.ModelProto) -> Stored:
             continue
         half = values.astype(np.float16)
         norm = _norm(values)
-        error = _norm(values - half.astype(np.float32)) / norm if norm else 0.0  # a difference that float32 holds exactly
+        lost = _norm(values - half.astype(np.float32))  # float32 holds the difference exactly
+        error = lost / norm if norm else 0.0
         if error > LARGEST_ERROR:
             continue
         name = tensor.name
