@@ -23,8 +23,10 @@ from tdsl.lang.walk import walk
 from tdsl.ops import OPERATORS, Operator
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.targets import DTYPES, operator_of
+from tdsl.prove.checker import Known
+from tdsl.prove.facts import Facts
 from tdsl.prove.kernel import NoMeaning
-from tdsl.prove.values import Facts, Known, Values
+from tdsl.prove.values import Values
 
 SIZES = (2, 3, 4, 6)
 LARGEST = 4000
@@ -100,7 +102,7 @@ def drawn(resolved: Resolved, draws: int, shared: bool = True) -> Iterator[Drawn
 
 
 class _Stager:
-    """Stages operators (`tdsl.prove.values.Checker`, as far as left sides need it)."""
+    """Stages operators (`tdsl.prove.checker.Checker`, as far as left sides need it)."""
 
     def __init__(self, work: Workspace, shared: bool) -> None:
         self.work = work

@@ -12,8 +12,8 @@ import torch
 
 from tdsl.lang.shapes import Absent, Shaped
 from tdsl.prove import field
+from tdsl.prove.checker import Known
 from tdsl.prove.examine import Case, Finding, examine
-from tdsl.prove.values import Known
 from tdsl.prove.verdict import Counterexample
 
 SEARCHED = 240

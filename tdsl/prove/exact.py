@@ -16,10 +16,11 @@ from tdsl.ops.meaning import MEANINGS
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.prove import field
 from tdsl.prove.algebra import FieldAlgebra
+from tdsl.prove.checker import Known
 from tdsl.prove.dtypes import holds
+from tdsl.prove.facts import OF_TRUTH_VALUES
 from tdsl.prove.field import Elements
 from tdsl.prove.kernel import NoMeaning, mapped, moved
-from tdsl.prove.values import OF_TRUTH_VALUES, Known
 
 LARGEST = 1 << 20
 """Most elements of a tensor that is evaluated."""
@@ -38,7 +39,7 @@ class ExactChecker:
         return self.algebra.comparands == 1 and not self.algebra.named
 
     def draw(self, shape: Sequence[int], dtype: str, kind: str, bound: int) -> Known:
-        """A random tensor, as `tdsl.prove.values.Checker` says."""
+        """A random tensor, as `tdsl.prove.checker.Checker` says."""
         shape = tuple(shape)
         values = field.drawn(self.random, shape)
         if dtype == "bool":

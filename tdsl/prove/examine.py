@@ -18,10 +18,12 @@ from tdsl.lang.terms import flat
 from tdsl.lang.typecheck import conditions_hold
 from tdsl.ops import Operator
 from tdsl.ops.shapes import ShapeMismatch
+from tdsl.prove.checker import Known
 from tdsl.prove.exact import ExactChecker
+from tdsl.prove.facts import Facts
 from tdsl.prove.kernel import NoMeaning
 from tdsl.prove.numeric import STYLES, NumericChecker
-from tdsl.prove.values import Facts, Known, Values
+from tdsl.prove.values import Values
 
 LARGEST_INSTANCE = 3000
 """Most elements of all tensors of an instance, unless the sizes that a rule names ask for more."""

@@ -15,8 +15,8 @@ from tdsl.lang.shapes import UnknownValueError
 from tdsl.ops import Operator
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.targets import DTYPES
+from tdsl.prove.checker import Known
 from tdsl.prove.kernel import call
-from tdsl.prove.values import Known
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -42,7 +42,7 @@ class NumericChecker:
         return dtype if self.sensitive or not dtype.is_floating_point else torch.float64
 
     def draw(self, shape: Sequence[int], dtype: str, kind: str, bound: int) -> Known:
-        """A random tensor, as `tdsl.prove.values.Checker` says."""
+        """A random tensor, as `tdsl.prove.checker.Checker` says."""
         shape = tuple(shape)
         if kind == "index":
             return _known(torch.randint(0, bound, shape, generator=self.generator), dtype)
@@ -70,7 +70,7 @@ class NumericChecker:
         return values
 
     def structured(self, shape: Sequence[int], family: str) -> Known:
-        """A weight of one of the `tdsl.prove.values.FAMILIES`, as conditions on weights ask for them."""
+        """A weight of one of the `tdsl.prove.facts.FAMILIES`, as conditions on weights ask for them."""
         values = self._styled(tuple(shape))
         square = len(shape) > 1 and shape[-1] == shape[-2]
         if family == "zeros":

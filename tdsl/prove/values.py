@@ -7,130 +7,22 @@ what an operator does to it, is a `Checker`'s matter: elements of a prime field,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from tdsl.factor.declare import CompileTimeFunction, Decomposition
+from tdsl.factor.declare import Decomposition
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
 from tdsl.lang.instance import Instance
-from tdsl.lang.resolve import Resolved, Role
+from tdsl.lang.resolve import Resolved
 from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError
 from tdsl.lang.vocabulary import DTYPES, INFIX
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator, Param
 from tdsl.ops.shapes import ShapeMismatch
+from tdsl.prove.checker import Checker, Known
 from tdsl.prove.dtypes import holds
-from tdsl.prove.kernel import NoMeaning
-
-STATISTICS = frozenset({"second_moment", "covariance", "first_moment", "gradient_moment", "frequency"})
-OF_TRUTH_VALUES = frozenset(
-    {"eq", "ne", "lt", "le", "gt", "ge", "any", "all", "isnan", "isinf", "isfinite"}
-    | {f"logical_{name}" for name in ("not", "and", "or", "xor")}
-    | {f"bitwise_{name}" for name in ("not", "and", "or", "xor")}
-)
-"""Operators that make or take truth values."""
-FAMILIES = (
-    "dense",
-    "zeros",
-    "constant",
-    "rank one",
-    "sparse",
-    "symmetric",
-    "diagonal",
-    "identity",
-    "circulant",
-)
-"""Structures of weights that a condition may ask for."""
-COSTS = frozenset({"macs", "params", "bytes", "nodes"})
-
-
-@dataclass(frozen=True, eq=False)
-class Known(Shaped):
-    """A tensor whose values are known to a checker."""
-
-    value: Any = None
-    dtype: str = "f32"
-    exact: str = "f32"
-    """The narrowest element type that is known to hold the values."""
-    degree: int = 1
-    """A bound of its degree as a polynomial (numerator and denominator) in what was drawn."""
-
-
-class Checker(Protocol):
-    """What tensors are made of, and how operators act on them."""
-
-    def draw(self, shape: Sequence[int], dtype: str, kind: str, bound: int) -> Known:
-        """A random tensor: `"dense"`, `"selection"` (distinct unit rows), `"permutation"`, or `"index"`."""
-
-    def structured(self, shape: Sequence[int], family: str) -> Known:
-        """A weight with a structure, where the checker knows one of that name."""
-
-    def filled(self, shape: Sequence[int], value: float) -> Known:
-        """A tensor of one number."""
-
-    def apply(self, operator: Operator, arguments: Mapping[str, Any]) -> Any:
-        """The operator on complete arguments: `Known`, or a tuple. Raises `NoMeaning`."""
-
-    def unnamed(self, name: str, operator: Operator, arguments: Mapping[str, Any]) -> Any:
-        """An operator variable of a whole class: any function of that class."""
-
-    def rebuilt(self, declared: Decomposition, factors: Sequence[Known]) -> Known:
-        """The weight that factors stand for."""
-
-    def function(self, declared: CompileTimeFunction, values: Sequence[Any]) -> Any:
-        """A function of weights. Raises `UnknownValueError` where the checker cannot tell."""
-
-    def numbered(self, shape: Sequence[int]) -> Known:
-        """The numbers from 0 on, in order."""
-
-    def rearranged(self, places: Known, values: Known, shape: Sequence[int]) -> Known:
-        """The tensor whose element number `places[i]` is `values[i]`."""
-
-    def solved(self, unknowns: Sequence[Known], residual: Any) -> list[Known] | None:
-        """Random values of the unknowns for which the residual, affine in them jointly, is zero."""
-
-
-class Facts:
-    """What is the same in every instance of a rule."""
-
-    def __init__(self, resolved: Resolved) -> None:
-        rule = resolved.rule
-        self.definitions: dict[str, tree.Definition] = {
-            target.name: clause
-            for clause in rule.where
-            if isinstance(clause, tree.Definition)
-            for target in clause.targets
-        }
-        self.types = {
-            node.name: node.type
-            for node in walk(rule)
-            if isinstance(node, tree.Declared) and node.type is not None
-        }
-        self.structured = {
-            node.id
-            for clause in rule.where
-            if isinstance(clause, tree.Condition)
-            for call in walk(clause.test)
-            if isinstance(call, tree.Call) and call.callee in FUNCTIONS
-            for node in walk(call)
-            if isinstance(node, tree.Name)
-        }
-        """Weights on whose values a condition depends."""
-        self.sensitive = speaks_of_dtypes(resolved)
-        """Whether element types matter."""
-        self.conditions = [
-            (clause, any(_calls(clause.test, {name}) for name in FUNCTIONS))
-            for clause in rule.where
-            if isinstance(clause, tree.Condition) and not _calls(clause.test, COSTS)
-        ]
-        """Conditions that are no matter of cost, and whether they depend on the values of weights."""
-        self.decompositions = [
-            clause
-            for clause in rule.where
-            if isinstance(clause, tree.Definition) and _decomposition(clause) is not None
-        ]
+from tdsl.prove.facts import FAMILIES, STATISTICS, Facts, decomposition_of
 
 
 class Values(Shapes):
@@ -278,7 +170,7 @@ class Values(Shapes):
 
     def substitute(self, clause: tree.Definition) -> None:
         """Draw the factors of a decomposition, and make the weight what they stand for."""
-        declared = _decomposition(clause)
+        declared = decomposition_of(clause)
         assert declared is not None and isinstance(clause.value, tree.Call)
         factors = []
         for target, role in zip(clause.targets, declared.factor_roles, strict=True):
@@ -369,7 +261,7 @@ class Values(Shapes):
             for node in walk(stack.pop()):
                 if not isinstance(node, tree.Name):
                     continue
-                if node.id in self.definitions and _decomposition(self.definitions[node.id]) is None:
+                if node.id in self.definitions and decomposition_of(self.definitions[node.id]) is None:
                     stack.append(self.definitions[node.id].value)
                 elif (drawn or self._is_free_leaf(node.id)) and isinstance(
                     self.instance.env.get(node.id), Shaped
@@ -509,28 +401,6 @@ def _shape_of(value: Any) -> Any:
     return [_shape_of(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _decomposition(clause: tree.Definition) -> Decomposition | None:
-    value = clause.value
-    return DECOMPOSITIONS.get(value.callee) if isinstance(value, tree.Call) else None
-
-
-def _calls(expr: tree.Node, names: Any) -> bool:
-    return any(isinstance(node, tree.Call) and node.callee in names for node in walk(expr))
-
-
-def speaks_of_dtypes(resolved: Resolved) -> bool:
-    """Whether element types matter to a rule."""
-    rule = resolved.rule
-    named = {node.callee for node in walk(rule) if isinstance(node, tree.Call)}
-    named |= {op.name for many in resolved.operators.values() if len(many) < 8 for op in many}
-    return bool(named & OF_TRUTH_VALUES) or any(
-        (isinstance(node, tree.Call) and node.callee in ("cast", "dtype", "holds"))
-        or (isinstance(node, tree.Name) and node.id in DTYPES)
-        or (isinstance(node, tree.TensorType) and node.dtype is not None)
-        for node in walk(rule)
-    )
-
-
 def _selecting(instance: Instance) -> Iterator[tuple[str, int]]:
     """The variables whose values select, with the number of places they select from."""
     for node in instance.resolved.matched_calls:
@@ -554,6 +424,3 @@ def _length(instance: Instance, operator: Operator, bound: Mapping[str, Any]) ->
         return int(source.shape[dim])
     except (UnknownValueError, ShapeMismatch, AttributeError, IndexError, TypeError, KeyError):
         raise UnknownValueError("what an index selects from is not known") from None
-
-
-__all__ = ["Checker", "Known", "NoMeaning", "Role", "Values", "speaks_of_dtypes"]

@@ -17,9 +17,9 @@ from tdsl.ops import OPERATORS
 from tdsl.ops.meaning import MEANINGS
 from tdsl.ops.spec import REQUIRED
 from tdsl.prove import field
+from tdsl.prove.checker import Known
 from tdsl.prove.exact import ExactChecker
 from tdsl.prove.kernel import NoMeaning
-from tdsl.prove.values import Known
 
 DRAWS = 40
 OF_ORACLES = frozenset(
