@@ -14,6 +14,7 @@ from typing import Any
 
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
+from tdsl.lang.draws import Draws
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError, as_argument
 from tdsl.lang.vocabulary import DTYPES, INFIX
@@ -54,8 +55,7 @@ class Instance:
             sizes = [self.random.randint(1, 4) for _ in names]
         for name, size in zip(names, sizes, strict=True):
             self.set(name, size)
-        self.pool = sorted({*sizes, 2, 3, 4})
-        self.leading = tuple(self.random.choices(self.pool, k=self.random.choice((0, 1, 1, 2, 2))))
+        self.draws = Draws(self.random, sorted({*sizes, 2, 3, 4}))
         self.types = resolved.matched_types
         self.ranks = dict(self._spatial_ranks())
         for parameter in resolved.rule.parameters:
@@ -148,19 +148,14 @@ class Instance:
         for dim in dims:
             if isinstance(dim, tree.Ellipsis_):
                 count = None if rank is None else rank - len(dims) + 1
-                front = self.leading if leading is None else leading
-                shape.extend(front if not shape else self._trailing(count))
+                front = self.draws.leading if leading is None else leading
+                shape.extend(front if not shape else self.draws.trailing(count))
             else:
                 size = self.shapes.value(dim)
                 if not isinstance(size, int) or size < 1:
                     raise ShapeMismatch(f"{size} is no size")
                 shape.append(size)
         return Shaped(tuple(shape))
-
-    def _trailing(self, count: int | None) -> tuple[int, ...]:
-        """Sizes for `...` behind a size, as of a kernel, or of a constant for each channel."""
-        sizes = (1,) if self.random.random() < 0.5 else (1, *self.pool)
-        return tuple(self.random.choices(sizes, k=self.random.randint(0, 3) if count is None else count))
 
     def operand(self, expr: tree.Expr) -> Any:
         """The value of a pattern all of whose variables are known or typed."""
@@ -273,7 +268,7 @@ class Instance:
             if written is not None and not isinstance(written, tuple):
                 found[param.name] = self._attribute(written, param, rank)
             elif call.callee in self.shapes.chosen and self._varies(param, known):
-                found[param.name] = known.setdefault(param.name, self._sample(param, rank))
+                found[param.name] = known.setdefault(param.name, self.draws.attribute(param, rank))
         return found
 
     def _varies(self, param: Param, attributes: Mapping[str, Any]) -> bool:
@@ -320,7 +315,7 @@ class Instance:
                 values.extend(self._variadic(expr.value, guess))
             elif self._is_free(expr) and isinstance(expr, tree.Name | tree.Declared):
                 name = expr.id if isinstance(expr, tree.Name) else expr.name
-                self.set(name, Shaped(guess or self._random_shape()))
+                self.set(name, Shaped(guess or self.draws.shape()))
                 values.append(self.env[name])
             else:
                 values.append(self.operand(expr))
@@ -332,7 +327,7 @@ class Instance:
         name = inner.id if isinstance(inner, tree.Name) else inner.name
         if name not in self.env:
             shape = self.typed(self.types[name]).shape if name in self.types else guess
-            each = Shaped(shape or self._random_shape())
+            each = Shaped(shape or self.draws.shape())
             self.set(name, [each] * self.random.randint(1, 3))
         if not isinstance(expr, tree.Call):
             return list(self.env[name])
@@ -390,12 +385,12 @@ class Instance:
         for attempt in range(FITTING_ATTEMPTS if known else 1):
             if written is not None:
                 shape = self.typed(
-                    written, rank, self._leading(written, rank, known) if attempt else None
+                    written, rank, self.draws.in_front(written, rank, known) if attempt else None
                 ).shape
             elif param.dims is None:
-                shape = self._plausible(known, rank)
+                shape = self.draws.plausible(known, rank)
             else:
-                shape = self._declared(operator, param, known)
+                shape = self.draws.declared(operator, param, known)
             try:
                 self.shapes.apply(operator, {**arguments, param.name: shape})
             except ShapeMismatch:
@@ -407,54 +402,6 @@ class Instance:
             raise ShapeMismatch(f"no {param.name} was found for {operator.name}")
         return shape
 
-    def _leading(
-        self, written: tree.TensorType, rank: int | None, known: Mapping[str, tuple[int, ...]]
-    ) -> tuple[int, ...]:
-        """Sizes for `...` in front, some of them those of other operands."""
-        sizes = (1, *self.pool, *(size for shape in known.values() for size in shape))
-        count = self.random.randint(0, 2) if rank is None else rank - len(written.dims or ()) + 1
-        return tuple(self.random.choices(sizes, k=max(count, 0)))
-
-    def _declared(
-        self, operator: Operator, param: Param, known: Mapping[str, tuple[int, ...]]
-    ) -> tuple[int, ...]:
-        """The shape that the signature gives an operand; dimensions that nothing determines are drawn."""
-        leading = not param.dims or param.dims[0] == "..."
-        small = [1, 2, 3, *(size for shape in known.values() for size in shape)]
-        behind = tuple(self.random.choices(small, k=self.random.randint(1, 4)))
-        sizes: dict[str, Any] = {"...": self.leading if leading else behind}
-        for other in operator.operands:
-            if other.dims is not None and other.name in known:
-                _unify(other.dims, known[other.name], sizes)
-        shape: list[int] = []
-        for dim in param.dims or ():
-            if dim == "...":
-                shape.extend(sizes["..."])
-            else:
-                fallback = int(dim) if dim.isdigit() else self.random.choice(self.pool)
-                shape.append(sizes.setdefault(dim, fallback))
-        return tuple(shape)
-
-    def _plausible(self, known: Mapping[str, tuple[int, ...]], rank: int | None) -> tuple[int, ...]:
-        """A shape that often fits operands of `known` shapes: like the first, its end, or of its sizes."""
-        first = next(iter(known.values()), ())
-        way = self.random.random()
-        if rank is not None and way < 0.9:
-            count = rank if way < 0.7 else rank - 1  # or without a batch axis
-            ones = (1, 1, 1) if self.random.random() < 0.3 else ()
-            return tuple(self.random.choices((*ones, *first, *self.pool), k=count))
-        if first and way < 0.3:
-            return first
-        if first and way < 0.5:
-            return first[self.random.randrange(len(first)) :]
-        if first and way < 0.8:
-            return tuple(self.random.choices((*first, *self.pool), k=len(first)))
-        return self._random_shape()
-
-    def _random_shape(self) -> tuple[int, ...]:
-        sizes = (1, *self.pool) if self.random.random() < 0.4 else self.pool
-        return tuple(self.random.choices(sizes, k=self.random.choice((1, 2, 2, 3, 4, 4))))
-
     def _attribute(self, expr: tree.Expr, param: Param, shape: tuple[int, ...]) -> Any:
         match expr:
             case tree.Name(id=name):
@@ -463,7 +410,7 @@ class Instance:
                 if self.resolved.roles.get(name) is Role.PARAMETER and name not in self.env:
                     raise UnknownValueError(f"`{name}` has no known value")
                 if name not in self.env:
-                    self.set(name, self._sample(param, shape))
+                    self.set(name, self.draws.attribute(param, shape))
                 return self.env[name]
             case tree.ListOf(items=items):
                 kind = "dim" if param.kind in ("axes", "dims") else "int"
@@ -488,58 +435,6 @@ class Instance:
             rest //= self.env[name]
         self.set(free[-1], rest)
 
-    def _sample(self, param: Param, shape: tuple[int, ...]) -> Any:
-        """A plausible value for an attribute of an operator whose first operand has `shape`."""
-        pick, rank = self.random, len(shape)
-        if param.default is None and pick.random() < 0.3:
-            return None
-        match param.kind:
-            case "int":
-                return pick.choice((0, 1, 1, 2, 2, 3, *self.pool)) if pick.random() < 0.95 else -1
-            case "float":
-                return 0.5
-            case "scalar":
-                return pick.randint(1, 3)
-            case "bool":
-                return pick.random() < 0.5
-            case "dtype":
-                return pick.choice(("f32", "f16", "f64", "i64", "i32"))
-            case "dim":
-                return -pick.randint(1, max(rank, 1))
-            case "newdim":
-                return -pick.randint(1, rank + 1)
-            case "dims" | "axes":
-                axes = sorted(pick.sample(range(-rank, 0), pick.randint(min(1, rank), rank)))
-                return None if param.kind == "dims" and not axes else axes
-            case "perm":
-                return pick.sample(range(rank), rank)
-            case "shape":
-                return self._regrouped(shape)
-            case "ints":
-                most = pick.choice((0, 2, 2))
-                return [pick.randint(min(most, 1), most) for _ in pick.choice((shape, (1, 1)))]
-            case "ints1" | "ints2" | "ints3":
-                values = (0, 0, 1, 2) if "padding" in param.name else (1, 1, 2)
-                return pick.choices(values, k=int(param.kind[-1]))
-            case "any":
-                return None
-            case _:
-                if isinstance(param.default, str):
-                    return param.default
-                raise UnknownValueError(f"no value to try for `{param.name}`")
-
-    def _regrouped(self, shape: tuple[int, ...]) -> list[int]:
-        """The same number of elements in another shape, or the same shape with an axis more."""
-        way = self.random.randrange(5)
-        if way == 0:
-            return [self.random.choice(self.pool), *shape]
-        if way == 1:
-            return [math.prod(shape)]
-        if way == 2 and len(shape) > 1:
-            cut = self.random.randrange(1, len(shape))
-            return [math.prod(shape[:cut]), *shape[cut:]]
-        return list(shape) if way == 3 else self.random.sample(shape, len(shape))
-
 
 def _is_open(written: tree.TensorType) -> bool:
     """Whether a type leaves some axes open."""
@@ -548,15 +443,3 @@ def _is_open(written: tree.TensorType) -> bool:
 
 def _variable_name(expr: tree.Expr) -> str:
     return expr.id if isinstance(expr, tree.Name) else expr.name if isinstance(expr, tree.Declared) else ""
-
-
-def _unify(dims: tuple[str, ...], shape: tuple[int, ...], sizes: dict[str, Any]) -> None:
-    """Bind the declared dimensions of an operand to the sizes it has; a misfit binds what it can."""
-    if "..." in dims:
-        at = dims.index("...")
-        behind = len(dims) - at - 1
-        sizes["..."] = shape[at : len(shape) - behind]
-        dims = (*dims[:at], *dims[at + 1 :])
-        shape = (*shape[:at], *shape[len(shape) - behind :])
-    for name, size in zip(dims, shape, strict=False):
-        sizes.setdefault(name, size)
