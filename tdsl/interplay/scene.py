@@ -49,11 +49,11 @@ class _Coinciding(Instance):
         super().__init__(resolved, seed + DISTINCT_ATTEMPTS)
         few = self.random.sample(SIZES, 1 + seed % 3) if seed % 8 != 7 else [1, *SIZES[:2]]
         sums = [a + b for a in few for b in few]
-        self.pool = sorted({*few, *sums} if seed % 4 > 1 else few)
+        self.draws.pool = sorted({*few, *sums} if seed % 4 > 1 else few)
         for name, role in resolved.roles.items():
             if role is Role.DIMENSION:
-                self.set(name, self.random.choice(few if self.random.random() < 0.7 else self.pool))
-        self.leading = tuple(self.random.choices(few, k=self.random.randint(0, 2)))
+                self.set(name, self.random.choice(few if self.random.random() < 0.7 else self.draws.pool))
+        self.draws.leading = tuple(self.random.choices(few, k=self.random.randint(0, 2)))
         self._split(resolved.rule.lhs, few)
         if seed % 2:
             self._solve()
@@ -77,7 +77,7 @@ class _Coinciding(Instance):
             if isinstance(x, tree.Name) and self.resolved.roles.get(x.id) is Role.RESULT:
                 totals[x.id] = total
             elif isinstance(x, tree.Name) and isinstance(dim, tree.Name) and x.id not in self.env:
-                self.set(x.id, Shaped((*self.leading, total)))
+                self.set(x.id, Shaped((*self.draws.leading, total)))
                 self.set(dim.id, -1)
 
 

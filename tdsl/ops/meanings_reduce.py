@@ -209,9 +209,12 @@ def _max_pool(
     ceil_mode: bool,
 ) -> Array:
     """The greatest element of each window; what lies outside is no element."""
-    if ceil_mode or any(padding):
+    stride = stride or kernel
+    reach = [d * (size - 1) + 1 for d, size in zip(dilation, kernel, strict=True)]
+    rest = [(n - r) % s for n, r, s in zip(x.shape[-len(kernel) :], reach, stride, strict=True)]
+    if any(padding) or (ceil_mode and any(rest)):
         raise NotImplementedError("max pooling over a border")
-    seen = k.windows(x, kernel, stride or kernel, padding, dilation, k.number(0))
+    seen = k.windows(x, kernel, stride, padding, dilation, k.number(0))
     return k.greatest(seen, list(range(len(x.shape), len(x.shape) + len(kernel))))
 
 

@@ -131,9 +131,7 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
         known = _pairs(second)
         if known:
             different = next((pair for pair in known if numbers.differs(*pair)), None)
-            if (
-                different and undefined
-            ):  # what is undefined inside need not be what the right side makes of it
+            if different and undefined:  # somewhere inside the left side: the right one need not follow
                 return None
             finding.numeric = "differs" if different else "equal"
             if different or finding.exact == "differs":

@@ -15,7 +15,7 @@ from tdsl.ops.targets import DTYPES, overload_for
 from tdsl.prove import field
 from tdsl.prove.field import Elements
 
-MOST_COEFFICIENTS = 1 << 16
+MOST_COEFFICIENTS = 1 << 20
 
 
 class NoMeaning(Exception):

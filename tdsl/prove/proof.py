@@ -91,23 +91,25 @@ def _of_case(case: Case, wanted: int, first: int) -> list[Finding]:
 
 def _findings(case: Case, wanted: int, first: int, largest: int) -> list[Finding]:
     found: list[Finding] = []
-    unknown = 0
+    nothing: list[Finding] = []
     first += SMALL_FROM
     for seed in (*range(DISTINCT), *range(first, first + ATTEMPTS)):
         finding = examine(case, seed, largest=largest)
         if finding is None:
             continue
+        if finding.exact == finding.numeric == "unknown":  # no instance after all, or no operator is known
+            nothing.append(finding)
+            if len(nothing) > MOST_UNKNOWN:
+                break
+            continue
         found.append(finding)
         if finding.differs:
             break
-        unknown += finding.exact == "unknown"
-        if unknown > MOST_UNKNOWN:
-            break
-        if len(found) - unknown >= wanted:
+        if len(found) >= wanted:
             exact = [f for f in found if f.exact == "equal"]
             if len(found) >= PATIENCE * wanted or len(exact) < len(found) or _error(exact) <= CERTAIN:
                 break
-    return found
+    return found or nothing[:1]
 
 
 def _refuted(findings: list[Finding]) -> Verdict:
@@ -133,16 +135,15 @@ def _accepted(cases: list[Case], findings: list[Finding]) -> Verdict:
     exact = [[f for f in found if f.exact == "equal"] for found in seen]
     doubtful = next((f for found in seen for f in found if f.exact == "differs"), None)
     probability = max((_error(found) for found in exact), default=1.0)
-    if all(exact) and doubtful is None and probability <= CERTAIN:
+    partly = next((f for found in seen for f in found if f.exact == "unknown"), None)
+    if all(exact) and doubtful is None and partly is None and probability <= CERTAIN:
         return Verdict("proved", f"on {count} instances, over a field", probability, count)
     if not any(f.numeric == "equal" for f in findings):
         return Verdict("unchecked", next((f.reason for f in findings if f.reason), "no numbers were equal"))
     if doubtful is not None:
         why = doubtful.reason or "it needs more of its functions than that they are some"
-    elif all(exact):
-        why = "which of many orders decides is left to chance"
     else:
-        why = next(f.reason for f in findings if f.exact == "unknown")
+        why = partly.reason if partly else "which of many orders decides is left to chance"
     return Verdict("tested", f"on {count} instances, in float64: {why}", instances=count)
 
 
