@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from tdsl.lang import tree
 from tdsl.lang.instance import Instance
 from tdsl.lang.resolve import Resolved
 from tdsl.lang.shapes import Shaped, UnknownValueError
@@ -149,6 +150,13 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
 
 def _elements(instance: Instance) -> int:
     return sum(math.prod(v.shape) for v in instance.env.values() if isinstance(v, Shaped))
+
+
+def least_elements(case: Case) -> int:
+    """How many elements the variables of the left side have at least: the sizes that are numbers tell."""
+    shapes = [written.dims or () for written in case.resolved.matched_types.values()]
+    numbers = [[d.value for d in dims if isinstance(d, tree.Constant)] for dims in shapes]
+    return sum(math.prod(n for n in row if isinstance(n, int)) for row in numbers)
 
 
 def _pairs(values: Values) -> list[tuple[Known, Known]]:

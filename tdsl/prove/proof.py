@@ -19,7 +19,7 @@ from tdsl.lang.walk import walk
 from tdsl.ops import Operator
 from tdsl.prove import field
 from tdsl.prove.counterexample import counterexample_of
-from tdsl.prove.examine import LARGEST_INSTANCE, Case, Finding, examine
+from tdsl.prove.examine import LARGEST_INSTANCE, Case, Finding, examine, least_elements
 from tdsl.prove.verdict import Verdict
 
 INSTANCES, LEAST = 20, 4
@@ -85,8 +85,11 @@ def cases_of(resolved: Resolved) -> list[Case]:
 
 
 def _of_case(case: Case, wanted: int, first: int) -> list[Finding]:
-    found = _findings(case, wanted, first, LARGEST_INSTANCE)
-    return found or _findings(case, 2, first, LARGEST_NAMED)
+    if (
+        least_elements(case) > LARGEST_INSTANCE
+    ):  # of one large instance everything is known that is known of two
+        return _findings(case, 1, first, LARGEST_NAMED)
+    return _findings(case, wanted, first, LARGEST_INSTANCE)
 
 
 def _findings(case: Case, wanted: int, first: int, largest: int) -> list[Finding]:
