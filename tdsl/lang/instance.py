@@ -48,14 +48,17 @@ class Instance:
         self.shapes = Shapes(resolved.vocabulary, chosen={name: (op, {}) for name, op in operators.items()})
         self.env = self.shapes.env
         self.order: list[str] = []
+        larger = random.Random(seed + 1_000_003)  # apart, so that what else is drawn stays the same
         names = [n for n, role in resolved.roles.items() if role is Role.DIMENSION]
         if seed < DISTINCT_ATTEMPTS:
             sizes = self.random.sample(range(2, 3 + len(names)), len(names))
         else:
             sizes = [self.random.randint(1, 4) for _ in names]
+            sizes = [larger.choice((5, 6)) if larger.random() < 0.15 else size for size in sizes]
         for name, size in zip(names, sizes, strict=True):
             self.set(name, size)
-        self.draws = Draws(self.random, sorted({*sizes, 2, 3, 4}))
+        more = larger.sample((5, 6, 8), 2) if larger.random() < 0.4 else ()
+        self.draws = Draws(self.random, sorted({*sizes, 2, 3, 4, *more}))
         self.types = resolved.matched_types
         self.ranks = dict(self._spatial_ranks())
         for parameter in resolved.rule.parameters:
