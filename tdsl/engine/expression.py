@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from tdsl.engine.frame import Approximation, Frame
-from tdsl.engine.functions import BUILTINS, COSTS, PREDICATES
+from tdsl.engine.functions import BUILTINS, PREDICATES
 from tdsl.engine.sizes import compare, value_of
 from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, stage, tensors_in
 from tdsl.errors import TdslError
@@ -22,7 +22,7 @@ from tdsl.factor.rank import UnreachableRankError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 from tdsl.lang import tree
 from tdsl.lang.bind import bind, is_nary
-from tdsl.lang.vocabulary import INFIX
+from tdsl.lang.vocabulary import COSTS, INFIX
 from tdsl.ops import OPERATORS, Operator
 from tdsl.ops.targets import DTYPES, operator_of
 

@@ -256,8 +256,5 @@ BUILTINS: Mapping[str, Builtin] = {
 }
 """The meaning of every name that `tdsl.lang.vocabulary` calls built in; the first argument is the match."""
 
-COSTS = frozenset({"macs", "params", "bytes", "nodes"})
-"""Those that look at a whole side."""
-
 PREDICATES = frozenset({"square", "holds", "used_once", "same", "broadcasts_to", "is_identity", "all_equal"})
 """Those that answer yes or no, whatever operators are called the same."""

@@ -12,7 +12,6 @@ from typing import Any
 
 from tdsl.engine.expression import apply, compile_expression
 from tdsl.engine.frame import DefinitionCode, Frame, Test, Variant
-from tdsl.engine.functions import COSTS
 from tdsl.engine.pattern import (
     ELLIPSIS,
     Anything,
@@ -37,7 +36,7 @@ from tdsl.lang import tree
 from tdsl.lang.alternatives import Clauses, Side, expand_alternatives
 from tdsl.lang.bind import bind, is_nary
 from tdsl.lang.resolve import Resolved, Role
-from tdsl.lang.vocabulary import INFIX
+from tdsl.lang.vocabulary import COSTS, INFIX
 from tdsl.lang.walk import walk
 from tdsl.ops import OPERATORS, Operator, Param
 from tdsl.ops.targets import DTYPES, overload, overloads

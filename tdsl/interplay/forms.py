@@ -16,7 +16,7 @@ from tdsl.lang import tree
 from tdsl.lang.alternatives import expand_alternatives
 from tdsl.lang.bind import bind, is_nary
 from tdsl.lang.resolve import Resolved, Role
-from tdsl.lang.vocabulary import DTYPES, INFIX, Vocabulary
+from tdsl.lang.vocabulary import COSTS, DTYPES, INFIX, Vocabulary
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator, Param
 from tdsl.ops.spec import REQUIRED
@@ -25,7 +25,6 @@ COPIES = 2
 """How many operands `xs...` stands for in a list."""
 MOST_FORMS = 96
 """Most choices of alternatives and operators of one rule; of more, as many are taken evenly."""
-COSTS = frozenset({"macs", "params", "bytes", "nodes"})
 
 
 @dataclass(frozen=True)

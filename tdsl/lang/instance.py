@@ -110,6 +110,11 @@ class Instance:
             self.order.append(name)
         self.env[name] = value
 
+    @property
+    def elements(self) -> int:
+        """How many elements all its tensors have."""
+        return sum(math.prod(v.shape) for v in self.env.values() if isinstance(v, Shaped))
+
     def describe(self) -> str:
         """`n = 5, x: [4, 3]`: what this instance chose, in the order it was chosen."""
         shown = []

@@ -8,7 +8,6 @@ for accidents (Schwartz 1980, Zippel 1979).
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from tdsl.errors import TdslError
@@ -16,6 +15,7 @@ from tdsl.lang import tree
 from tdsl.lang.instance import Instance
 from tdsl.lang.resolve import Resolved
 from tdsl.lang.shapes import Absent, Shaped, UnknownValueError
+from tdsl.lang.vocabulary import COSTS
 from tdsl.lang.walk import walk
 from tdsl.ops.shapes import ShapeMismatch
 
@@ -46,7 +46,7 @@ def check_types(resolved: Resolved) -> str:
                 continue
             _compare(instance, left, resolved.rule)
         except TdslError as mistake:
-            wrong.append((_elements(instance), mistake))
+            wrong.append((instance.elements, mistake))
             last = min(last, seed + SEARCHED)
         except ShapeMismatch as mismatch:
             reason = f"the left side has no shape on any instance tried ({mismatch})"
@@ -57,10 +57,6 @@ def check_types(resolved: Resolved) -> str:
     if wrong:
         raise min(wrong, key=lambda pair: pair[0])[1]
     return "" if found else f"unchecked: {reason}"
-
-
-def _elements(instance: Instance) -> int:
-    return sum(math.prod(v.shape) for v in instance.env.values() if isinstance(v, Shaped))
 
 
 def conditions_hold(instance: Instance, rule: tree.Rule) -> bool:
@@ -90,7 +86,7 @@ def _speaks_of_rhs(condition: tree.Condition) -> bool:
     """Whether the condition asks for the shape of the right side, rather than for what it costs."""
     return any(
         isinstance(node, tree.Call)
-        and node.callee not in ("params", "macs", "bytes", "nodes")
+        and node.callee not in COSTS
         and any(isinstance(a.value, tree.Name) and a.value.id == "rhs" for a in node.arguments)
         for node in walk(condition.test)
     )

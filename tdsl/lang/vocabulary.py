@@ -24,7 +24,10 @@ PARAMETER_KINDS: Mapping[str, str] = MappingProxyType(
 """What a rule's or pipeline's parameter may be, besides an operator, and what is written for it."""
 
 SIDES = ("lhs", "rhs")
-"""The arguments of `macs`, `params`, `bytes` and `nodes`; no variable may be called so."""
+"""The arguments of the `COSTS`; no variable may be called so."""
+
+COSTS = frozenset({"macs", "params", "bytes", "nodes"})
+"""Functions that say what a whole side costs, and nothing about what it computes."""
 
 INFIX: Mapping[str, str] = MappingProxyType(
     {
@@ -118,6 +121,9 @@ BUILT_IN: tuple[Function, ...] = (
     ),
 )
 """Functions the engine itself provides."""
+
+STATISTICS = frozenset(f.name for f in BUILT_IN if f.kind == "tensor")
+"""Functions of calibration data."""
 
 NOT_YET: tuple[Function, ...] = (
     Function("project", "decomposition", ("W", "space"), 0, "Coefficients of the projection onto a space."),

@@ -65,9 +65,6 @@ class Algebra(Protocol):
     def einsum(self, equation: str, *operands: Array) -> Array:
         """The sum of products that the equation names."""
 
-    def expand(self, x: Array, shape: Sequence[int]) -> Array:
-        """x repeated to that shape."""
-
     def concat(self, parts: Sequence[Array], axis: int) -> Array:
         """The parts behind each other along an axis."""
 

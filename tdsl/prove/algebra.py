@@ -75,9 +75,6 @@ class FieldAlgebra:
     def einsum(self, equation: str, *operands: Elements) -> Elements:
         return field.einsum(equation, operands)
 
-    def expand(self, x: Elements, shape: Sequence[int]) -> Elements:
-        return np.broadcast_to(x, tuple(shape))
-
     def concat(self, parts: Sequence[Elements], axis: int) -> Elements:
         return np.concatenate(parts, axis)
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from tdsl.lang.instance import DISTINCT_ATTEMPTS
 from tdsl.lang.shapes import Absent, Shaped
 from tdsl.prove import field
 from tdsl.prove.checker import Known
-from tdsl.prove.examine import Case, Finding, examine
+from tdsl.prove.examine import Finding, examine
 from tdsl.prove.verdict import Counterexample
 
 SEARCHED = 240
@@ -24,11 +25,11 @@ SUPPORT = 3
 """Instances on which a remedy must have been seen to help."""
 
 
-def counterexample_of(case: Case, first: Finding) -> Counterexample:
-    """The smallest of the counterexamples found beside `first`, of a rule that is wrong in `case`."""
+def counterexample_of(first: Finding) -> Counterexample:
+    """The smallest of the counterexamples found beside `first`, in the same case of the rule."""
     findings = [first]
-    for seed in range(60, 60 + SEARCHED):
-        finding = examine(case, seed, "small")
+    for seed in range(DISTINCT_ATTEMPTS, DISTINCT_ATTEMPTS + SEARCHED):
+        finding = examine(first.case, seed, "small")
         if finding is not None:
             findings.append(finding)
     wrong = [f for f in findings if f.differs]
@@ -42,9 +43,7 @@ def counterexample_of(case: Case, first: Finding) -> Counterexample:
 
 
 def _size(finding: Finding) -> tuple[int, int]:
-    env = finding.instance.env.values()
-    shapes = [v.shape for v in env if isinstance(v, Shaped)]
-    return sum(int(np.prod(shape)) for shape in shapes), finding.seed
+    return finding.instance.elements, finding.seed
 
 
 def _shown(finding: Finding) -> Iterator[tuple[str, str]]:

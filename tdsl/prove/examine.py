@@ -14,7 +14,7 @@ import torch
 from tdsl.lang import tree
 from tdsl.lang.instance import Instance
 from tdsl.lang.resolve import Resolved
-from tdsl.lang.shapes import Shaped, UnknownValueError
+from tdsl.lang.shapes import UnknownValueError
 from tdsl.lang.terms import flat
 from tdsl.lang.typecheck import conditions_hold
 from tdsl.ops import Operator
@@ -101,10 +101,11 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
         instance = instance_of(case, seed)
     except UnknownValueError as unknown:
         return Finding(case, seed, Instance(case.resolved, seed), "unknown", "unknown", reason=str(unknown))
-    if instance is None or _elements(instance) > largest:
+    if instance is None or instance.elements > largest:
         return None
     finding = Finding(case, seed, instance, "unknown", "unknown")
     exact = ExactChecker(seed)
+    drawn = instance.random.getstate()
     values = Values(instance, exact, case.facts)
     before = 1
     try:
@@ -122,10 +123,9 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
         return None
     finding.decisive = exact.decisive and not values.undecided
     finding.comparands = max(before, exact.algebra.comparands)
-    again = instance_of(case, seed)
-    assert again is not None
+    instance.random.setstate(drawn)  # what is not said by shapes is drawn alike for both
     numbers = NumericChecker(seed, style or STYLES[seed % len(STYLES)], case.facts.sensitive)
-    second = Values(again, numbers, case.facts)
+    second = Values(instance, numbers, case.facts)
     try:
         second.left()
         undefined = numbers.undefined
@@ -146,10 +146,6 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
     if finding.exact == "equal" and values.undecided and finding.numeric == "unknown":
         finding.numeric = "equal"  # it holds without the condition, which no draw happened to fulfil
     return finding
-
-
-def _elements(instance: Instance) -> int:
-    return sum(math.prod(v.shape) for v in instance.env.values() if isinstance(v, Shaped))
 
 
 def least_elements(case: Case) -> int:

@@ -8,10 +8,9 @@ from tdsl.factor.declare import Decomposition
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 from tdsl.lang import tree
 from tdsl.lang.resolve import Resolved
-from tdsl.lang.vocabulary import DTYPES
+from tdsl.lang.vocabulary import COSTS, DTYPES
 from tdsl.lang.walk import walk
 
-STATISTICS = frozenset({"second_moment", "covariance", "first_moment", "gradient_moment", "frequency"})
 OF_TRUTH_VALUES = frozenset(
     {"eq", "ne", "lt", "le", "gt", "ge", "any", "all", "isnan", "isinf", "isfinite"}
     | {f"logical_{name}" for name in ("not", "and", "or", "xor")}
@@ -30,7 +29,6 @@ FAMILIES = (
     "circulant",
 )
 """Structures of weights that a condition may ask for."""
-COSTS = frozenset({"macs", "params", "bytes", "nodes"})
 
 
 class Facts:

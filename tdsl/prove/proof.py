@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from tdsl.lang import tree
 from tdsl.lang.alternatives import expand_alternatives
+from tdsl.lang.instance import DISTINCT_ATTEMPTS
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator
@@ -29,8 +30,6 @@ ATTEMPTS = 1500
 """How many draws of a case are tried for that."""
 DISTINCT = 4
 """The first draws give every dimension a size of its own; the others are small."""
-SMALL_FROM = 60
-"""Seeds of small instances (`tdsl.lang.instance.DISTINCT_ATTEMPTS`)."""
 PATIENCE = 20
 """How many times the instances are taken where comparisons make single ones say little."""
 LARGEST_NAMED = 1 << 22
@@ -95,7 +94,7 @@ def _of_case(case: Case, wanted: int, first: int) -> list[Finding]:
 def _findings(case: Case, wanted: int, first: int, largest: int) -> list[Finding]:
     found: list[Finding] = []
     nothing: list[Finding] = []
-    first += SMALL_FROM
+    first += DISTINCT_ATTEMPTS
     for seed in (*range(DISTINCT), *range(first, first + ATTEMPTS)):
         finding = examine(case, seed, largest=largest)
         if finding is None:
@@ -121,7 +120,7 @@ def _refuted(findings: list[Finding]) -> Verdict:
         reason = "the sides differ" if wrong.exact == "differs" else "the sides differ in float64"
     else:
         reason = "the sides differ over the prime field"
-    example = counterexample_of(wrong.case, wrong)
+    example = counterexample_of(wrong)
     return Verdict("refuted", reason, instances=len(findings), counterexample=example)
 
 

@@ -16,13 +16,13 @@ from tdsl.lang.bind import bind
 from tdsl.lang.instance import Instance
 from tdsl.lang.resolve import Resolved
 from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError
-from tdsl.lang.vocabulary import DTYPES, INFIX
+from tdsl.lang.vocabulary import DTYPES, INFIX, STATISTICS
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator, Param
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.prove.checker import Checker, Known
 from tdsl.prove.dtypes import holds
-from tdsl.prove.facts import FAMILIES, STATISTICS, Facts, decomposition_of
+from tdsl.prove.facts import FAMILIES, Facts, decomposition_of
 
 
 class Values(Shapes):

@@ -8,9 +8,9 @@ from dataclasses import fields, replace
 from typing import Any
 
 from tdsl.lang import tree
+from tdsl.lang.vocabulary import COSTS
 from tdsl.lang.walk import walk
 
-COSTS = frozenset({"macs", "params", "bytes", "nodes"})
 SAME_ROLE = frozenset({"linear", "matmul", "concat", "mul", "add"})
 
 
