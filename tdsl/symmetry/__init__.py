@@ -1,0 +1,1 @@
+"""Symmetry: groups, actions, bases, certificates."""
