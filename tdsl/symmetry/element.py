@@ -147,7 +147,8 @@ def kronecker(elements: Sequence[Element]) -> Element:
             return Permutation(tuple(i * right.size + j for i in left.places for j in right.places))
         return Linear(torch.kron(left.matrix().contiguous(), right.matrix().contiguous()))
 
-    return functools.reduce(both, elements, identity(1))
+    start: Element = identity(1)
+    return functools.reduce(both, elements, start)
 
 
 def direct_sum(elements: Sequence[Element]) -> Element:

@@ -82,7 +82,8 @@ class Group:
 
     def image(self, word: Word, generators: Sequence[Element], size: int) -> Element:
         """What a word does where the generators do `generators` to an axis of that size."""
-        return functools.reduce(then, (generators[i] for i in word), identity(size))
+        start: Element = identity(size)
+        return functools.reduce(then, (generators[i] for i in word), start)
 
     def sample(self, count: int, seed: int = 0) -> list[Tensor]:
         """Random elements as matrices [degree, degree]: long words, times exponentials of the Lie algebra."""
