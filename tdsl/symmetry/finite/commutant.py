@@ -102,8 +102,8 @@ def commutant_basis(rho_out: Representation, rho_in: Representation) -> Tensor:
     if not drawn:
         return torch.zeros(0, *shape, dtype=torch.float64)
     spanned = torch.stack([reynolds(one, rho_out, rho_in).reshape(-1) for one in drawn], 1)
-    basis: Tensor = torch.linalg.qr(spanned).Q.T.reshape(count, *shape)
-    return basis
+    found: Tensor = torch.linalg.qr(spanned).Q.T.reshape(count, *shape)
+    return found
 
 
 def _null_space(rho_out: Representation, rho_in: Representation) -> Tensor:
