@@ -25,8 +25,7 @@ def operators() -> list[Word]:
 def functions() -> list[Word]:
     """Functions that conditions and definitions may use, those of one kind together."""
     from tdsl.engine.parameters import vocabulary
-    from tdsl.lang.vocabulary import NOT_YET
 
-    known = [f for f in vocabulary().functions.values() if f not in NOT_YET]
+    known = list(vocabulary().functions.values())
     known.sort(key=lambda f: (f.kind, f.name))
     return [Word(f.name, f.kind, f"{f.name}({', '.join(f.params)})", f.doc) for f in known]

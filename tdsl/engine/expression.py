@@ -209,12 +209,13 @@ class _Compiler:
         return values
 
     def decomposition(self, call: tree.Call) -> Evaluate:
-        declared = DECOMPOSITIONS[call.callee]
+        family = DECOMPOSITIONS[call.callee]
         arguments = self.arguments(call)
 
         def evaluate(frame: Frame) -> Any:
             values = self.constants(frame, call, arguments(frame))
             plain = [frame.work.evaluate(v) if is_tensor(v) else v for v in values]
+            declared = family.at(*plain[1:])
             try:
                 factors = declared.function(*plain)
             except UnreachableRankError as reason:

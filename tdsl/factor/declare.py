@@ -38,7 +38,7 @@ class Decomposition:
     params: tuple[str, ...]
     """Argument names, the weight first; `?` marks an optional one."""
     results: int
-    """How many factors it returns."""
+    """How many factors it returns; 0 when that depends on its arguments."""
     function: Callable[..., tuple[Tensor, ...]]
     promise_text: str
     """The promise in the notation of the language, in the names of `forms`."""
@@ -57,6 +57,8 @@ class Decomposition:
     roles: tuple[str, ...] = ()
     """What each factor is: `"dense"` (of all by default), `"selection"` (its rows are distinct unit vectors),
     `"permutation"` (a list of distinct places)."""
+    bound: Callable[..., Decomposition] | None = None
+    """The decomposition for the arguments of one call after the weight, where they shape the promise."""
     metric: Callable[..., float] | None = None
     """`metric(difference, *moments)`: the squared error that the factors make small; by default Frobenius."""
 
@@ -64,6 +66,10 @@ class Decomposition:
     def factor_roles(self) -> tuple[str, ...]:
         """The role of each factor."""
         return self.roles or ("dense",) * self.results
+
+    def at(self, *arguments: Any) -> Decomposition:
+        """This decomposition for the arguments of one call, those after the weight."""
+        return self if self.bound is None else self.bound(*arguments)
 
     def form(self, axes: int) -> Form | None:
         """The shapes for a weight of that many axes; `None` when it takes no such weight."""
@@ -95,7 +101,7 @@ class CompileTimeFunction:
     """A function on weights known at compile time, or a rank rule."""
 
     name: str
-    kind: Literal["number", "predicate", "tensor", "rank"]
+    kind: Literal["number", "predicate", "tensor", "rank", "group", "space"]
     params: tuple[str, ...]
     """Argument names; `?` marks an optional one."""
     function: Callable[..., Any]

@@ -19,12 +19,13 @@ from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError, as_argument
 from tdsl.lang.vocabulary import DTYPES, INFIX
 from tdsl.ops import Operator, Param
+from tdsl.ops.laws_window import spatial_axes
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.spec import REQUIRED
 
 DISTINCT_ATTEMPTS = 60
 FITTING_ATTEMPTS = 30
-RANKLESS = frozenset({"int", "float", "scalar", "bool", "dtype", "text", "ints1", "ints2", "ints3"})
+RANKLESS = frozenset({"int", "float", "scalar", "bool", "dtype", "text", "border", "ints1", "ints2", "ints3"})
 """Kinds of attributes that can be drawn before the shape of the first operand is known."""
 
 
@@ -79,6 +80,8 @@ class Instance:
                 continue
             kinds = (p.kind for p in operator.params if p.kind in ("ints1", "ints2", "ints3"))
             axes = next((int(kind[-1]) for kind in kinds), None)
+            if operator.result == "resize":
+                axes = spatial_axes(operator)
             if axes is None or node.repeat is not None:
                 continue
             for name, written in bind(node, operator).items():
@@ -223,6 +226,14 @@ class Instance:
                 self.env[target.name] = declared
             elif found is not None:
                 self.env[target.name] = found
+            elif self._gives_numbers(clause.value):
+                self.env[target.name] = Shaped(())
+
+    def _gives_numbers(self, value: tree.Expr) -> bool:
+        """Whether targets without a type are numbers: coefficients, of a number that only values tell."""
+        functions = self.resolved.vocabulary.functions
+        function = functions.get(value.callee) if isinstance(value, tree.Call) else None
+        return function is not None and function.kind == "decomposition" and function.results == 0
 
     # ------------------------------------------------------------ calls
 
@@ -234,7 +245,9 @@ class Instance:
         for param in operator.operands:
             written = bound.get(param.name)
             if isinstance(written, tuple):
-                if any(self._is_free(w.value if isinstance(w, tree.Splat) else w) for w in written):
+                if operator.result == "concat" and len({isinstance(w, tree.Splat) for w in written}) == 2:
+                    operands[param.name] = self._put_together(written, bound.get("dim"))
+                elif any(self._is_free(w.value if isinstance(w, tree.Splat) else w) for w in written):
                     waiting.append((param, written))
                 else:
                     operands[param.name] = self._several(written, None)
@@ -328,6 +341,39 @@ class Instance:
             else:
                 values.append(self.operand(expr))
         return values
+
+    def _put_together(self, written: tuple[tree.Expr, ...], dim: Any) -> list[Any]:
+        """Operands one after the other along an axis; a list of any number gets shapes that fit the others.
+
+        Together all of them often make up another size of the rule, such as that of a weight.
+        """
+        values = {i: self._several((w,), None) for i, w in enumerate(written) if not isinstance(w, tree.Splat)}
+        shapes = [value.shape for several in values.values() for value in several]
+        axis = self.shapes.value(dim) if dim is not None else 0
+        if not isinstance(axis, int) or any(not -len(s) <= axis < len(s) for s in shapes):
+            raise ShapeMismatch("there is no such axis")
+        for i, expr in enumerate(written):
+            if not isinstance(expr, tree.Splat):
+                continue
+            name = _variable_name(expr.value)
+            if name and name not in self.env:
+                self.set(name, self._rest(shapes, axis))
+            values[i] = self._variadic(expr.value, None)
+        return [value for i in range(len(written)) for value in values[i]]
+
+    def _rest(self, shapes: list[tuple[int, ...]], axis: int) -> list[Any]:
+        """One to three operands that fit beside those of `shapes` along an axis."""
+        taken = sum(shape[axis] for shape in shapes)
+        sizes = [self.env[n] for n, role in self.resolved.roles.items() if role is Role.DIMENSION]
+        missing = [size - taken for size in sizes if size > taken]
+        total = self.random.choice(missing or self.draws.pool)
+        cuts = sorted(self.random.sample(range(1, total), min(self.random.randint(0, 2), total - 1)))
+        parts = [end - start for start, end in zip((0, *cuts), (*cuts, total), strict=True)]
+        return [
+            Shaped(tuple(part if i == axis % len(shape) else size for i, size in enumerate(shape)))
+            for part in parts
+            for shape in shapes[:1]
+        ]
 
     def _variadic(self, expr: tree.Expr, guess: tuple[int, ...] | None) -> list[Any]:
         inner = expr.arguments[0].value if isinstance(expr, tree.Call) else expr

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tdsl.errors import NotSupportedYet
 from tdsl.lang import tree
-from tdsl.lang.vocabulary import NOT_YET
 from tdsl.lang.walk import walk
 
 STORAGE = ("f16",)
@@ -12,8 +11,6 @@ STORAGE = ("f16",)
 
 RECOVERY = ("least_squares",)
 """What `heal` can do."""
-
-_FUNCTIONS = frozenset(f.name for f in NOT_YET)
 
 
 def refuse_unsupported(file: tree.File) -> None:
@@ -36,7 +33,5 @@ def _unsupported(node: tree.Node) -> str:
             return f"recovery by `{method}` (factors can be solved anew by {', '.join(RECOVERY)})"
         case tree.Quantize(scheme=scheme) if scheme not in STORAGE:
             return f"quantization to `{scheme}` (weights can be stored as {', '.join(STORAGE)})"
-        case tree.Call(callee=callee) if callee in _FUNCTIONS:
-            return f"the function `{callee}`"
         case _:
             return ""

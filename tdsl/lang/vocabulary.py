@@ -50,7 +50,7 @@ class Function:
 
     name: str
     kind: str
-    """`number`, `predicate`, `tensor`, `decomposition` or `rank`."""
+    """`number`, `predicate`, `tensor`, `decomposition`, `rank`, `group` or `space`."""
     params: tuple[str, ...]
     """Names of the parameters; a trailing `?` marks an optional one, a trailing `...` a list."""
     results: int = 1
@@ -94,6 +94,7 @@ BUILT_IN: tuple[Function, ...] = (
         len=("values", "Length of a list."),
         rank_of=("tensor", "Number of axes of a tensor, or of the first output of a side."),
         shape=("tensor", "Sizes of a tensor or of the first output of a side, as a list."),
+        size_along=("tensor dims", "Product of the sizes along some axes, or one; of all for `none`."),
         dtype=("tensor", "Element type of a tensor, or of the first output of a side."),
         inverse=("p", "The inverse of a permutation of axes."),
         compose=("p q", "The permutation that permutes by `p` first, then by `q`."),
@@ -125,13 +126,6 @@ BUILT_IN: tuple[Function, ...] = (
 STATISTICS = frozenset(f.name for f in BUILT_IN if f.kind == "tensor")
 """Functions of calibration data."""
 
-NOT_YET: tuple[Function, ...] = (
-    Function("project", "decomposition", ("W", "space"), 0, "Coefficients of the projection onto a space."),
-    Function("commutant", "tensor", ("group",), 1, "The matrices that commute with a group."),
-    Function("defect", "number", ("W", "space"), 1, "Relative distance from a space."),
-)
-"""Functions whose names are fixed and whose meaning comes later."""
-
 CLASSES: Mapping[str, Callable[[Operator], bool]] = MappingProxyType(
     {
         "pointwise": lambda op: op.pointwise,
@@ -156,7 +150,7 @@ class Vocabulary:
         cls, functions: Iterable[Function] = (), operators: Mapping[str, Operator] = OPERATORS
     ) -> Vocabulary:
         """The operator table, the built-in functions and the `functions` handed in."""
-        known = {f.name: f for f in (*BUILT_IN, *NOT_YET, *functions)}
+        known = {f.name: f for f in (*BUILT_IN, *functions)}
         return cls(operators, MappingProxyType(known), CLASSES)
 
     def members(self, kind: str) -> tuple[Operator, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tdsl.catalog import Entry
 from tdsl.lang.imports import importable, library_path
 from tdsl.lang.unsupported import RECOVERY, STORAGE
-from tdsl.lang.vocabulary import DTYPES, NOT_YET, PARAMETER_KINDS, SIDES
+from tdsl.lang.vocabulary import DTYPES, PARAMETER_KINDS, SIDES
 from tdsl.lsp.checks import Checks
 from tdsl.lsp.context import Context, OpenCall, Section, context_at
 from tdsl.lsp.document import Document
@@ -134,7 +134,7 @@ _CALLED_IN: Mapping[Section, frozenset[str]] = {
 def _functions(section: Section, knowledge: Knowledge) -> Iterator[Offer]:
     kinds = _CALLED_IN.get(section)
     for function in knowledge.vocabulary.functions.values():
-        if (kinds is None or function.kind in kinds) and function not in NOT_YET:
+        if kinds is None or function.kind in kinds:
             operands = [p for p in function.params if not p.endswith("?")]
             snippet = f"{function.name}({_stops(p.removesuffix('...') for p in operands)})"
             detail = f"{function.name}({', '.join(function.params)})"

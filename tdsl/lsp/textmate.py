@@ -16,7 +16,7 @@ from typing import Any
 from lark import Lark
 from lark.grammar import NonTerminal
 
-from tdsl.lang.vocabulary import DTYPES, NOT_YET, PARAMETER_KINDS, SIDES, Vocabulary
+from tdsl.lang.vocabulary import DTYPES, PARAMETER_KINDS, SIDES, Vocabulary
 
 FILE = "tdsl.tmLanguage.json"
 
@@ -161,7 +161,7 @@ def _expression(grammar: LarkGrammar, vocabulary: Vocabulary) -> Pattern:
     constants, modifiers, control = {"true", "false", "none"}, {"const"}, {"where"}
     comparisons = grammar.signs("compare")
     arithmetic = grammar.signs("arithmetic") & {*"+-*/%@", "**"}
-    functions = set(vocabulary.functions) - {function.name for function in NOT_YET}
+    functions = set(vocabulary.functions)
     matched = {
         rf"\b{grammar.regexps['PERCENT']}": "constant.numeric.percent",
         rf"\b{grammar.regexps['NUMBER']}": "constant.numeric",

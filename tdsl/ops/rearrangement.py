@@ -12,9 +12,11 @@ def _flip_axis(axis: int) -> Any:
     return lambda x: (x, [axis])
 
 
-def _roll(x: Operand, shifts: Sequence[Any], dims: Sequence[int]) -> Converted:
-    """Of a vector, the flattened roll is the roll of its axis."""
-    return x, list(shifts), [-1] if not dims and x.rank == 1 else list(dims)
+def _roll(x: Operand, shifts: Sequence[Any] | int, dims: Sequence[int] | int) -> Converted:
+    """Of a vector, the flattened roll is the roll of its axis; a rule may write one shift without a list."""
+    steps = [shifts] if isinstance(shifts, int) else list(shifts)
+    axes = [dims] if isinstance(dims, int) else list(dims)
+    return x, steps, [-1] if not axes and x.rank == 1 else axes
 
 
 def _quarters(x: Operand, k: int, dims: Sequence[int]) -> Converted:

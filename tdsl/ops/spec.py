@@ -39,6 +39,7 @@ ATTRIBUTE_KINDS: Final = frozenset(
         "scalar",  # int, float or bool
         "bool",
         "text",
+        "border",  # what a border is filled with: a constant, or values from inside
         "dtype",
         "dim",  # one axis of the first operand; canonical: counted from the last, negative
         "newdim",  # one axis of the result, which has one axis more; canonical: negative
@@ -46,10 +47,13 @@ ATTRIBUTE_KINDS: Final = frozenset(
         "axes",  # exactly these axes, in this order, perhaps none; canonical: a list of negatives
         "perm",  # a permutation of all axes; canonical: a list from 0
         "shape",  # a list of sizes
+        "spread",  # a list of sizes that those of 1 are made
         "ints",  # a list of integers of any length
         "ints1",  # per spatial axis; a bare integer means the same on each; canonical: a list
         "ints2",
         "ints3",
+        "extents",  # the wanted sizes of the spatial axes, or none
+        "scales",  # a factor for each spatial axis, or none
         "any",  # passed through untouched
     }
 )
@@ -105,7 +109,9 @@ class Param:
             if isinstance(value, (list, tuple)):
                 return list(value) * count if len(value) == 1 else list(value)
             return value if value is None or isinstance(value, str) else [value] * count
-        if kind in ("shape", "ints"):
+        if kind == "ints" and isinstance(value, int) and not isinstance(value, bool):
+            return [value]
+        if kind in ("shape", "spread", "ints", "extents", "scales"):
             return list(value) if isinstance(value, (list, tuple)) else value
         return value
 

@@ -40,6 +40,8 @@ class Case:
     operators: Mapping[str, Operator]
     complete: bool = False
     """Whether every optional operand is there."""
+    refused: str = ""
+    """Why the last instance that shapes allowed was none after all."""
 
     @cached_property
     def facts(self) -> Facts:
@@ -119,7 +121,8 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
         finding.elements = sum(left.value.size for left, _ in pairs)
     except (UnknownValueError, NoMeaning) as unknown:
         finding.reason = str(unknown)
-    except ShapeMismatch:
+    except ShapeMismatch as mismatch:
+        case.refused = str(mismatch)
         return None
     finding.decisive = exact.decisive and not values.undecided
     finding.comparands = max(before, exact.algebra.comparands)

@@ -128,7 +128,11 @@ def _accepted(cases: list[Case], findings: list[Finding]) -> Verdict:
     by_case = {id(case): [f for f in findings if f.case is case] for case in cases}
     count = sum(f.exact == "equal" or f.numeric == "equal" for f in findings)
     if not all(by_case.values()):
-        return Verdict("unchecked", "no instance of its left side was found")
+        reasons = (case.refused for case in cases if case.refused and not by_case[id(case)])
+        reason = next(reasons, "")
+        return Verdict(
+            "unchecked", "no instance of its left side was found" + (f": {reason}" if reason else "")
+        )
     seen = [
         [f for f in found if f.exact != "unknown" or f.numeric != "unknown"] for found in by_case.values()
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tdsl.errors import TdslError
 from tdsl.factor.declare import Decomposition
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
 from tdsl.lang import tree
@@ -170,8 +171,14 @@ class Values(Shapes):
 
     def substitute(self, clause: tree.Definition) -> None:
         """Draw the factors of a decomposition, and make the weight what they stand for."""
-        declared = decomposition_of(clause)
-        assert declared is not None and isinstance(clause.value, tree.Call)
+        family = decomposition_of(clause)
+        assert family is not None and isinstance(clause.value, tree.Call)
+        declared = self.bound(family, clause.value)
+        if declared.results != len(clause.targets):
+            raise ShapeMismatch(
+                f"`{declared.name}` gives {declared.results} values here, and there are"
+                f" {len(clause.targets)} names"
+            )
         factors = []
         for target, role in zip(clause.targets, declared.factor_roles, strict=True):
             shaped = self.instance.env.get(target.name)
@@ -189,6 +196,15 @@ class Values(Shapes):
             self.env.update({written.id: rebuilt, **dict(zip(names, factors, strict=True))})
             return
         self._solve(clause, declared, written, factors)
+
+    def bound(self, family: Decomposition, call: tree.Call) -> Decomposition:
+        """The decomposition of one call, whose promise may depend on what follows the weight."""
+        if family.bound is None:
+            return family
+        try:
+            return family.at(*(self.value(a.value) for a in call.arguments[1:]))
+        except TdslError as error:
+            raise ShapeMismatch(error.message) from None
 
     def _is_free_leaf(self, name: str) -> bool:
         return (
@@ -323,11 +339,23 @@ class Values(Shapes):
         if name in ("dtype", "holds"):
             values = [self.value(a.value) for a in call.arguments]
             return values[0].dtype if name == "dtype" else holds(*values)
+        if name in FUNCTIONS and FUNCTIONS[name].kind in ("group", "space"):
+            return self._algebraic(call)
         if name in FUNCTIONS and FUNCTIONS[name].kind != "rank":
             return self.checker.function(FUNCTIONS[name], [self.value(a.value) for a in call.arguments])
         if name in DECOMPOSITIONS:
             raise UnknownValueError(f"`{name}` stands for what its promise says")
         return super()._call(call, in_graph)
+
+    def _algebraic(self, call: tree.Call) -> Any:
+        """A group, a representation or a space, which sizes determine."""
+        values = [self.value(a.value) for a in call.arguments]
+        if any(isinstance(value, Shaped | Absent) for value in values):
+            raise UnknownValueError(f"`{call.callee}` of a weight")
+        try:
+            return FUNCTIONS[call.callee].function(*values)
+        except TdslError as error:
+            raise ShapeMismatch(error.message) from None
 
     def _statistic(self, call: tree.Call) -> Known:
         """Any tensor: a rule holds whatever the data are."""

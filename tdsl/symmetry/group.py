@@ -50,6 +50,8 @@ class Group:
     algebra: tuple[Tensor, ...] = field(default=(), compare=False)
     """A basis of the Lie algebra, [degree, degree] each; empty for a finite group."""
     known_order: int | None = field(default=None, compare=False)
+    family: str = field(default="", compare=False)
+    """The name of the family in `CONSTRUCTORS` that it belongs to, if any."""
 
     @property
     def finite(self) -> bool:
@@ -153,7 +155,7 @@ def symmetric(n: int) -> Group:
     _positive("S", n)
     swap = Permutation((1, 0, *range(2, n)) if n > 1 else (0,))
     cycle = Permutation(tuple((i + 1) % n for i in range(n)))
-    return Group(f"S({n})", n, ("swap", "cycle"), (swap, cycle), known_order=math.factorial(n))
+    return Group(f"S({n})", n, ("swap", "cycle"), (swap, cycle), (), math.factorial(n), "S")
 
 
 def alternating(n: int) -> Group:
@@ -167,7 +169,7 @@ def alternating(n: int) -> Group:
 
     generators = tuple(cycle(k) for k in range(2, n))
     names = tuple(f"c{k}" for k in range(2, n))
-    return Group(f"A({n})", n, names, generators, known_order=max(1, math.factorial(n) // 2))
+    return Group(f"A({n})", n, names, generators, (), max(1, math.factorial(n) // 2), "A")
 
 
 def orthogonal(n: int) -> Group:
@@ -175,13 +177,13 @@ def orthogonal(n: int) -> Group:
     _positive("O", n)
     mirror = torch.eye(n, dtype=torch.float64)
     mirror[0, 0] = -1
-    return Group(f"O({n})", n, ("mirror",), (Linear(mirror),), _skew(n), known_order=2 if n == 1 else None)
+    return Group(f"O({n})", n, ("mirror",), (Linear(mirror),), _skew(n), 2 if n == 1 else None, "O")
 
 
 def special_orthogonal(n: int) -> Group:
     """SO(n): rotations."""
     _positive("SO", n)
-    return Group(f"SO({n})", n, (), (), _skew(n), known_order=1 if n == 1 else None)
+    return Group(f"SO({n})", n, (), (), _skew(n), 1 if n == 1 else None, "SO")
 
 
 def symplectic(n: int) -> Group:
@@ -196,7 +198,7 @@ def symplectic(n: int) -> Group:
             even = torch.zeros(n, n, dtype=torch.float64)
             even[i, j] = even[j, i] = 1
             algebra.append(-form @ even)
-    return Group(f"Sp({n})", n, (), (), tuple(algebra))
+    return Group(f"Sp({n})", n, (), (), tuple(algebra), None, "Sp")
 
 
 def generated(generators: Sequence[Element], name: str = "") -> Group:

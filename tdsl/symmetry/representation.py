@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,8 @@ class Representation:
     size: int
     generators: tuple[Element, ...]
     algebra: tuple[Tensor, ...] = field(default=(), compare=False)
+    order: int | None = field(default=None, compare=False)
+    """Of which tensor power of the defining representation this is; `None` for any other one."""
 
     @property
     def permutes(self) -> bool:
@@ -72,7 +74,7 @@ def _equal(first: Element, second: Element) -> bool:
 
 def defining(group: Group) -> Representation:
     """The representation by which the group is given."""
-    return Representation(group, group.name, group.degree, group.generators, group.algebra)
+    return Representation(group, group.name, group.degree, group.generators, group.algebra, 1)
 
 
 def trivial(group: Group, size: int) -> Representation:
@@ -118,8 +120,9 @@ def tensor(factors: Sequence[Representation]) -> Representation:
 def power(base: Representation, order: int) -> Representation:
     """The tensor power: `order` axes that are all moved alike; order 0 is one invariant number."""
     if order == 0:
-        return trivial(base.group, 1)
-    return tensor([base] * order)
+        return replace(trivial(base.group, 1), order=0)
+    found = tensor([base] * order)
+    return replace(found, order=None if base.order is None else base.order * order)
 
 
 def copies(base: Representation, count: int, *, inside: bool = True) -> Representation:
