@@ -1,0 +1,25 @@
+"""Symmetry by construction: models averaged or canonicalised over a group, weights projected onto one."""
+
+from tdsl.symmetry.impose.average import GroupAverage
+from tdsl.symmetry.impose.canonical import Canonicalise, GenericScore
+from tdsl.symmetry.impose.frames import FrameAverage
+from tdsl.symmetry.impose.law import LawReport, Margin
+from tdsl.symmetry.impose.moves import Moves, flattened, moves, on_axis
+from tdsl.symmetry.impose.orthonormal import GramSchmidt
+from tdsl.symmetry.impose.sorting import PointKey, SortPoints
+
+__all__ = [
+    "Canonicalise",
+    "FrameAverage",
+    "GenericScore",
+    "GramSchmidt",
+    "GroupAverage",
+    "LawReport",
+    "Margin",
+    "Moves",
+    "PointKey",
+    "SortPoints",
+    "flattened",
+    "moves",
+    "on_axis",
+]
