@@ -51,8 +51,11 @@ def _to_other(x: Any, other: Operand, *_: Any) -> Converted:
     return None if other.dtype is None else (x, other.dtype)
 
 
+_ODD = frozenset("sin tan asin atan sinh asinh atanh erf erfinv round trunc frac".split())
+_EVEN = frozenset({"cos", "cosh"})
+
 ACTIVATIONS = (
-    _pointwise("relu", "max(x, 0).", torch="F.relu torch.relu Tensor.relu"),
+    _pointwise("relu", "max(x, 0).", torch="F.relu torch.relu Tensor.relu", homogeneous=True),
     _pointwise("relu6", "x clamped to [0, 6].", torch="F.relu6"),
     _pointwise(
         "gelu",
@@ -62,7 +65,7 @@ ACTIVATIONS = (
     ),
     _pointwise("silu", "x · sigmoid(x).", torch="F.silu"),
     _elementary("sigmoid", "1 / (1 + exp(-x)).", spellings={"aten.special_expit.default": None}),
-    _elementary("tanh", "Hyperbolic tangent."),
+    _elementary("tanh", "Hyperbolic tangent.", odd=True),
     _pointwise("mish", "x · tanh(log(1 + exp(x))).", torch="F.mish"),
     _pointwise(
         "elu",
@@ -77,7 +80,11 @@ ACTIVATIONS = (
         torch="F.celu",
     ),
     _pointwise(
-        "leaky_relu", "x if x > 0, else slope · x.", more="slope: scalar = 0.01", torch="F.leaky_relu"
+        "leaky_relu",
+        "x if x > 0, else slope · x.",
+        more="slope: scalar = 0.01",
+        torch="F.leaky_relu",
+        homogeneous=True,
     ),
     _pointwise(
         "hardtanh", "x clamped to [min, max].", more="min: scalar = -1, max: scalar = 1", torch="F.hardtanh"
@@ -92,10 +99,18 @@ ACTIVATIONS = (
     ),
     _pointwise("log_sigmoid", "log(sigmoid(x)).", torch="F.logsigmoid"),
     _pointwise(
-        "hardshrink", "x where |x| > bound, else 0.", more="bound: scalar = 0.5", torch="F.hardshrink"
+        "hardshrink",
+        "x where |x| > bound, else 0.",
+        more="bound: scalar = 0.5",
+        torch="F.hardshrink",
+        odd=True,
     ),
     _pointwise(
-        "softshrink", "x moved towards 0 by the bound.", more="bound: scalar = 0.5", torch="F.softshrink"
+        "softshrink",
+        "x moved towards 0 by the bound.",
+        more="bound: scalar = 0.5",
+        torch="F.softshrink",
+        odd=True,
     ),
     _pointwise(
         "threshold",
@@ -121,18 +136,21 @@ GATES = (
 )
 
 ELEMENTARY = (
-    _elementary("neg", "-x.", spellings={"aten.negative.default": None}, linear_in=("x",)),
-    _elementary("abs", "|x|.", spellings={"aten.absolute.default": None}),
-    _elementary("sign", "-1, 0 or 1.", spellings={"aten.sgn.default": None}),
+    _elementary(
+        "neg", "-x.", spellings={"aten.negative.default": None}, linear_in=("x",), odd=True, homogeneous=True
+    ),
+    _elementary("abs", "|x|.", spellings={"aten.absolute.default": None}, even=True, homogeneous=True),
+    _elementary("sign", "-1, 0 or 1.", spellings={"aten.sgn.default": None}, odd=True),
     _elementary(
         "square",
         "x².",
+        even=True,
     ),
     _elementary("sqrt", "Square root."),
     _elementary("rsqrt", "1 / sqrt(x)."),
-    _elementary("reciprocal", "1 / x."),
+    _elementary("reciprocal", "1 / x.", odd=True),
     *(
-        _elementary(name, doc)
+        _elementary(name, doc, odd=name in _ODD, even=name in _EVEN)
         for name, doc in (
             ("exp", "eˣ."),
             ("exp2", "2ˣ."),

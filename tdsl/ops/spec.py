@@ -170,6 +170,12 @@ class Operator:
     """A function of each element of its first operand, and of nothing but attributes besides."""
     elementwise: bool = False
     """A function of the elements of several operands under broadcasting."""
+    odd: bool = False
+    """`f(-x) = -f(x)`."""
+    even: bool = False
+    """`f(-x) = f(x)`."""
+    homogeneous: bool = False
+    """`f(s · x) = s · f(x)` for positive s."""
     moves: bool = False
     """Data movement: every output element is an input element (or a constant).
 
