@@ -48,7 +48,8 @@ class Space:
     def _dual(self) -> Tensor:
         """The pseudo-inverse of the Gram matrix, with which inner products become coefficients. [d, d]"""
         flat = self.basis.reshape(self.dimension, -1)
-        return torch.linalg.pinv(flat @ flat.T, hermitian=True)
+        dual: Tensor = torch.linalg.pinv(flat @ flat.T, hermitian=True)
+        return dual
 
     def coefficients(self, weight: Tensor) -> Tensor:
         """Those of the nearest matrix of the space. [m·o, n·i] → [d, o, i], or [d] without channels.

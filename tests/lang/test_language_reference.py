@@ -22,6 +22,10 @@ VOCABULARY = Vocabulary.standard(
         Function("svd", "decomposition", ("W", "rank"), 2),
         Function("whitened_svd", "decomposition", ("W", "C", "rank"), 2),
         Function("energy", "rank", ("v",)),
+        Function("project", "decomposition", ("W", "space"), 0),
+        Function("commutant", "space", ("group",)),
+        Function("defect", "number", ("W", "space")),
+        Function("S", "group", ("n",)),
     ]
 )
 
