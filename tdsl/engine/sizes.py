@@ -35,7 +35,8 @@ def sizes_of(value: Any) -> tuple[Any, ...] | None:
             return None
     if isinstance(value, torch.Tensor):
         return tuple(value.shape)
-    return () if isinstance(value, int | float | bool | complex) else None
+    number = int | float | bool | complex | torch.SymInt | torch.SymFloat | torch.SymBool
+    return () if isinstance(value, number) else None
 
 
 def dtype_of(value: Any) -> torch.dtype | None:

@@ -99,6 +99,15 @@ def tensors_in(value: Any) -> list[Any]:
     return [value] if isinstance(value, Value) else []
 
 
+def _symbolic(value: Any) -> bool:
+    """Whether a size that is not known at compile time is among the arguments."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return any(_symbolic(item) for item in value)
+    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool)
+
+
 def parts_of(values: Iterable[Any], below: Callable[[Staged], bool] = lambda term: True) -> Iterator[Any]:
     """What staged values are made of, themselves included, each part once; `below` says which to enter."""
     seen: set[int] = set()
@@ -167,7 +176,7 @@ class Workspace:
             if value._const is None:
                 parts = [*tensors_in(value.args), *tensors_in(list(value.kwargs.values()))]
                 op = operator_of(value.target)
-                pure = op is None or not op.random
+                pure = (op is None or not op.random) and not _symbolic([value.args, value.kwargs])
                 value._const = bool(parts) and pure and all(self.is_const(part) for part in parts)
             return value._const
         return isinstance(value, Constant | Filled)
