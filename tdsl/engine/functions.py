@@ -149,6 +149,17 @@ def _rank_of(frame: Frame, value: Any) -> Any:
     return None if described is None else len(described)
 
 
+def _size_along(frame: Frame, value: Any, dims: Any) -> Any:
+    """The product of the sizes along an axis or a list of axes, `none` for all; symbolic where they are."""
+    sizes = _shape(frame, value)
+    if sizes is None:
+        raise CannotStage("the sizes of an untyped value")
+    axes = range(len(sizes)) if dims is None else [dims] if isinstance(dims, int) else dims
+    if any(not -len(sizes) <= axis < len(sizes) for axis in axes):
+        raise CannotStage(f"there is no axis among {list(axes)} of {len(sizes)}")
+    return math.prod(sizes[axis] for axis in axes)
+
+
 def _dtype(frame: Frame, value: Any) -> Any:
     return dtype_of(frame.work.val(_side(frame, value)))
 
@@ -241,6 +252,7 @@ BUILTINS: Mapping[str, Builtin] = {
     "len": lambda _, v: len(v),
     "rank_of": _rank_of,
     "shape": _shape,
+    "size_along": _size_along,
     "dtype": _dtype,
     "holds": _holds,
     "inverse": _inverse,

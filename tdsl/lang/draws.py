@@ -83,6 +83,8 @@ class Draws:
         match param.kind:
             case "int":
                 return pick.choice((0, 1, 1, 2, 2, 3, *self.pool)) if pick.random() < 0.95 else -1
+            case "border":
+                return pick.choice(("constant", "reflect", "replicate", "circular"))
             case "float":
                 return 0.5
             case "scalar":
@@ -108,6 +110,15 @@ class Draws:
             case "ints1" | "ints2" | "ints3":
                 values = (0, 0, 1, 2) if "padding" in param.name else (1, 1, 2)
                 return pick.choices(values, k=int(param.kind[-1]))
+            case "extents":
+                own = list(shape[2:])
+                others = pick.choices((1, 2, *self.pool), k=len(own))
+                return pick.choice((None, None, others, own))
+            case "spread":
+                lead = [pick.choice(self.pool)] if pick.random() < 0.2 else []
+                return lead + [pick.choice((1, *self.pool)) if size == 1 else size for size in shape]
+            case "scales":
+                return None if pick.random() < 0.5 else pick.choices((0.5, 1.0, 1.5, 2.0), k=max(rank - 2, 0))
             case "any":
                 return None
             case _:

@@ -347,7 +347,9 @@ class Instance:
 
         Together all of them often make up another size of the rule, such as that of a weight.
         """
-        values = {i: self._several((w,), None) for i, w in enumerate(written) if not isinstance(w, tree.Splat)}
+        values = {
+            i: self._several((w,), None) for i, w in enumerate(written) if not isinstance(w, tree.Splat)
+        }
         shapes = [value.shape for several in values.values() for value in several]
         axis = self.shapes.value(dim) if dim is not None else 0
         if not isinstance(axis, int) or any(not -len(s) <= axis < len(s) for s in shapes):

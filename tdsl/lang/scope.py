@@ -23,7 +23,7 @@ class Role(enum.Enum):
     DEFINED = "defined in `where`"
 
 
-_SIZES = frozenset({"int", "ints", "ints1", "ints2", "ints3", "shape", "scalar", "any"})
+_SIZES = frozenset({"int", "ints", "ints1", "ints2", "ints3", "shape", "spread", "extents", "scalar", "any"})
 """Kinds of attributes whose values may be sizes of tensors too."""
 
 

@@ -64,6 +64,12 @@ def _shape(x: Any) -> list[int]:
     raise UnknownValueError("the shape of something that is no tensor")
 
 
+def _size_along(x: Any, dims: Any) -> int:
+    sizes = _shape(x)
+    axes = range(len(sizes)) if dims is None else [dims] if isinstance(dims, int) else dims
+    return math.prod(sizes[axis] for axis in axes)
+
+
 def _inverse(p: list[int]) -> list[int]:
     return [p.index(i) for i in range(len(p))]
 
@@ -109,6 +115,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "len": len,
     "rank_of": lambda x: len(_shape(x)),
     "shape": _shape,
+    "size_along": _size_along,
     "inverse": _inverse,
     "compose": lambda p, q: [p[i] for i in q],
     "square": _square,

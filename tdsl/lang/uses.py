@@ -110,7 +110,7 @@ class Uses:
         """The value of an attribute of kind `param.kind`."""
         if param.kind == "dtype" and isinstance(value, tree.Name) and value.id in DTYPES:
             return
-        self.value(value, as_size=param.kind in ("shape", "ints"))
+        self.value(value, as_size=param.kind in ("shape", "spread", "ints", "extents"))
 
     def splat(self, expr: tree.Splat) -> None:
         """`xs...` and `f(xs)...` have a list of tensors (or of numbers) in them."""

@@ -21,6 +21,7 @@ ATTRIBUTES: Mapping[str, str] = {
     "scalar": "a number or a truth value",
     "bool": "`true` or `false`",
     "text": "a text",
+    "border": '`"constant"`, `"reflect"`, `"replicate"` or `"circular"`',
     "dtype": "an element type",
     "dim": "one axis",
     "newdim": "one axis of the result",
@@ -28,10 +29,13 @@ ATTRIBUTES: Mapping[str, str] = {
     "axes": "axes in this order",
     "perm": "a permutation of all axes",
     "shape": "a list of sizes",
+    "spread": "a list of sizes that those of 1 are made",
     "ints": "a list of integers",
     "ints1": "an integer, or a list of one",
     "ints2": "an integer, or one for each of two axes",
     "ints3": "an integer, or one for each of three axes",
+    "extents": "sizes of the spatial axes, or none",
+    "scales": "a factor for each spatial axis, or none",
     "any": "any value",
 }
 """Kinds of attributes, as a person calls them."""

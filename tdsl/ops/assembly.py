@@ -188,7 +188,7 @@ ASSEMBLY = (
         doc="One slice along an axis, without that axis.",
     ),
     operator(
-        'pad(x, pad: ints, mode: text = "constant", value: float = None) -> pad',
+        'pad(x, pad: ints, mode: border = "constant", value: float = None) -> pad',
         aten="aten.pad.default",
         spellings={
             "aten.constant_pad_nd.default": _constant_pad,

@@ -10,7 +10,7 @@ from tdsl.ops.laws import Shapes, law, per_axis, require
 from tdsl.ops.spec import Operator, Shape
 
 
-def _spatial(op: Operator) -> int:
+def spatial_axes(op: Operator) -> int:
     """The number of spatial axes, from the operator's name: `conv2d`, `max_pool1d_with_indices`."""
     return int(op.name.partition("d_with")[0].rstrip("d_a")[-1])
 
@@ -44,7 +44,7 @@ def conv(
     groups: int,
 ) -> Shape:
     """x [b, c, …] or [c, …] with weight [o, c / groups, …] to [b, o, …]."""
-    axes = _spatial(op)
+    axes = spatial_axes(op)
     batched, numbers = _convolution(x, weight, axes, stride=stride, padding=padding, dilation=dilation)
     channels, own = x[-axes - 1], x[-axes:]
     require(groups > 0 and weight[0] % groups == 0, f"{groups} groups do not divide {weight[0]} filters")
@@ -75,7 +75,7 @@ def conv_transpose(
     dilation: list[int],
 ) -> Shape:
     """x [b, c, …] or [c, …] with weight [c, o / groups, …] to [b, o, …]."""
-    axes = _spatial(op)
+    axes = spatial_axes(op)
     batched, numbers = _convolution(
         x, weight, axes, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
     )
@@ -105,7 +105,7 @@ def pool(
     **_: Any,
 ) -> Shape:
     """As many windows along each spatial axis as fit; without a stride side by side."""
-    axes = _spatial(op)
+    axes = spatial_axes(op)
     require(len(x) in (axes + 1, axes + 2), f"{x} in a pooling over {axes} axes")
     numbers = [
         per_axis(value, axes, "window")
@@ -132,7 +132,7 @@ def pool_two(op: Operator, **arguments: Any) -> Shapes:
 @law
 def adaptive_pool(op: Operator, x: Shape, size: list[int]) -> Shape:
     """The wanted sizes."""
-    axes = _spatial(op)
+    axes = spatial_axes(op)
     require(len(x) in (axes + 1, axes + 2), f"{x} in a pooling over {axes} axes")
     wanted = per_axis(size, axes, "size")
     return (*x[:-axes], *wanted)
@@ -187,7 +187,7 @@ def col2im(
 @law
 def resize(op: Operator, x: Shape, size: list[int] | None, scale: list[float] | None, **_: Any) -> Shape:
     """The wanted sizes, or the own ones times the scale, rounded down."""
-    axes = _spatial(op)
+    axes = spatial_axes(op)
     require(len(x) == axes + 2, f"{x} in a resizing of {axes} axes")
     require((size is None) != (scale is None), "one of size and scale is given")
     own = x[2:]

@@ -197,7 +197,7 @@ MOVEMENT = (
         doc="The axes in another order.",
     ),
     operator(
-        "expand(x, shape: shape, *, implicit: bool = False) -> expand",
+        "expand(x, shape: spread, *, implicit: bool = False) -> expand",
         aten="aten.expand.default",
         spellings={"aten.broadcast_to.default": _broadcast_to, "aten.expand_as.default": _expand_as},
         normal=_expand,

@@ -37,7 +37,7 @@ def _resize(name: str, doc: str, *, aten: str = "", moves: bool = False) -> Oper
     convert: Conversion = _nearest if moves else _smooth
     align = "" if moves else "align_corners: bool, "
     return operator(
-        f"{name}(x, size: ints, {align}scale: any) -> resize",
+        f"{name}(x, size: extents, {align}scale: scales) -> resize",
         aten=f"aten.{aten}.vec",
         spellings={f"aten.{aten}.default": convert},
         moves=moves,
