@@ -11,7 +11,14 @@ from torch.overrides import TorchFunctionMode
 
 from tdsl.factor.declare import CompileTimeFunction, Decomposition
 from tdsl.lang.shapes import UnknownValueError
-from tdsl.ops import OPERATORS, Operator, meanings_elementwise, meanings_linear, meanings_reduce  # noqa: F401  (register themselves)
+from tdsl.ops import (  # the meanings register themselves
+    OPERATORS,
+    Operator,
+    meanings_elementwise,  # noqa: F401
+    meanings_index,  # noqa: F401
+    meanings_linear,  # noqa: F401
+    meanings_reduce,  # noqa: F401
+)
 from tdsl.ops.meaning import MEANINGS
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.prove import field

@@ -1,0 +1,92 @@
+"""Meanings of additions at places that an index names, of orders, and of tensors made from numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tdsl.ops.meaning import MEANINGS, Algebra, Array, meaning
+
+
+def _collected(k: Algebra, index: Array, source: Array, axis: int, places: int) -> Array:
+    """For each place along the axis the sum of those elements of the source whose index names it."""
+    named = (k.multiply(source, k.equal(index, k.number(j))) for j in range(places))
+    return k.concat([k.total(part, [axis], True) for part in named], axis)
+
+
+def _enlarged(k: Algebra, x: Array, shape: Sequence[int], but: int) -> Array:
+    """x with zeros behind it along every axis but one."""
+    for axis, size in enumerate(shape):
+        more = size - x.shape[axis]
+        if axis != but and more:
+            x = k.concat([x, k.filled([*x.shape[:axis], more, *x.shape[axis + 1 :]], 0)], axis)
+    return x
+
+
+@meaning
+def index_add(k: Algebra, x: Array, dim: int, index: Array, source: Array, alpha: float) -> Array:
+    """x with alpha times the slices of the source added to those that the index names."""
+    if not x.shape:
+        raise NotImplementedError("slices of a number")
+    axis = dim % len(x.shape)
+    along = index.reshape([1] * axis + [-1] + [1] * (len(x.shape) - axis - 1))
+    added = _collected(k, along, source, axis, x.shape[axis])
+    return k.add(x, added if alpha == 1 else k.multiply(added, k.number(alpha)))
+
+
+@meaning
+def scatter_add(k: Algebra, x: Array, dim: int, index: Array, source: Array) -> Array:
+    """x with each element of the source, as far as the index reaches, added where that names."""
+    if not x.shape:
+        raise NotImplementedError("places in a number")
+    axis = dim % len(x.shape)
+    if 0 in index.shape:
+        return x
+    reached = source[tuple(slice(0, size) for size in index.shape)]
+    added = _collected(k, index, reached, axis, x.shape[axis])
+    return k.add(x, _enlarged(k, added, x.shape, axis))
+
+
+@meaning
+def argsort(k: Algebra, x: Array, dim: int, descending: bool) -> Array:
+    """Where the elements along an axis, in order, are; equal ones keep their order."""
+    if not x.shape:
+        raise NotImplementedError("the order of a number")
+    axis = dim % len(x.shape)
+    size = x.shape[axis]
+    elements = [x[(slice(None),) * axis + (slice(i, i + 1),)] for i in range(size)]
+    order = k.filled(x.shape, 0)
+    for i, one in enumerate(elements):
+        place = k.filled(one.shape, 0)
+        for j, other in enumerate(elements):
+            if j != i:
+                before = k.less(one, other) if descending else k.less(other, one)
+                place = k.add(place, k.add(before, k.equal(other, one)) if j < i else before)
+        at = [k.multiply(k.equal(place, k.number(p)), k.number(i)) for p in range(size)]
+        order = k.add(order, k.concat(at, axis))
+    return order
+
+
+# ---------------------------------------------------------------- tensors made from numbers
+
+
+def _filled(name: str, value: float) -> None:
+    MEANINGS[name] = lambda k, size, **_: k.filled(size, value)
+    MEANINGS[f"new_{name}"] = lambda k, x, size, **_: k.filled(size, value)
+    MEANINGS[f"{name}_like"] = lambda k, x, **_: k.filled(x.shape, value)
+
+
+_filled("zeros", 0)
+_filled("ones", 1)
+
+
+@meaning
+def full(k: Algebra, size: Sequence[int], value: Any, **_: Any) -> Array:
+    """One number everywhere."""
+    return k.filled(size, value)
+
+
+@meaning
+def full_like(k: Algebra, x: Array, value: Any, **_: Any) -> Array:
+    """One number everywhere, in the shape of x."""
+    return k.filled(x.shape, value)
