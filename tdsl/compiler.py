@@ -40,6 +40,7 @@ from tdsl.verify import (
     original_runner,
     session_latency,
     session_runner,
+    steps_of,
     verify,
 )
 
@@ -212,7 +213,7 @@ class _Check:
         self.contract = contract
         self.exact = exact
         self.original = original_runner(captured)
-        self.steps = sum(node.op == "call_function" for node in captured.module.graph.nodes)
+        self.steps = steps_of(captured.module.graph)
 
     def file(self, module: fx.GraphModule, proto: onnx.ModelProto) -> Verdict:
         """The verdict on an emitted file."""

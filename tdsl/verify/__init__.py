@@ -12,7 +12,7 @@ from tdsl.verify.contract import METRICS, Bound, Contract, Violation, describe
 from tdsl.verify.latency import Latency, in_turn, session_latency
 from tdsl.verify.runner import Runner, Tensors, module_runner, session_runner
 from tdsl.verify.samples import Input, Sample, draw_samples
-from tdsl.verify.tolerance import Double, NotInDouble, double_runs, in_double, stored_precision
+from tdsl.verify.tolerance import Double, NotInDouble, double_runs, in_double, steps_of, stored_precision
 from tdsl.verify.verdict import Rounding, Row, Verdict, verify
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "original_runner",
     "session_latency",
     "session_runner",
+    "steps_of",
     "stored_precision",
     "verify",
 ]

@@ -14,7 +14,8 @@ error ≲ condition number × backward error; random signs make n roundings add 
   whatever they run in, and the bound is the file's.
 
 A measured distance can be zero by luck (small integers, one output). Both bounds therefore have a floor
-of `FLOOR`·√steps roundings, where `steps` counts the operations on the way to the output.
+of `FLOOR`·√steps roundings, where `steps` counts the operations on the way to the output, a sum of n numbers
+as n: one kernel adds pairs of sums, another one number after the other.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from tdsl.ops.targets import operator_of
 from tdsl.verify.runner import Runner, Tensors, module_runner
 from tdsl.verify.wide import WIDE, widened_graph, widened_value
 
@@ -128,6 +130,26 @@ def stored_precision(original: nn.Module, rewritten: nn.Module) -> torch.dtype:
 
 
 # ---------------------------------------------------------------- bounds
+
+
+def steps_of(graph: fx.Graph) -> int:
+    """How often numbers are rounded on the way through a captured graph: its operators, sums by their length."""
+    return sum(_terms(node) for node in graph.nodes if node.op == "call_function")
+
+
+def _terms(node: fx.Node) -> int:
+    op = operator_of(node.target)
+    if op is None or not (op.reduces and op.linear_in) or not isinstance(node.args[0], fx.Node):
+        return 1
+    before, after = (_elements(part.meta.get("val")) for part in (node.args[0], node))
+    return max(1, before // max(1, after))
+
+
+def _elements(value: Any) -> int:
+    """Elements of a tensor; a symbolic size is what it was in the example, 1 if that is unknown."""
+    if not isinstance(value, Tensor):
+        return 1
+    return math.prod(n if isinstance(n, int) else (n.node.hint or 1) for n in value.shape)
 
 
 def file_bound(condition: float, dtype: torch.dtype, steps: int) -> float:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import fx, nn
 
-from tdsl.verify import NotInDouble, double_runs, in_double, stored_precision
+from tdsl.capture import capture
+from tdsl.verify import NotInDouble, double_runs, in_double, steps_of, stored_precision
 from tdsl.verify.tolerance import double_bound, file_bound, unmeasured_bound
 
 X = torch.linspace(-1, 1, 6).reshape(2, 3)
@@ -95,3 +96,15 @@ def test_bounds_follow_the_measured_condition_above_their_floor():
     assert double_bound(0.0, torch.float32, torch.float64, 4) == pytest.approx(8 * EPS64)
     assert unmeasured_bound(torch.float32, 4) == pytest.approx(128 * EPS32)
     assert unmeasured_bound(torch.float16, 1) > 1000 * unmeasured_bound(torch.float32, 1)
+
+
+class Sums(nn.Module):
+    def forward(self, x):
+        return x.relu().sum(1).exp()
+
+
+@pytest.mark.parametrize("dynamic", [None, {"x": {1: "length"}}])
+def test_a_sum_is_as_many_steps_as_it_has_terms(dynamic):
+    module = capture(Sums(), (torch.ones(2, 1000, 3),), dynamic_shapes=dynamic).module
+    operators = sum(node.op == "call_function" for node in module.graph.nodes)
+    assert steps_of(module.graph) == operators - 1 + 1000
