@@ -16,11 +16,9 @@ from torch import fx
 
 from tdsl.capture.normal import attribute
 from tdsl.errors import TdslError
-from tdsl.provenance import module_path, source_line
 from tdsl.symmetry.hidden.infer import Inference, infer
 from tdsl.symmetry.hidden.layout import Atom, Axes, Layout, Prod, Sum, atoms_in
 from tdsl.symmetry.hidden.permuting import Indices, Permuter
-from tdsl.symmetry.hidden.system import Pin
 
 if TYPE_CHECKING:
     from tdsl.capture import Captured
@@ -153,7 +151,7 @@ def hidden_symmetry(model: Captured | fx.GraphModule) -> HiddenSymmetry:
     )
     sizes = {number: system.size(Atom(number)) for number in order}
     for number in list(sizes):
-        for other in system.over(number) or ():
+        for other in system.over(number):
             sizes.setdefault(other, system.size(Atom(other)))
     groups = [
         _group(number, axes, sizes, inference)
@@ -214,7 +212,7 @@ def _group(
         for axis, layout in enumerate(found)
         if number in set(atoms_in(layout))
     ]
-    over = tuple(sorted(n for n in inference.system.over(number) or () if sizes.get(n, 1) > 1))
+    over = tuple(sorted(n for n in inference.system.over(number) if sizes.get(n, 1) > 1))
     return AxisGroup(
         number,
         sizes[number],
@@ -249,13 +247,5 @@ def _pinned(axes: Mapping[str, Axes], inference: Inference) -> Sequence[PinnedAx
                 pin for number in atoms_in(layout) if (pin := system.pin_of(number)) is not None
             )
             if pins:
-                found.append(PinnedAxis(path, axis, explain(next(iter(pins)))))
+                found.append(PinnedAxis(path, axis, str(next(iter(pins)))))
     return found
-
-
-def explain(pin: Pin) -> str:
-    """A pin in words, with the node and the line of the model that are to blame."""
-    module, line = module_path(pin.node), source_line(pin.node)
-    inside = f" in {module}" if module else ""
-    at = f" at {line}" if line else ""
-    return f"{pin.node.name}{inside}{at}: {pin.reason}"

@@ -7,7 +7,7 @@ their permutation may depend on. Where two divisions have no common refinement, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from torch import fx
@@ -31,6 +31,7 @@ from tdsl.symmetry.hidden.layout import (
     terms,
     total,
 )
+from tdsl.symmetry.hidden.pins import Pin
 
 MOST_PARTS = 256
 """A division into more parts than this is not followed part by part."""
@@ -39,22 +40,17 @@ Site = tuple[str, int, int]
 """A place where an axis is split: node, outer size, inner size."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """Why an axis cannot be permuted: the operator that sees the order, in words."""
-
-    node: fx.Node
-    reason: str
-
-
 @dataclass(slots=True)
 class _State:
     size: int
     parent: int
     bound: Layout | None = None
     pin: Pin | None = None
-    over: frozenset[int] | None = None
-    """Atoms that the permutation may depend on; `None` while nothing restricts it."""
+    over: set[frozenset[int]] = field(default_factory=set)
+    """Sets of atoms; the permutation may depend on what is in all of them.
+
+    They are kept apart, for atoms that are not equal now may be found to be equal later.
+    """
 
 
 class System:
@@ -110,15 +106,14 @@ class System:
         """Whether some atom in the axis is not pinned."""
         return any(self.pin_of(number) is None for number in atoms_in(self.resolve(layout)))
 
-    def over(self, number: int) -> frozenset[int] | None:
-        """The atoms that a permutation of this one may depend on."""
-        over = self._states[self.root(number)].over
-        if over is None:
-            return None
-        found: set[int] = set()
-        for other in over:
-            found.update(plain_factors(self.resolve(Atom(other))))
-        return frozenset(found)
+    def over(self, number: int) -> frozenset[int]:
+        """The atoms that a permutation of this one may depend on, as far as something says so."""
+        sets = [self._in_atoms(allowed) for allowed in self._states[self.root(number)].over]
+        return frozenset.intersection(*sets) if sets else frozenset()
+
+    def _in_atoms(self, numbers: Iterable[int]) -> frozenset[int]:
+        """Atoms as they are divided now; of one that is a concatenation no element has a coordinate."""
+        return frozenset(n for number in numbers for n in plain_factors(self.resolve(Atom(number))))
 
     # ------------------------------------------------------------ resolving
 
@@ -175,12 +170,11 @@ class System:
 
     def restrict(self, number: int, allowed: Iterable[int]) -> None:
         """A permutation of the atom may depend on these atoms only."""
-        state = self._states[self.root(number)]
-        known = self.over(number)
-        over = frozenset(allowed) if known is None else known & frozenset(allowed)
-        if over != known:
+        over = self._states[self.root(number)].over
+        found = self._in_atoms(allowed)
+        if found not in over:
+            over.add(found)
             self.changes += 1
-        state.over = over
 
     def unify(self, one: Layout, other: Layout) -> None:
         """Both axes are permuted alike."""
@@ -212,14 +206,14 @@ class System:
                 self._give_up(atom, layout)
             return
         state = self._states[atom.number]
-        over, pin = self.over(atom.number), state.pin
+        pin = state.pin
         self.changes += 1
         if isinstance(layout, Atom):
             state.parent = layout.number
         else:
             state.bound = layout
-        if over is not None:
-            for part, allowed in dependences(layout, over, frozenset()):
+        for over in state.over:
+            for part, allowed in dependences(layout, self._in_atoms(over), frozenset()):
                 if isinstance(part, Atom):
                     self.restrict(part.number, allowed)
         for number in numbers:
@@ -291,12 +285,7 @@ class System:
         if isinstance(layout, Atom):
             return self._split_atom(layout, outer, inner)
         if isinstance(layout, Choice):
-            pairs = [self.split(part, outer, inner) for part in layout.parts]
-            found = [pair for pair in pairs if pair is not None]
-            if len(found) != len(pairs):
-                return None
-            first, second = zip(*found, strict=True)
-            return Choice(layout.selector, first), Choice(layout.selector, second)
+            return _case_by_case(layout, [self.split(part, outer, inner) for part in layout.parts])
         if isinstance(layout, Prod):
             taken: list[Layout] = []
             rest = list(layout.parts)
@@ -355,12 +344,7 @@ class System:
             self._bind(layout, Sum((first, second)))
             return first, second
         if isinstance(layout, Choice):
-            pairs = [self.cut(part, size) for part in layout.parts]
-            found = [pair for pair in pairs if pair is not None]
-            if len(found) != len(pairs):
-                return None
-            first_parts, second_parts = zip(*found, strict=True)
-            return Choice(layout.selector, first_parts), Choice(layout.selector, second_parts)
+            return _case_by_case(layout, [self.cut(part, size) for part in layout.parts])
         if isinstance(layout, Sum):
             taken: list[Layout] = []
             rest = list(layout.parts)
@@ -411,3 +395,12 @@ class System:
         """The same for every axis of a tensor beside all others of it."""
         for i, layout in enumerate(axes):
             self.settle(layout, [*axes[:i], *axes[i + 1 :]])
+
+
+def _case_by_case(layout: Choice, pairs: list[tuple[Layout, Layout] | None]) -> tuple[Layout, Layout] | None:
+    """The halves of an axis that is divided in every case."""
+    found = [pair for pair in pairs if pair is not None]
+    if len(found) != len(pairs):
+        return None
+    first, second = zip(*found, strict=True)
+    return Choice(layout.selector, first), Choice(layout.selector, second)
