@@ -36,7 +36,7 @@ from tdsl.symmetry.element import Element
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """An element on tensors of `rank` axes: `parts` act on axes of x, then axis j of the result is `order[j]`.
+    """An element on tensors of `rank` axes: `parts` act on axes of x, then axis j is axis `order[j]`.
 
     `parts` hold (axis from the front, element), sorted, without those that move nothing. Build it with the
     functions below, which normalise.
@@ -97,7 +97,7 @@ class Action:
         return moved.permute(self.order) if self.reorders else moved
 
     def on_weight(self, weight: Tensor, axes: Mapping[int, int]) -> Tensor:
-        """The action on those axes of a weight that see the tensor: `axes` maps an axis of it to the weight's.
+        """The action on the axes of a weight that see the tensor: `axes` maps an axis of it to the weight's.
 
         Orders of places that know only the direction of an axis, flips, act on a kernel of any size; a roll
         leaves it alone. Raises `TdslError` for an action that a kernel of another size cannot follow.

@@ -1,0 +1,305 @@
+"""Given what acts on the inputs of a graph, what acts on every edge of it, and where that ends.
+
+Each operator's transfer says what becomes of the action: for any weights (structural), for these weights
+because they are tied, or for these weights approximately, with the residual as certificate. Where an operator
+breaks the action, what would act on its result is carried on, marked as nominal, so that later layers can be
+judged on their own.
+"""
+
+from __future__ import annotations
+
+import operator as python_operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from tdsl.errors import TdslError
+from tdsl.ops import Operator
+from tdsl.ops.targets import operator_of
+from tdsl.symmetry import (  # noqa: F401  (each declares transfers)
+    transfer_convolution,
+    transfer_dense,
+    transfer_elements,
+    transfer_moves,
+    transfer_norms,
+    transfer_opaque,
+    transfer_products,
+    transfer_windows,
+)
+from tdsl.symmetry.action import Action, identity_on
+from tdsl.symmetry.transfer import Breaks, Law, Site, Value, transfer_of, untouched
+from tdsl.symmetry.transfer_opaque import opaque
+
+Strength = Literal["structural", "weights", "approximate", "broken", "unknown"]
+"""For any weights; for these; for these up to a residual; not; nothing is known of the operands."""
+
+Fallback = Callable[[Site, fx.Node], Law | None]
+"""A second opinion where no transfer passes an action: laws that a library declares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one generator does at one node."""
+
+    node: fx.Node
+    inputs: tuple[Action | None, ...]
+    """What acts on each operand that depends on the input, in order."""
+    actions: tuple[Action | None, ...]
+    """What acts on each result; `None` where nothing is known."""
+    strength: Strength
+    residual: float = 0.0
+    """Of the weights against the law: relative Frobenius norm."""
+    worst: float = 0.0
+    """The entry that is furthest off, over the root mean square of the entries."""
+    reason: str = ""
+    """Why the action does not pass."""
+    nominal: bool = False
+    """Whether something upstream broke, so that what acts here only would."""
+
+    @property
+    def action(self) -> Action | None:
+        """What acts on the first result."""
+        return self.actions[0]
+
+    @property
+    def passes(self) -> bool:
+        """Whether the action passes, exactly or approximately."""
+        return self.strength in ("structural", "weights", "approximate")
+
+
+@dataclass(frozen=True)
+class Inference:
+    """One generator on every node that depends on the inputs, in order; outputs last."""
+
+    steps: Mapping[fx.Node, Step]
+    outputs: tuple[Action | None, ...]
+    """What acts on each tensor output; `None` where it is not known."""
+
+    @property
+    def broken(self) -> Step | None:
+        """The first node at which the action does not pass."""
+        return next((step for step in self.steps.values() if step.strength == "broken"), None)
+
+    @property
+    def strength(self) -> Strength:
+        """The weakest law on the way: that of the whole function."""
+        order: tuple[Strength, ...] = ("unknown", "broken", "approximate", "weights", "structural")
+        found = {step.strength for step in self.steps.values()}
+        return next((one for one in order if one in found), "structural")
+
+    @property
+    def residual(self) -> float:
+        """The largest residual of a layer whose weights are tied up to it."""
+        return max((step.residual for step in self.steps.values() if step.passes), default=0.0)
+
+
+@dataclass
+class _Known:
+    """What is known of a node: its action (`None`: not known), or its value where it is constant."""
+
+    actions: tuple[Action | None, ...]
+    constant: Any = None
+    is_constant: bool = False
+    nominal: bool = False
+
+
+def infer(
+    module: fx.GraphModule,
+    inputs: Sequence[Action | None],
+    *,
+    fallback: Fallback | None = None,
+) -> Inference:
+    """What acts on every edge of a graph in normal form; `inputs` are the actions on its tensor inputs.
+
+    `None` leaves an input alone. Sizes are those of the example that was captured. Raises `TdslError` when
+    there are more actions than inputs, or one does not fit the shape of its input.
+    """
+    known: dict[fx.Node, _Known] = {}
+    steps: dict[fx.Node, Step] = {}
+    waiting = list(inputs)
+    outputs: tuple[Action | None, ...] = ()
+    for node in module.graph.nodes:
+        value = node.meta.get("val")
+        if node.op == "placeholder":
+            if not isinstance(value, Tensor):
+                known[node] = _Known((None,), None, True)
+                continue
+            acting = waiting.pop(0) if waiting else None
+            known[node] = _Known((_fitting(acting, node, _shape(value)),))
+        elif node.op == "get_attr":
+            known[node] = _Known((None,), _attribute(module, node), True)
+        elif node.op == "output":
+            leaves = pytree.tree_leaves(node.args[0])
+            outputs = tuple(
+                known[leaf].actions[0]
+                for leaf in leaves
+                if isinstance(leaf, fx.Node) and isinstance(leaf.meta.get("val"), Tensor)
+            )
+        else:
+            known[node], step = _call(node, known, fallback)
+            if step is not None:
+                steps[node] = step
+    if waiting:
+        raise TdslError(f"{len(inputs)} actions were given for {len(inputs) - len(waiting)} inputs")
+    return Inference(steps, outputs)
+
+
+def _call(
+    node: fx.Node, known: Mapping[fx.Node, _Known], fallback: Fallback | None
+) -> tuple[_Known, Step | None]:
+    sources = [known[source] for source in node.all_input_nodes]
+    if all(source.is_constant for source in sources):
+        return _Known((None,), _computed(node, known), True), None
+    varying = [source for source in sources if not source.is_constant]
+    taken = tuple(source.actions[0] for source in varying)
+    nominal = any(source.nominal for source in varying)
+    if node.target is python_operator.getitem:
+        return _item(node, known)
+    shapes = _shapes(node)
+    if any(source.actions[0] is None for source in varying):
+        unknown: tuple[Action | None, ...] = (None,) * max(len(shapes), 1)
+        return _Known(unknown, nominal=True), Step(node, taken, unknown, "unknown", nominal=True)
+    try:
+        law = _law(node, known, shapes, fallback)
+    except Breaks as why:
+        after: tuple[Action | None, ...] = (why.nominal,) + (None,) * (len(shapes) - 1)
+        if why.nominal is not None and len(shapes) > 1:
+            after = (why.nominal,) * len(shapes)
+        step = Step(node, taken, after, "broken", why.residual or 0.0, reason=why.reason, nominal=nominal)
+        return _Known(after, nominal=True), step
+    strength: Strength = "structural"
+    if law.weights:
+        strength = "weights" if law.residual.exact else "approximate"
+    step = Step(node, taken, law.actions, strength, law.residual.norm, law.residual.worst, nominal=nominal)
+    return _Known(law.actions, nominal=nominal), step
+
+
+def _item(node: fx.Node, known: Mapping[fx.Node, _Known]) -> tuple[_Known, Step | None]:
+    """One of several results: what acts on it was found where it was computed."""
+    source, index = node.args
+    assert isinstance(source, fx.Node) and isinstance(index, int)
+    whole = known[source]
+    actions = whole.actions if index < len(whole.actions) else (None,) * (index + 1)
+    return _Known((actions[index],), nominal=whole.nominal), None
+
+
+def _law(
+    node: fx.Node,
+    known: Mapping[fx.Node, _Known],
+    shapes: tuple[tuple[int, ...], ...],
+    fallback: Fallback | None,
+) -> Law:
+    operator = operator_of(node.target)
+    if operator is None:
+        return opaque(node, shapes, [known[source].actions[0] for source in node.all_input_nodes])
+    site = Site(operator, _arguments(operator, node, known), shapes)
+    if operator.random:
+        raise Breaks(f"{operator.name} draws random numbers")
+    if all(value.still for value in site.values()):
+        return untouched(site)
+    passes = transfer_of(operator)
+    try:
+        if passes is None:
+            raise Breaks(f"no law of {operator.name} is known")
+        return passes(site)
+    except Breaks:
+        found = fallback(site, node) if fallback is not None else None
+        if found is None:
+            raise
+        return found
+
+
+def _arguments(operator: Operator, node: fx.Node, known: Mapping[fx.Node, _Known]) -> dict[str, Any]:
+    """The arguments of a call by name, tensors as `Value`, left-out ones with their defaults."""
+    found: dict[str, Any] = {}
+    schema = {a.name: p.name for a, p in _keywords(operator, node)}
+    for i, param in enumerate(operator.params):
+        if param.keyword_only:
+            spelt = next((name for name, own in schema.items() if own == param.name), param.name)
+            value = node.kwargs.get(spelt, node.kwargs.get(param.name, param.default))
+        elif i < len(node.args):
+            value = node.args[i]
+        else:
+            value = node.kwargs.get(param.name, param.default)
+        found[param.name] = _argument(value, known)
+    return found
+
+
+def _keywords(operator: Operator, node: fx.Node) -> list[tuple[Any, Any]]:
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return []
+    given = [argument for argument in schema.arguments if argument.kwarg_only]
+    wanted = [param for param in operator.params if param.keyword_only]
+    return list(zip(given, wanted, strict=False))
+
+
+def _argument(value: Any, known: Mapping[fx.Node, _Known]) -> Any:
+    if isinstance(value, fx.Node):
+        what = known[value]
+        if what.is_constant:
+            if isinstance(what.constant, Tensor):
+                shape = tuple(what.constant.shape)
+                return Value(shape, identity_on(len(shape)), what.constant)
+            return _hint(what.constant if what.constant is not None else value.meta.get("val"))
+        sample = value.meta.get("val")
+        if not isinstance(sample, Tensor):
+            return _hint(sample)
+        shape = _shape(sample)
+        acting = what.actions[0]
+        assert acting is not None
+        return Value(shape, acting)
+    if isinstance(value, list | tuple):
+        return [_argument(one, known) for one in value]
+    return _hint(value)
+
+
+def _hint(value: Any) -> Any:
+    return int(value.node.hint) if isinstance(value, torch.SymInt) else value
+
+
+def _shape(value: Tensor) -> tuple[int, ...]:
+    """The sizes of a tensor, those of the example where they are dynamic."""
+    return tuple(int(_hint(size)) for size in value.shape)
+
+
+def _shapes(node: fx.Node) -> tuple[tuple[int, ...], ...]:
+    value = node.meta.get("val")
+    results = value if isinstance(value, list | tuple) else [value]
+    return tuple(_shape(one) if isinstance(one, Tensor) else () for one in results)
+
+
+def _computed(node: fx.Node, known: Mapping[fx.Node, _Known]) -> Any:
+    """The value of a node that depends on constants alone."""
+    if not callable(node.target):
+        return None
+    args = fx.node.map_arg(node.args, lambda source: known[source].constant)
+    kwargs = fx.node.map_arg(node.kwargs, lambda source: known[source].constant)
+    with torch.no_grad():
+        try:
+            return node.target(*args, **kwargs)
+        except Exception:  # sizes that are not known here; its users will not find a constant
+            return None
+
+
+def _attribute(module: fx.GraphModule, node: fx.Node) -> Any:
+    value: Any = module
+    for part in str(node.target).split("."):
+        value = getattr(value, part)
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+def _fitting(acting: Action | None, node: fx.Node, shape: tuple[int, ...]) -> Action:
+    """The action on an input, which has to fit its shape."""
+    if acting is None:
+        return identity_on(len(shape))
+    if acting.rank != len(shape) or any(element.size != shape[axis] for axis, element in acting.parts):
+        raise TdslError(f"{acting} does not act on input {node.name}, whose shape is {list(shape)}")
+    return acting
+
+
+__all__ = ["Inference", "Step", "Strength", "infer"]

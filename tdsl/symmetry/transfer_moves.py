@@ -1,0 +1,365 @@
+"""Actions through data movement, and through what folds or scans axes.
+
+Moves of whole axes are followed axis by axis. For the others (reshape, slice, pixel shuffle, …) the operator
+itself is run on the numbers of the places; where an order of places goes in, one comes out or none does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdsl.errors import TdslError
+from tdsl.ops.targets import overload_for
+from tdsl.symmetry.action import Action, action, resized
+from tdsl.symmetry.along import Along, Turn, along, is_orthogonal, matrix, permutes
+from tdsl.symmetry.element import Linear, Permutation, direct_sum
+from tdsl.symmetry.transfer import Breaks, Law, Site, Value, axes_of, family, law, transfer
+from tdsl.symmetry.transfer_elements import lift
+
+MOST_PLACES = 1 << 22
+"""Tensors of more elements are not followed place by place."""
+
+
+@transfer("permute")
+def _permute(site: Site) -> Law:
+    """The order of axes conjugates the action."""
+    x, dims = site["x"], list(site["dims"])
+    back = [0] * len(dims)
+    for place, axis in enumerate(dims):
+        back[axis] = place
+    parts = {back[axis]: element for axis, element in x.action.parts}
+    return law(site, action(x.rank, parts, [back[x.action.order[axis]] for axis in dims]))
+
+
+@transfer("unsqueeze")
+def _unsqueeze(site: Site) -> Law:
+    x = site["x"]
+    at = site["dim"] % (x.rank + 1)
+    return law(site, _renumbered(x.action, lambda axis: axis + (axis >= at), x.rank + 1, [at]))
+
+
+@transfer("squeeze")
+def _squeeze(site: Site) -> Law:
+    x = site["x"]
+    gone = {axis for axis in axes_of(site["dims"], x.rank) if x.shape[axis] == 1} if site["dims"] else set()
+    return law(site, _without(x.action, gone, "squeeze"))
+
+
+@transfer("expand")
+def _expand(site: Site) -> Law:
+    return law(site, lift(site["x"], site.shapes[0]))
+
+
+def _renumbered(acting: Action, place: Any, rank: int, fresh: Sequence[int] = ()) -> Action:
+    """The same action on a tensor whose axes have other numbers."""
+    parts = {place(axis): element for axis, element in acting.parts}
+    order = list(range(rank))
+    for at, axis in enumerate(acting.order):
+        order[place(at)] = place(axis)
+    return action(rank, parts, order)
+
+
+def _without(acting: Action, gone: set[int], what: str) -> Action:
+    """The action on the axes that are left. Raises `Breaks` when one of them changes places with a lost one."""
+    if any((place in gone) != (axis in gone) for place, axis in enumerate(acting.order)):
+        raise Breaks(f"{what} along one of the axes that change places under {acting}")
+    kept = [axis for axis in range(acting.rank) if axis not in gone]
+    new = {axis: i for i, axis in enumerate(kept)}
+    parts = {new[axis]: element for axis, element in acting.parts if axis in new}
+    return action(len(kept), parts, [new[acting.order[axis]] for axis in kept])
+
+
+# ---------------------------------------------------------------- place by place
+
+
+@family(lambda operator: operator.moves)
+def moves(site: Site) -> Law:
+    """Any data movement: by the places that the elements of the result come from."""
+    values = site.values()
+    acted = [value for value in values if value.constant is None]
+    if site.operator.name in ("concat", "stack"):
+        return _joined(site, acted)
+    site.require_only_x()
+    x = site.x
+    dims = site.arguments.get("dim")
+    if isinstance(dims, int) and len(site.shapes[0]) == x.rank and dims % x.rank not in x.action.touched:
+        return law(site, *[x.action] * len(site.shapes))  # along an axis that stays as it is
+    if site.operator.name == "select":
+        at = site["dim"] % x.rank
+        if at not in x.action.touched:
+            return law(site, _without(x.action, {at}, "select"))
+    if site.operator.name == "reshape":
+        kept = _kept_axes(x, site.shapes[0])
+        if kept is not None:
+            return law(site, kept)
+    if not x.action.permutes:
+        raise Breaks(f"{site.operator.name} of what {x.action} acts on")
+    sources = _sources(site)
+    return law(site, *(_followed(site, source, x) for source in sources))
+
+
+def _kept_axes(x: Value, shape: Sequence[int]) -> Action | None:
+    """The action where a reshape leaves every axis alone that it touches; `None` where it does not."""
+    place: dict[int, int] = {}
+    for axis in range(x.rank):
+        before = prod(x.shape[:axis])
+        after = next(
+            (at for at in range(len(shape)) if prod(shape[:at]) == before and shape[at] == x.shape[axis]),
+            None,
+        )
+        if after is not None and prod(x.shape[axis + 1 :]) == prod(shape[after + 1 :]):
+            place[axis] = after
+    touched = x.action.touched
+    if not touched <= place.keys() or len({place[axis] for axis in touched}) != len(touched):
+        return None
+    parts = {place[axis]: element for axis, element in x.action.parts}
+    order = list(range(len(shape)))
+    for axis in touched:
+        order[place[axis]] = place[x.action.order[axis]]
+    return action(len(shape), parts, order)
+
+
+def _joined(site: Site, acted: Sequence[Value]) -> Law:
+    """Tensors side by side: alike on the other axes; along the axis they keep to their own pieces."""
+    values = site["tensors"]
+    if any(value.constant is not None for value in values):
+        raise Breaks(f"{site.operator.name} of what is acted on and a constant")
+    rank = len(site.shapes[0])
+    axis = site["dim"] % rank
+    if site.operator.name == "stack":
+        actions = [_renumbered(v.action, lambda a: a + (a >= axis), rank, [axis]) for v in values]
+        if any(one != actions[0] for one in actions):
+            raise Breaks("stack of tensors that are acted on differently")
+        return law(site, actions[0])
+    first = values[0].action
+    rest = [{a: e for a, e in v.action.parts if a != axis} for v in values]
+    orders = {v.action.order for v in values}
+    if any(other != rest[0] for other in rest) or len(orders) > 1:
+        raise Breaks("concat of tensors that are acted on differently", None)
+    parts: dict[int, Along] = dict(rest[0])
+    own = [value.action.part(axis) or Turn(value.shape[axis], 0) for value in values]
+    if first.order[axis] != axis:
+        raise Breaks(f"concat along an axis that changes places under {first}")
+    if all(permutes(element) for element in own):
+        parts[axis] = along(direct_sum([Permutation(element.places) for element in own]))
+    else:
+        parts[axis] = along(direct_sum([Linear(matrix(element)) for element in own]))
+    return law(site, action(rank, parts, first.order))
+
+
+def _sources(site: Site) -> list[Tensor]:
+    """Where each element of each result comes from: the operator applied to the numbers of the places."""
+    x = site.x
+    if prod(x.shape) > MOST_PLACES:
+        raise Breaks(f"{site.operator.name} of {prod(x.shape)} elements is not followed place by place")
+    numbers = torch.arange(1, prod(x.shape) + 1, dtype=torch.float64).reshape(x.shape)
+    arguments = [
+        _plain(site.arguments.get(p.name), numbers, x) for p in site.operator.params if not p.keyword_only
+    ]
+    keywords = {
+        p.name: site.arguments[p.name]
+        for p in site.operator.params
+        if p.keyword_only and p.name in site.arguments and p.name != "implicit"
+    }
+    made: Any = overload_for(site.operator, arguments)(*arguments, **keywords)
+    found = list(made) if isinstance(made, list | tuple) else [made]
+    return [value.to(torch.int64) - 1 for value in found]
+
+
+def _plain(value: Any, numbers: Tensor, x: Value) -> Any:
+    if value is x:
+        return numbers
+    if isinstance(value, Value):
+        if value.constant is None:
+            raise Breaks("the places depend on the input")
+        return value.constant
+    return [_plain(one, numbers, x) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _followed(site: Site, source: Tensor, x: Value) -> Action:
+    """The action on the result for which moving first and acting then is acting first and moving then."""
+    name = site.operator.name
+    numbers = torch.arange(prod(x.shape), dtype=torch.int64).reshape(x.shape)
+    acting = x.action.apply(numbers).flatten()  # acted[i] = x[acting[i]]
+    if tuple(x.action.apply(numbers).shape) != tuple(x.shape):
+        raise Breaks(f"{name} of what {x.action} changes the shape of")
+    wanted = torch.where(source >= 0, acting[source.clamp(min=0)], source)  # (f(ρx))[j] = x[wanted[j]]
+    guess = _guess(x, source)
+    if guess is not None and torch.equal(_apply(guess, source), wanted):
+        return guess
+    back = torch.full((prod(x.shape),), -1, dtype=torch.int64)
+    flat = source.flatten()
+    kept = flat >= 0
+    back[flat[kept]] = torch.arange(flat.numel())[kept]
+    inverse = back[wanted.flatten().clamp(min=0)]
+    if bool((wanted.flatten()[kept] < 0).any()) or bool((inverse[kept] < 0).any()) or not bool(kept.all()):
+        raise Breaks(f"{name} does not commute with {x.action}: it drops or repeats what is moved")
+    found = factored(inverse.reshape(source.shape))
+    if found is None:
+        raise Breaks(f"{name} mixes axes that {x.action} acts on")
+    if not torch.equal(_apply(found, source), wanted):
+        raise Breaks(f"{name} does not commute with {x.action}")
+    return found
+
+
+def _apply(candidate: Action, source: Tensor) -> Tensor:
+    if candidate.rank != source.ndim or any(e.size != source.shape[a] for a, e in candidate.parts):
+        return source.new_empty(0)
+    return candidate.apply(source)
+
+
+def _guess(x: Value, source: Tensor) -> Action | None:
+    """The same flips and order of axes, on axes that may have other sizes."""
+    if source.ndim != x.rank:
+        return None
+    parts: dict[int, Along] = {}
+    for axis, element in x.action.parts:
+        size = source.shape[axis]
+        try:
+            parts[axis] = element if size == element.size else resized(element, size)
+        except TdslError:
+            return None
+    return action(x.rank, parts, x.action.order)
+
+
+def factored(places: Tensor) -> Action | None:
+    """An order of all places of a tensor as one of its axes and places along each; `None` where it is none.
+
+    `places` has the shape of the tensor, and holds for each element the number of the one it comes from.
+    """
+    shape = list(places.shape)
+    rank = len(shape)
+    parts: dict[int, Along] = {}
+    order = list(range(rank))
+    used: set[int] = set()
+    strides = [prod(shape[axis + 1 :]) for axis in range(rank)]
+    for axis in range(rank):
+        if shape[axis] == 1:
+            continue
+        source = (places // strides[axis]) % shape[axis]
+        candidates = [axis, *(b for b in range(rank) if b != axis)]
+        for along_axis in candidates:
+            if along_axis in used or shape[along_axis] != shape[axis]:
+                continue
+            line = source
+            for other in reversed(range(rank)):
+                if other != along_axis:
+                    line = line.select(other, 0)
+            view = [1] * rank
+            view[along_axis] = shape[along_axis]
+            if torch.equal(source, line.reshape(view).expand(shape)):
+                used.add(along_axis)
+                order[along_axis] = axis
+                parts[axis] = along(Permutation(tuple(line.tolist())))
+                break
+        else:
+            return None
+    taken = {order[place] for place in used}
+    free = [axis for axis in range(rank) if axis not in taken]
+    for place in range(rank):  # axes of size 1 go where they were, if they can
+        if place not in used:
+            order[place] = place if place in free else free[0]
+            free.remove(order[place])
+    return action(rank, parts, order)
+
+
+@transfer("pad")
+def _pad(site: Site) -> Law:
+    """A border commutes with flips where both sides are equal, and with an order of axes of equal borders."""
+    x, widths = site["x"], list(site["pad"])
+    acting: Action = x.action
+    sides = {x.rank - 1 - i // 2: (widths[i], widths[i + 1]) for i in range(0, len(widths), 2)}
+    parts: dict[int, Along] = {}
+    for axis, element in acting.parts:
+        before, after = sides.get(axis, (0, 0))
+        shown = axis - x.rank
+        if before == after == 0:
+            parts[axis] = element
+        elif not isinstance(element, Turn) or not element.is_flip:
+            raise Breaks(f"a border along axis {shown} does not commute with {acting}")
+        else:
+            parts[axis] = resized(element, site.shapes[0][axis])
+            if before != after:
+                nominal = action(x.rank, {**dict(acting.parts), axis: parts[axis]}, acting.order)
+                raise Breaks(f"pad adds {before} before and {after} behind axis {shown}", nominal)
+    for place, axis in enumerate(acting.order):
+        if sides.get(place, (0, 0)) != sides.get(axis, (0, 0)):
+            raise Breaks(f"pad has other borders on axes that change places under {acting}")
+    if not acting.permutes and (site["value"] or site["mode"] != "constant"):
+        raise Breaks(f"a border that is not zero, where {acting} does more than permute")
+    return law(site, action(x.rank, parts, acting.order))
+
+
+# ---------------------------------------------------------------- folds and scans
+
+
+@family(lambda operator: operator.reduces)
+def reduces(site: Site) -> Law:
+    """Places along a folded axis do not matter; what is kept is acted on as before."""
+    x = site.x
+    dims = axes_of(site.arguments.get("dim"), x.rank)
+    name = site.operator.name
+    acting = x.action
+    linear = "x" in site.operator.linear_in
+    for axis, element in acting.parts:
+        if permutes(element):
+            continue
+        if axis in dims:
+            if name == "norm" and len(dims) == 1 and site["order"] == 2 and is_orthogonal(element):
+                continue
+            raise Breaks(f"{name} along an axis on which {acting} does more than permute")
+        scale = getattr(element, "scales", (-1.0,))
+        if not linear and not (name in ("amax", "amin", "norm", "std") and all(s > 0 for s in scale)):
+            raise Breaks(f"{name} is not linear, and {acting} does more than permute")
+    gone = set(dims)
+    if any((place in gone) != (axis in gone) for place, axis in enumerate(acting.order)):
+        raise Breaks(f"{name} along one of the axes that change places under {acting}")
+    order = [place if place in gone else acting.order[place] for place in range(x.rank)]
+    kept = action(x.rank, {axis: element for axis, element in acting.parts if axis not in gone}, order)
+    rank = len(site.shapes[0])
+    made = kept if rank == x.rank else _without(kept, gone, name)
+    return law(site, *[made] * len(site.shapes))
+
+
+@transfer("softmax", "log_softmax")
+def _softmax(site: Site) -> Law:
+    """Symmetric in the places of its axis."""
+    if not site["x"].action.permutes:
+        raise Breaks(f"{site.operator.name} commutes with permutations only, not with {site['x'].action}")
+    return _along_axis(site, site["dim"], symmetric=True)
+
+
+@transfer("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "sort", "topk", "argmax", "argmin",
+          "max_and_index", "min_and_index")  # fmt: skip
+def _scan(site: Site) -> Law:
+    """What depends on the order of the places along its axis."""
+    if not site["x"].action.permutes:
+        raise Breaks(f"{site.operator.name} commutes with permutations only, not with {site['x'].action}")
+    return _along_axis(site, site["dim"], symmetric=False)
+
+
+def _along_axis(site: Site, dim: Any, *, symmetric: bool) -> Law:
+    x = site["x"]
+    dims = axes_of(dim, x.rank)
+    acting = x.action
+    name = site.operator.name
+    if not symmetric and any(acting.part(axis) is not None for axis in dims):
+        raise Breaks(f"{name} depends on the order along its axis, which {acting} changes", acting)
+    if any(acting.order[axis] != axis for axis in dims):
+        raise Breaks(f"{name} along one of the axes that change places under {acting}")
+    rank = len(site.shapes[0])
+    made = acting if rank == x.rank else _without(acting, set(dims), name)
+    return law(site, *[made] * len(site.shapes))
+
+
+@transfer("glu")
+def _glu(site: Site) -> Law:
+    axis = site["dim"] % site["x"].rank
+    if axis in site["x"].action.touched or not site["x"].action.permutes:
+        raise Breaks(f"glu along an axis on which {site['x'].action} acts")
+    return law(site, site["x"].action)
