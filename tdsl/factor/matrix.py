@@ -55,7 +55,8 @@ def checked(weight: Tensor, ndim: int | None = None) -> Tensor:
         raise TdslError(f"a weight of type {weight.dtype} is complex", expected="a real weight")
     plain = weight.dtype == torch.float64 and weight.device.type == "cpu" and not weight.requires_grad
     exact = weight if plain else weight.detach().to(device="cpu", dtype=torch.float64)
-    bad = int(exact.numel() - exact.isfinite().sum())
+    sound = math.isfinite(float(torch.linalg.vector_norm(exact)))  # or the squares overflow
+    bad = 0 if sound else int(exact.numel() - exact.isfinite().sum())
     if bad:
         raise TdslError(
             f"NaN or infinite values in a weight of shape {list(weight.shape)}: {bad} of {exact.numel()}",

@@ -17,8 +17,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from tdsl.symmetry.diagrams.diagram import Labels, as_matrix, block, diagonal, empty, point
-from tdsl.symmetry.diagrams.jellyfish import levi_civita
+from tdsl.symmetry.diagrams.diagram import as_matrix, block, filled, point
+from tdsl.symmetry.diagrams.jellyfish import signed_orders
 
 DEPENDENT = 1e-9
 """A squared distance this small, to the span of others, is rounding: true ones are 1 / n^4 at least."""
@@ -63,38 +63,32 @@ class Matching:
         """Whether the pair carries ω."""
         return self.symplectic and (pair[0] < self.outputs) == (pair[1] < self.outputs)
 
-    @cached_property
-    def labels(self) -> Labels:
-        """The points as a partition: pairs, and free points alone."""
-        together = sorted([*self.pairs, *((p,) for p in self.free)])
-        block_of = {p: label for label, points in enumerate(together) for p in points}
-        return tuple(block_of[p] for p in range(self.points))
-
-    def dense(self, n: int) -> Tensor:
-        """The map as a matrix [n^l, n^k], float64.
+    def entries(self, n: int) -> tuple[Tensor, Tensor]:
+        """Where the map is not zero, in a row of n^(l + k) entries, and its values there, all ± 1.
 
         Raises `ValueError` where the number of free points is not n, and for ω with an odd n.
         """
         if self.free and len(self.free) != n:
             raise ValueError(f"{len(self.free)} free points have no Levi-Civita symbol for n = {n}")
-        whole = empty(self.points, n)
-        entries = diagonal(whole, self.labels)  # an axis for each pair and each free point
-        entries.fill_(1)
+        if n % 2 and any(map(self.carries_form, self.pairs)):
+            raise ValueError(f"the symplectic form needs an even n, not {n}")
+        index = torch.arange(n)
+        steps = [n ** (self.points - 1 - p) for p in range(self.points)]
+        places, values = torch.zeros((), dtype=torch.int64), torch.ones((), dtype=torch.float64)
+        for first, second in self.pairs:
+            form = self.carries_form((first, second))
+            other = index ^ 1 if form else index
+            places = places[..., None] + index * steps[first] + other * steps[second]
+            values = values[..., None] * (1 - 2 * (index % 2) if form else torch.ones_like(index))
         if self.free:
-            at = [self.labels[p] for p in self.free]
-            entries.mul_(levi_civita(n).reshape([n if axis in at else 1 for axis in range(entries.ndim)]))
-        for pair in self.pairs:
-            if self.carries_form(pair):
-                whole = turned(whole, pair[1])
-        return as_matrix(whole, self.outputs, n)
+            order, signs = signed_orders(n)
+            places = places[..., None] + order @ torch.tensor([steps[p] for p in self.free])
+            values = values[..., None] * signs
+        return places.flatten(), values.flatten()
 
-
-def turned(tensor: Tensor, axis: int) -> Tensor:
-    """The product with ω along an axis, which makes ω of δ: neighbours exchanged, the first one negated."""
-    if tensor.shape[axis] % 2:
-        raise ValueError(f"the symplectic form needs an even n, not {tensor.shape[axis]}")
-    first, second = torch.unflatten(tensor, axis, (-1, 2)).unbind(axis + 1)
-    return torch.stack([-second, first], axis + 1).flatten(axis, axis + 1)
+    def dense(self, n: int) -> Tensor:
+        """The map as a matrix [n^l, n^k], float64. Raises what `entries` raises."""
+        return as_matrix(filled(self.entries(n), self.points, n), self.outputs, n)
 
 
 def perfect_matchings(points: Sequence[int]) -> Iterator[Pairs]:
@@ -176,22 +170,32 @@ def _partners(diagram: Matching) -> dict[int, tuple[int, int]]:
 
 
 def gram(diagrams: Sequence[Matching], n: int) -> Tensor:
-    """The inner products of diagrams of one order, over the largest one. [d, d], float64."""
-    largest = max((inner_product(d, d, n) for d in diagrams), default=1)
-    rows = [[inner_product(a, b, n) / largest for b in diagrams] for a in diagrams]
+    """The inner products of diagrams of one order. [d, d], float64."""
+    rows = [[float(inner_product(a, b, n)) for b in diagrams] for a in diagrams]
     return torch.tensor(rows, dtype=torch.float64).reshape(len(diagrams), len(diagrams))
 
 
 def independent(diagrams: Sequence[Matching], n: int) -> list[Matching]:
     """The diagrams, all of one order, of which none is a combination of those before it."""
     products = gram(diagrams, n)
+    lengths = products.diagonal().sqrt()
+    products = products / torch.outer(lengths, lengths)
     kept: list[int] = []
     triangle = torch.zeros(0, 0, dtype=torch.float64)  # the Cholesky factor of the products of what is kept
     for place in range(len(diagrams)):
         row = torch.linalg.solve_triangular(triangle, products[kept, place, None], upper=False).T
-        rest = products[place, place] - row.square().sum()
+        rest = 1 - row.square().sum()
         if rest > DEPENDENT:
             below = torch.cat([row, rest.sqrt().reshape(1, 1)], 1)
             triangle = torch.cat([torch.nn.functional.pad(triangle, (0, 1)), below])
             kept.append(place)
     return [diagrams[place] for place in kept]
+
+
+def coordinates(products: Tensor, diagrams: Sequence[Matching], n: int) -> Tensor:
+    """The coefficients of independent diagrams from inner products with them. [d, …] → [d, …], float64."""
+    known = gram(diagrams, n)
+    lengths = known.diagonal().sqrt()
+    scaled = (products.flatten(1) if products.ndim > 1 else products[:, None]) / lengths[:, None]
+    found = torch.linalg.solve(known / torch.outer(lengths, lengths), scaled) / lengths[:, None]
+    return torch.reshape(found, products.shape)

@@ -73,6 +73,14 @@ def empty(points: int, n: int) -> Tensor:
     return torch.zeros((n,) * points, dtype=torch.float64)
 
 
+def filled(entries: tuple[Tensor, Tensor], points: int, n: int) -> Tensor:
+    """The tensor of given values at given places, in a row of n^points, and zeros. [n, …], float64."""
+    places, values = entries
+    whole = empty(points, n)
+    whole.reshape(-1)[places] = values
+    return whole
+
+
 def as_matrix(tensor: Tensor, outputs: int, n: int) -> Tensor:
     """A tensor with an axis for each point as the matrix of the map. [n, …] → [n^l, n^k]."""
     return tensor.reshape(n**outputs, -1)

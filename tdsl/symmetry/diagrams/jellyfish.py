@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from tdsl.symmetry.diagrams.diagram import Labels, as_matrix, block, diagonal, empty
+from tdsl.symmetry.diagrams.diagram import Labels, as_matrix, block, filled
 from tdsl.symmetry.diagrams.partitions import blocks, set_partitions, size, stirling
 
 
@@ -33,28 +34,29 @@ class Jellyfish:
         inner = " ".join(block(points, self.outputs) for points in blocks(self.labels))
         return f"sign of ({inner})"
 
-    def dense(self, n: int) -> Tensor:
-        """The sign of the permutation that takes the blocks to their indices. [n^l, n^k], float64.
+    def entries(self, n: int) -> tuple[Tensor, Tensor]:
+        """Where the map is not zero, in a row of n^(l + k) entries, and its values there, all ± 1.
 
-        Raises `ValueError` where n is not the number of blocks or one more.
+        A value is the sign of the permutation that takes the blocks to their indices; n − 1 indices leave one
+        place for the last. Raises `ValueError` where n is not the number of blocks or one more.
         """
         count = size(self.labels)
         if n - count not in (0, 1):
             raise ValueError(f"{count} blocks have no sign among {n} indices")
-        signs = levi_civita(n)
-        whole = empty(len(self.labels), n)
-        # n − 1 indices leave one place for the last: of the sum over it, one term is not zero.
-        diagonal(whole, self.labels).copy_(signs if count == n else signs.sum(-1))
-        return as_matrix(whole, self.outputs, n)
+        order, signs = signed_orders(n)
+        steps = torch.tensor([n ** (len(self.labels) - 1 - p) for p in range(len(self.labels))])
+        return order[:, list(self.labels)] @ steps, signs
+
+    def dense(self, n: int) -> Tensor:
+        """The map as a matrix [n^l, n^k], float64. Raises what `entries` raises."""
+        return as_matrix(filled(self.entries(n), len(self.labels), n), self.outputs, n)
 
 
-def levi_civita(n: int) -> Tensor:
-    """The sign of each permutation of 0 … n − 1, zero where an index occurs twice. [n, …, n], float64."""
-    whole = empty(n, n)
-    for order in itertools.permutations(range(n)):
-        inversions = sum(a > b for a, b in itertools.combinations(order, 2))
-        whole[order] = -1.0 if inversions % 2 else 1.0
-    return whole
+def signed_orders(n: int) -> tuple[Tensor, Tensor]:
+    """Every permutation of 0 … n − 1 and its sign. [n!, n] of int64, [n!] of float64."""
+    orders = list(itertools.permutations(range(n)))
+    signs = [-1.0 if sum(a > b for a, b in itertools.combinations(order, 2)) % 2 else 1.0 for order in orders]
+    return torch.tensor(orders).reshape(len(orders), n), torch.tensor(signs, dtype=torch.float64)
 
 
 def jellyfish_diagrams(n: int, inputs: int, outputs: int) -> list[Jellyfish]:
