@@ -4,11 +4,14 @@ from tdsl.symmetry.impose.average import GroupAverage
 from tdsl.symmetry.impose.canonical import Canonicalise, GenericScore
 from tdsl.symmetry.impose.frames import FrameAverage
 from tdsl.symmetry.impose.law import LawReport, Margin
+from tdsl.symmetry.impose.layers import Between
 from tdsl.symmetry.impose.moves import Moves, flattened, moves, on_axis
 from tdsl.symmetry.impose.orthonormal import GramSchmidt
 from tdsl.symmetry.impose.sorting import PointKey, SortPoints
+from tdsl.symmetry.impose.symmetrise import Projected, Symmetrised, symmetrise
 
 __all__ = [
+    "Between",
     "Canonicalise",
     "FrameAverage",
     "GenericScore",
@@ -18,8 +21,11 @@ __all__ = [
     "Margin",
     "Moves",
     "PointKey",
+    "Projected",
     "SortPoints",
+    "Symmetrised",
     "flattened",
     "moves",
     "on_axis",
+    "symmetrise",
 ]

@@ -84,7 +84,7 @@ class GroupAverage(OverFiniteGroup):
         """
         whole, short = in_double(self), in_double(self)
         short._over = max(1, self.order - 1)
-        samples, changes = drawn(inputs, seed), self.changes(len(inputs))
+        samples, changes = drawn(inputs, seed), self.changes()
         self.require_action(samples[-1])
         return examined(
             f"average over {self.group.name}",

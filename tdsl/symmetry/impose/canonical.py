@@ -141,7 +141,7 @@ class Canonicalise(OverFiniteGroup):
         constant = Canonicalise(
             whole.f, self.moved_in, self.moved_out, score=lambda x, *_: x.new_zeros(len(x))
         )
-        samples, changes = drawn(inputs, seed), self.changes(len(inputs))
+        samples, changes = drawn(inputs, seed), self.changes()
         self.require_action(samples[-1])
         return examined(
             f"canonical copy under {self.group.name}",

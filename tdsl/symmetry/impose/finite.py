@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from tdsl.errors import TdslError
 from tdsl.symmetry.action import Action
+from tdsl.symmetry.group import Group
 from tdsl.symmetry.impose.law import Change, Tensors
-from tdsl.symmetry.impose.moves import MOST_COPIES, Images, OneOrMany, group_of, listed, padded
+from tdsl.symmetry.impose.moves import MOST_COPIES, Images, Moves, OneOrMany, group_of, listed, padded
 
 BROKEN = 1e-9
 """Moves that miss a relation of their group by more are no action."""
@@ -41,16 +42,9 @@ class OverFiniteGroup(nn.Module):
         """What the elements do to each of `count` outputs."""
         return padded(self._out, count, "output")
 
-    def changes(self, inputs: int) -> list[Change]:
-        """The law, for each generator: what it does to that many inputs, and to the outputs."""
-        return [
-            Change(
-                name,
-                _moving([None if m is None else m.generators[i] for m in self.moved_in]),
-                _moving([None if m is None else m.generators[i] for m in self.moved_out]),
-            )
-            for i, name in enumerate(self.group.names)
-        ]
+    def changes(self) -> list[Change]:
+        """The law, for each generator."""
+        return changes_of(self.group, self.moved_in, self.moved_out)
 
     def require_action(self, x: Tensors) -> None:
         """Raise `TdslError` unless the moves keep the relations of the group on these inputs."""
@@ -83,6 +77,18 @@ def moved_back(copies: Sequence[Tensor], images: Sequence[Action] | None) -> Ten
     if images is not None:
         copies = [act.inverse().apply(y) for act, y in zip(images, copies, strict=True)]
     return torch.stack(list(copies))
+
+
+def changes_of(group: Group, inputs: Sequence[Moves | None], outputs: Sequence[Moves | None]) -> list[Change]:
+    """A law by the generators of a group: what each does to the inputs, and to the outputs."""
+    return [
+        Change(
+            name,
+            _moving([None if m is None else m.generators[i] for m in inputs]),
+            _moving([None if m is None else m.generators[i] for m in outputs]),
+        )
+        for i, name in enumerate(group.names)
+    ]
 
 
 def _moving(acts: Sequence[Action | None]) -> Callable[[Tensors], Tensors]:

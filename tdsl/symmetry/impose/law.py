@@ -128,7 +128,7 @@ def examined(
     if len(samples) < 2:
         raise TdslError("a law cannot be seen on one input", expected="at least two inputs")
     with torch.no_grad():
-        plain = [outputs_of(alone(*x)) for x in samples]
+        plain = _run_alone(alone, samples)
         results = [outputs_of(wrapped(*x)) for x in samples]
         scale = max(
             (float(t.abs().max()) for many in (*plain, *results) for t in many if t.numel()), default=0.0
@@ -145,6 +145,18 @@ def examined(
             },
             margins,
         )
+
+
+def _run_alone(alone: Callable[..., object], samples: Sequence[Tensors]) -> list[Tensors]:
+    try:
+        return [outputs_of(alone(*x)) for x in samples]
+    except RuntimeError as reason:
+        shapes = ", ".join(f"{list(x.shape)} {x.dtype}".replace("torch.", "") for x in samples[0])
+        raise TdslError(
+            f"the model does not run in float64 on {shapes}: {str(reason).splitlines()[0]}",
+            expected="a model that takes the inputs that were given",
+            hint="weights are converted where the model is an `nn.Module`; a function keeps what it holds",
+        ) from None
 
 
 def outputs_of(result: object) -> Tensors:
