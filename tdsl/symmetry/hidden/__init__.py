@@ -1,5 +1,7 @@
 """Weight-space symmetry: what may be permuted inside a model, inferred from its graph."""
 
+from tdsl.symmetry.hidden.align import Alignment, GroupAlignment, align
+from tdsl.symmetry.hidden.canonical import Canonical, canonical
 from tdsl.symmetry.hidden.groups import (
     AxisGroup,
     HiddenSymmetry,
@@ -12,11 +14,16 @@ from tdsl.symmetry.hidden.groups import (
 )
 
 __all__ = [
+    "Alignment",
     "AxisGroup",
+    "Canonical",
+    "GroupAlignment",
     "HiddenSymmetry",
     "Member",
     "PinnedAxis",
+    "align",
     "axis_groups",
+    "canonical",
     "hidden_symmetry",
     "weights_of",
     "with_weights",
