@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from tdsl.ops.einsum import read_einsum
-from tdsl.ops.spec import Shape, operator
+from tdsl.ops.einsum import canonical_equation, read_einsum
+from tdsl.ops.spec import Converted, Operand, Shape, operator
 
 
 def _matmul_macs(x: Shape, y: Shape, result: Shape, **_: Any) -> Any:
@@ -20,6 +20,11 @@ def _einsum_macs(equation: str, tensors: list[Shape], **_: Any) -> Any:
     """
     read = read_einsum(equation, tensors)
     return prod((*read.sizes.values(), *read.batch)) * (len(tensors) - 1)
+
+
+def _one_spelling(equation: str, tensors: list[Operand], *, path: Any = None) -> Converted:
+    """The equation in its canonical spelling."""
+    return canonical_equation(equation), tensors, {"path": path}
 
 
 LINEAR = (
@@ -71,6 +76,7 @@ LINEAR = (
     operator(
         "einsum(equation: text, tensors..., *, path: any = None) -> einsum",
         aten="aten.einsum.default",
+        normal=_one_spelling,
         macs=_einsum_macs,
         doc="Sum of products, the indices named in the equation.",
     ),
