@@ -84,7 +84,7 @@ def _factors(weight: Tensor, rank: object, *, channels_last: bool) -> Factors:
     exact = checked(weight, ndim=2)
     found = fitted(exact, "S", 1, 1, as_rank_rule(rank), channels_last=channels_last)
     if found is None:
-        return exact.clone(), torch.zeros(exact.shape, dtype=torch.float64), torch.arange(1)
+        return exact, torch.zeros((), dtype=torch.float64).expand(exact.shape), torch.arange(1)
     each, total = found.projection.coefficients  # {out1 in1}, and {out1} {in1}
     return each, total, torch.arange(found.size)
 
