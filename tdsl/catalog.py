@@ -1,4 +1,4 @@
-"""What there is to apply, by name: rules, laws, passes, pipelines. Reads text only: listing needs no torch.
+"""What there is by name: rules, laws, passes, pipelines, symmetries. Reads text only: listing needs no torch.
 
 Names are those of `tdsl.engine.library`. The standard library is known to be right, so of its files only the
 outline is read: doc comments and the heads of declarations. A hand-written pass is found in its source: a
@@ -20,12 +20,24 @@ from tdsl.lang import format_file, parse_file, tree
 from tdsl.lang.expected import did_you_mean
 from tdsl.lang.imports import full_name, library_path, load_files, prefix_of, standard_files
 
-Kind = Literal["rule", "law", "pass", "pipeline"]
+Kind = Literal["rule", "law", "pass", "pipeline", "group", "action", "symmetry"]
 
-_PLURALS: dict[str, Kind] = {"rules": "rule", "laws": "law", "passes": "pass", "pipelines": "pipeline"}
+_PLURALS: dict[str, Kind] = {
+    "rules": "rule",
+    "laws": "law",
+    "passes": "pass",
+    "pipelines": "pipeline",
+    "groups": "group",
+    "actions": "action",
+    "symmetries": "symmetry",
+}
+
+APPLIED: tuple[Kind, ...] = ("rule", "law", "pass", "pipeline")
+"""Kinds that a pipeline may name."""
 
 _HEAD = re.compile(
-    r"(?P<doc>(?:^///.*\n)*)^(?P<kind>rule|law|pipeline|example)\s+(?P<name>\w+)", re.MULTILINE
+    r"(?P<doc>(?:^///.*\n)*)^(?P<kind>rule|law|pipeline|example|group|action|symmetry)\s+(?P<name>\w+)",
+    re.MULTILINE,
 )
 _COMMENT = re.compile(r"//.*")
 
@@ -120,7 +132,7 @@ def _outline(path: Path, prefix: str) -> Iterator[Entry]:
             continue
         kind: Kind = head["kind"]  # type: ignore[assignment]  # the pattern has no others
         body = _COMMENT.sub("", text[head.end() : end])
-        arrow = {"law": "==", "pipeline": ""}.get(kind, "~>" if "~>" in body else "=>")
+        arrow = "==" if kind == "law" else "" if kind != "rule" else "~>" if "~>" in body else "=>"
         doc = "\n".join(line[3:].removeprefix(" ").rstrip() for line in head["doc"].splitlines())
         line = text.count("\n", 0, head.start("kind")) + 1
         yield Entry(full_name(prefix, head["name"]), kind, arrow, doc, path, line)
@@ -133,6 +145,9 @@ def declared(file: tree.File, path: Path, prefix: str) -> Iterator[Entry]:
             arrow = item.arrow if isinstance(item, tree.Rule) else ""
             kind: Kind = "pipeline" if not arrow else "law" if arrow == "==" else "rule"
             yield Entry(full_name(prefix, item.name), kind, arrow, item.doc, path, item.span.line)
+        elif isinstance(item, tree.Group | tree.Action | tree.Symmetry):
+            what: Kind = type(item).__name__.lower()  # type: ignore[assignment]  # the kinds of that name
+            yield Entry(full_name(prefix, item.name), what, "", item.doc, path, item.span.line)
 
 
 def _rule_source(entry: Entry) -> str:

@@ -22,7 +22,8 @@ def list_names(
         str | None,
         typer.Argument(
             metavar="PATTERN",
-            help="A glob (`cleanup.*`), a part of a name (`svd`), or `rules`, `laws`, `passes`, `pipelines`; "
+            help="A glob (`cleanup.*`), a part of a name (`svd`), or `rules`, `laws`, `passes`, `pipelines`, "
+            "`groups`, `actions`, `symmetries`; "
             "`operators` or `functions`: what rules may call.",
             show_default=False,
         ),

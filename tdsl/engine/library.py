@@ -28,6 +28,7 @@ from tdsl.lang.unsupported import refuse_unsupported
 from tdsl.prove.check import refuse_refuted, verdict_on
 from tdsl.prove.record import remember
 from tdsl.prove.verdict import Verdict
+from tdsl.symmetry.declarations import Declarations
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,13 @@ class Library:
     passes: dict[str, type[GraphPass]] = field(default_factory=dict)
     pipelines: dict[str, tree.Pipeline] = field(default_factory=dict)
     python_rules: dict[str, Rule] = field(default_factory=dict)
+    symmetry: Declarations = field(default_factory=Declarations)
+    """Groups, actions and symmetry contracts."""
 
     def __repr__(self) -> str:
-        parts = (f"{kind}={sorted(names)}" for kind, names in vars(self).items() if names)
+        kinds = {**vars(self), **vars(self.symmetry)}
+        del kinds["symmetry"]
+        parts = (f"{kind}={sorted(names)}" for kind, names in kinds.items() if names)
         return f"Library({', '.join(parts)})"
 
     def add(self, item: Rule | type[GraphPass]) -> None:
@@ -102,6 +107,7 @@ class Library:
         made: dict[str, Verdict] = {}
         for item in file.items:
             if not isinstance(item, tree.Rule | tree.Pipeline):
+                self.symmetry.add(item)
                 continue
             name = full_name(prefix, item.name)
             if name in self.rules or name in self.pipelines:
@@ -122,6 +128,7 @@ class Library:
             {**self.passes, **other.passes},
             {**self.pipelines, **other.pipelines},
             {**self.python_rules, **other.python_rules},
+            self.symmetry.extended(other.symmetry),
         )
 
     def select(self, pattern: str, span: Span | None = None) -> list[str]:

@@ -23,12 +23,6 @@ def refuse_unsupported(file: tree.File) -> None:
 
 def _unsupported(node: tree.Node) -> str:
     match node:
-        case tree.Group():
-            return "groups (`group`)"
-        case tree.Action():
-            return "group actions (`action`)"
-        case tree.Symmetry():
-            return "symmetry contracts (`symmetry`)"
         case tree.Heal(method=method) if method not in RECOVERY:
             return f"recovery by `{method}` (factors can be solved anew by {', '.join(RECOVERY)})"
         case tree.Quantize(scheme=scheme) if scheme not in STORAGE:

@@ -54,6 +54,8 @@ class Mistake:
         return self.part.line + self.stop[0]
 
 
+_SYMMETRY = tree.Group | tree.Action | tree.Symmetry
+
 _PLACEHOLDERS: dict[str, Any] = {
     "Rank": 0.5, "Real": 0.5, "Ratio": 0.5, "Int": 1, "Bool": True, "Text": ""
 }  # fmt: skip
@@ -133,7 +135,7 @@ class Checks:
 
     def thorough(self, document: Document) -> list[Mistake]:
         """Mistakes in the types of rules, and of pipelines against the library."""
-        return [*self._types(document), *self._steps(document)]
+        return [*self._types(document), *self._steps(document), *self._symmetry(document)]
 
     def _types(self, document: Document) -> Iterator[Mistake]:
         for place in document.places:
@@ -147,6 +149,22 @@ class Checks:
         if not isinstance(found, Resolved):
             return found
         return _declaration(self.knowledge, document.prefix, *place.key)
+
+    def _symmetry(self, document: Document) -> Iterator[Mistake]:
+        """Groups, actions and symmetries that name what is not there, or keep no relations."""
+        places = [place for place in document.places if isinstance(place.item, _SYMMETRY)]
+        if not places:
+            return
+        from tdsl.symmetry.declarations import Declarations
+
+        known = Declarations()
+        for one in self.files.imported(document):
+            for place in one.places:
+                _caught(known.add, place.item)
+        for place in places:
+            mistake = _caught(known.add, place.item)
+            if mistake is not None:
+                yield _at(mistake, place)
 
     def _steps(self, document: Document) -> Iterator[Mistake]:
         """Pipelines whose steps name what is not there, or give it what it does not take."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from tdsl.catalog import Entry, declared
+from tdsl.catalog import APPLIED, Entry, declared
 from tdsl.errors import TdslError
 from tdsl.lang import parse, tree
 from tdsl.lang.imports import prefix_of
@@ -103,6 +103,7 @@ class Document:
             replace(entry, line=entry.line + part.line)
             for part, file in self._parsed()
             for entry in declared(file, self.path, self.prefix)
+            if entry.kind in APPLIED
         ]
 
     def part_at(self, line: int) -> Part:

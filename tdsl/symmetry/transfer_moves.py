@@ -65,7 +65,7 @@ def _renumbered(acting: Action, place: Any, rank: int, fresh: Sequence[int] = ()
 
 
 def _without(acting: Action, gone: set[int], what: str) -> Action:
-    """The action on the axes that are left. Raises `Breaks` when one of them changes places with a lost one."""
+    """The action on the axes that are left. Raises `Breaks` when one changes places with a lost one."""
     if any((place in gone) != (axis in gone) for place, axis in enumerate(acting.order)):
         raise Breaks(f"{what} along one of the axes that change places under {acting}")
     kept = [axis for axis in range(acting.rank) if axis not in gone]

@@ -72,7 +72,7 @@ def test_near_misses_of_these_mistakes_are_accepted(text: str) -> None:
 
 def test_what_is_not_supported_yet_says_so() -> None:
     with pytest.raises(NotSupportedYet):
-        check("group C4 = cyclic(4)")
+        check("pipeline p { quantize int8 }")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
