@@ -137,9 +137,14 @@ class FieldAlgebra:
         for side in (x, y):
             if side.ndim == 0:
                 self.bounds.add(int(side))
-        if x.ndim and y.ndim:
+        if x.ndim and y.ndim and not (self._are_numbers(x) and self._are_numbers(y)):
             self.compared = min(self.compared * 2, MOST_COMPARANDS)
         return np.asarray(self.place(x) < self.place(y)).astype(np.uint64)
+
+    def _are_numbers(self, x: Elements) -> bool:
+        """Whether all elements are small numbers, places that an index names, which are ordered as they are."""
+        scaled = field.multiply(*np.broadcast_arrays(x, np.uint64(UNITS)))
+        return bool(np.all(np.minimum(scaled, field.negative(scaled)) < SMALL))
 
     def greatest(self, x: Elements, axes: Sequence[int], keepdims: bool = False) -> Elements:
         kept = [a for a in range(x.ndim) if a not in axes]

@@ -27,7 +27,10 @@ class Checker(Protocol):
     """What tensors are made of, and how operators act on them."""
 
     def draw(self, shape: Sequence[int], dtype: str, kind: str, bound: int) -> Known:
-        """A random tensor: `"dense"`, `"selection"` (distinct unit rows), `"permutation"`, or `"index"`."""
+        """A random tensor: `"dense"`, `"selection"` (distinct unit rows), `"index"` (below the bound).
+
+        Or an index with a structure: `"permutation"`, `"segments"` (in order, equally long where that fits).
+        """
 
     def structured(self, shape: Sequence[int], family: str) -> Known:
         """A weight with a structure, where the checker knows one of that name."""

@@ -54,7 +54,10 @@ class ExactChecker:
         if kind == "index":
             values = self.random.integers(0, bound, size=shape).astype(np.uint64)
         elif kind == "permutation":
-            values = self.random.permutation(shape[0]).astype(np.uint64)
+            values = self.random.permutation(int(np.prod(shape))).astype(np.uint64).reshape(shape)
+        elif kind == "segments":
+            count = int(np.prod(shape))
+            values = (np.arange(count, dtype=np.uint64) * np.uint64(bound) // np.uint64(count)).reshape(shape)
         elif kind == "selection":
             values = np.zeros(shape, dtype=np.uint64)
             values[range(shape[0]), self.random.permutation(shape[1])[: shape[0]]] = 1
@@ -153,7 +156,13 @@ class ExactChecker:
         return Known(tuple(result.shape), _elements(result), degree=len(factors))
 
     def function(self, declared: CompileTimeFunction, values: Sequence[Any]) -> Any:
-        """The field has no norms and no ranks."""
+        """The field has no norms and no ranks; whole numbers are what they are."""
+        tensors = [v for v in values if isinstance(v, Known)]
+        if tensors and declared.kind == "predicate" and all(v.dtype == "i64" for v in tensors):
+            plain = (
+                torch.from_numpy(v.value.astype(np.int64)) if isinstance(v, Known) else v for v in values
+            )
+            return declared.function(*plain)
         raise UnknownValueError(f"`{declared.name}` depends on the values of weights")
 
     def numbered(self, shape: Sequence[int]) -> Known:

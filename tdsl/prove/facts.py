@@ -29,6 +29,8 @@ FAMILIES = (
     "circulant",
 )
 """Structures of weights that a condition may ask for."""
+INDICES = ("index", "permutation", "segments")
+"""Structures of index tensors."""
 
 
 class Facts:

@@ -47,7 +47,10 @@ class NumericChecker:
         if kind == "index":
             return _known(torch.randint(0, bound, shape, generator=self.generator), dtype)
         if kind == "permutation":
-            return _known(torch.randperm(shape[0], generator=self.generator), dtype)
+            return _known(torch.randperm(math.prod(shape), generator=self.generator).reshape(shape), dtype)
+        if kind == "segments":
+            count = math.prod(shape)
+            return _known((torch.arange(count) * bound // count).reshape(shape), dtype)
         if kind == "selection":
             rows = torch.randperm(shape[1], generator=self.generator)[: shape[0]]
             return _known(torch.eye(shape[1], dtype=torch.float64)[rows], dtype)

@@ -23,7 +23,7 @@ from tdsl.ops import Operator, Param
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.prove.checker import Checker, Known
 from tdsl.prove.dtypes import holds
-from tdsl.prove.facts import FAMILIES, Facts, decomposition_of
+from tdsl.prove.facts import FAMILIES, INDICES, Facts, decomposition_of
 
 
 class Values(Shapes):
@@ -87,9 +87,11 @@ class Values(Shapes):
         dtype = written.dtype if written is not None and written.dtype else "f32"
         if self.facts.sensitive and (written is None or not written.dtype):
             dtype = self.instance.random.choice(("f32", "bool", "i64", "f16", "f64", "i32", "i8"))
+        bound = self.selecting.get(name, 0)
+        if name in self.facts.structured and bound:
+            return self.checker.draw(shaped.shape, "i64", self.instance.random.choice(INDICES), bound)
         if name in self.facts.structured:
             return self.checker.structured(shaped.shape, self.instance.random.choice(FAMILIES))
-        bound = self.selecting.get(name, 0)
         return self.checker.draw(
             shaped.shape, "i64" if bound else dtype, "index" if bound else "dense", bound
         )
@@ -429,6 +431,10 @@ def _shape_of(value: Any) -> Any:
     return [_shape_of(v) for v in value] if isinstance(value, list | tuple) else value
 
 
+_SHAPES_ALONE = frozenset({"expand", "reshape", "unsqueeze", "squeeze"})
+"""Operators between an index and the one that it selects for."""
+
+
 def _selecting(instance: Instance) -> Iterator[tuple[str, int]]:
     """The variables whose values select, with the number of places they select from."""
     for node in instance.resolved.matched_calls:
@@ -440,6 +446,8 @@ def _selecting(instance: Instance) -> Iterator[tuple[str, int]]:
             written = bound.get(name)
             for each in written if isinstance(written, tuple) else (written,):
                 inner = each.value if isinstance(each, tree.Splat) else each
+                while isinstance(inner, tree.Call) and inner.callee in _SHAPES_ALONE and inner.arguments:
+                    inner = inner.arguments[0].value
                 if isinstance(inner, tree.Name | tree.Declared):
                     variable = inner.id if isinstance(inner, tree.Name) else inner.name
                     yield variable, 2 if kind == "mask" else _length(instance, operator, bound)
