@@ -44,7 +44,7 @@ def test_every_construct_has_an_example() -> None:
     every = {
         name for name, kind in vars(tree).items() if isinstance(kind, type) and issubclass(kind, tree.Node)
     }
-    assert every - shown == {"Node", "TupleOf"}
+    assert every - shown == {"Node"}
 
 
 def test_what_the_reference_calls_unsupported_is_refused() -> None:
