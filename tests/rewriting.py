@@ -103,6 +103,7 @@ def apply(
     chosen = [loaded.rule(name) for name in loaded.select(select)]
     module, journal = copied(captured.module), Journal()
     rewrite(module, chosen, settings, journal)
+    module.graph.lint()
     prune_weights(module)
     module.recompile()
     return Rewritten(captured, module, journal)
@@ -114,4 +115,5 @@ def run_pipeline(text: str | Library, captured: Captured, name: str = "p", **par
     everything = standard_library().extended(loaded)
     module, journal = copied(captured.module), Journal()
     Runner(everything, everything.pipeline(name), parameters).run(module, journal)
+    module.graph.lint()
     return Rewritten(captured, module, journal)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import fx
@@ -103,10 +103,8 @@ class _Driver:
                 if found is None:
                     continue
                 if journal.full:
-                    self.finish(count)
                     return count
                 if limit is not None and count == limit:
-                    self.finish(count)
                     raise self.no_fixed_point(limit)
                 try:
                     affected = self.apply(found, variant)
@@ -119,7 +117,6 @@ class _Driver:
                     # What is pushed last is taken first: in graph order from the end the work is taken from.
                     work.extend(fresh) if top_down else work.extendleft(reversed(fresh))
                 break
-        self.finish(count)
         return count
 
     # ------------------------------------------------------------ candidates
@@ -153,34 +150,26 @@ class _Driver:
 
     def apply(self, found: Replacement, variant: Variant) -> list[fx.Node]:
         """Apply a replacement; the nodes at which a match may have become possible, in graph order."""
-        freed = [
-            operand
-            for node in found.matched
-            for operand in node.all_input_nodes
-            if operand not in found.matched
-        ]
-        entry = self.journal.describe(found, variant, self.work)
-        created = self.editor.apply(found, entry.number)
-        erased = sum(node._erased for node in found.matched)
-        made = sum(node.op != "get_attr" for node in created)
-        self.journal.add(replace(entry, saved_nodes=erased - made))
+        operands = {operand: None for node in found.matched for operand in node.all_input_nodes}
+        saved = self.journal.savings(found, variant, self.work)
+        created = self.editor.apply(found, self.journal.next_number)
+        seeds = [n for n in created if n.op != "get_attr"]
+        erased = sum([node._erased for node in found.matched])
+        self.journal.record(found, variant, erased - len(seeds), saved)
         if not self.settings.repeat:
             return []
-        seeds = [n for n in created if n.op != "get_attr"]
         seeds += [n for n in found.values if isinstance(n, fx.Node)]
-        seeds += [n for n in dict.fromkeys(freed) if not n._erased and len(n.users) <= 2]
+        seeds += [n for n in operands if not n._erased and len(n.users) <= 2]
         affected: dict[fx.Node, None] = dict.fromkeys(seeds)
         frontier = list(affected)
         for _ in range(self.depth):
-            above = [user for node in frontier for user in node.users if user not in affected]
-            frontier = list(dict.fromkeys(above))
-            affected.update(dict.fromkeys(frontier))
+            above = {user: None for node in frontier for user in node.users if user not in affected}
+            if not above:
+                break
+            affected.update(above)
+            frontier = list(above)
         index = self.index
-        return sorted(n for n in affected if n.target in index)
-
-    def finish(self, count: int) -> None:
-        if count:
-            self.module.graph.lint()
+        return sorted([n for n in affected if n.target in index])
 
     # ------------------------------------------------------------ termination
 

@@ -16,6 +16,7 @@ from tdsl.engine.staged import (
     Constant,
     Filled,
     Staged,
+    Value,
     Workspace,
     map_values,
     parts_of,
@@ -78,7 +79,8 @@ class Editor:
         _require_order(touched)
         weights = [w for node in replacement.matched for w in node.all_input_nodes if w.op == "get_attr"]
         self.remove(replacement.matched)
-        self.remove(weights)
+        if weights:
+            self.remove(weights)
         return [node for node in builder.created if not node._erased]
 
     def remove(self, nodes: Iterable[fx.Node]) -> None:
@@ -111,6 +113,7 @@ class _Builder:
         self.record = record
         self.label = label.rpartition(".")[2]
         self.inherited = {key: root.meta[key] for key in _INHERITED if key in root.meta}
+        self.inherited[REWRITE] = record
         self.created: list[fx.Node] = []
         self.constants: dict[Constant, fx.Node] = {}
         self.last: fx.Node = root
@@ -125,6 +128,10 @@ class _Builder:
         """The graph node of a staged value, created now if need be; plain values as they are."""
         if isinstance(value, fx.Node):
             return value
+        if isinstance(value, Staged):
+            if value.node is None:
+                value.node = self.constant(value) if self.editor.work.is_const(value) else self.call(value)
+            return value.node
         if isinstance(value, Constant):
             if value not in self.constants:
                 label = value.label or self.label
@@ -134,10 +141,6 @@ class _Builder:
         if isinstance(value, Filled):
             work = self.editor.work
             return self.mark(self.editor.add_parameter(work.evaluate(value), value.dtype, None, self.label))
-        if isinstance(value, Staged):
-            if value.node is None:
-                value.node = self.constant(value) if self.editor.work.is_const(value) else self.call(value)
-            return value.node
         return self.editor.sizes.plain(value, self)
 
     def constant(self, value: Staged) -> fx.Node:
@@ -151,7 +154,7 @@ class _Builder:
         return self.mark(self.editor.add_parameter(values, dtype, like, value.label or self.label))
 
     def call(self, value: Staged) -> fx.Node:
-        args = tuple(self.argument(a) for a in value.args)
+        args = tuple([a if type(a) is fx.Node else self.argument(a) for a in value.args])
         kwargs = {name: self.argument(a) for name, a in value.kwargs.items()}
         return self.place(value.target, args, kwargs, self.editor.work.val(value), value.op)
 
@@ -165,15 +168,25 @@ class _Builder:
     ) -> fx.Node:
         """A new node behind the last one."""
         op = operator_of(target)
-        node = self.editor.graph.create_node(kind, target, args, kwargs, op.name if op else None)
+        # The arguments come after the node, and past `Node.__setattr__`: torch would search them for symbolic
+        # sizes, of which there are none, and look up the target anew, which stays.
+        node = self.editor.graph.create_node(kind, target, (), None, op.name if op else None)
+        object.__setattr__(node, "args", args)
+        if kwargs:
+            object.__setattr__(node, "kwargs", kwargs)
         self.last.append(node)
         self.last = node
         if val is not None:
             node.meta["val"] = val
         node.meta.update(self.inherited)
-        return self.mark(node)
+        self.created.append(node)
+        return node
 
     def argument(self, value: Any) -> Any:
+        if isinstance(value, Value):
+            return self.node(value)
+        if value is None or isinstance(value, int | float | str):
+            return value
         return self.editor.sizes.plain(map_values(value, self.node), self)
 
     def mark(self, node: fx.Node) -> fx.Node:

@@ -16,7 +16,7 @@ from torch import fx
 from tdsl.engine.frame import Approximation, Frame
 from tdsl.engine.functions import BUILTINS, PREDICATES
 from tdsl.engine.sizes import compare, value_of
-from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, stage, tensors_in
+from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, stage, stages_directly, tensors_in
 from tdsl.errors import TdslError
 from tdsl.factor.rank import UnreachableRankError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
@@ -24,7 +24,7 @@ from tdsl.lang import tree
 from tdsl.lang.bind import bind, is_nary
 from tdsl.lang.vocabulary import COSTS, INFIX
 from tdsl.ops import OPERATORS, Operator
-from tdsl.ops.targets import DTYPES, operator_of
+from tdsl.ops.targets import DTYPES, operator_of, overload
 
 Evaluate = Callable[[Frame], Any]
 
@@ -242,7 +242,21 @@ class _Compiler:
         def evaluate(frame: Frame) -> Any:
             return stage(frame.work, op, {name: part(frame) for name, part in parts.items()})
 
-        return evaluate
+        if not stages_directly(op, parts):
+            return evaluate
+        target = overload(op)
+        places = [p for p in op.params if not p.keyword_only]
+        ordered = [parts[p.name] if p.name in parts else _always(p.default) for p in places]
+
+        def direct(frame: Frame) -> Any:
+            args = [part(frame) for part in ordered]
+            for arg in args:
+                if type(arg) is Filled:
+                    given = {p.name: a for p, a in zip(places, args, strict=True) if p.name in parts}
+                    return stage(frame.work, op, given)
+            return Staged(target, tuple(args), {})
+
+        return direct
 
     def nary(self, call: tree.Call, op: Operator) -> Evaluate:
         """`add(a, b, rest...)`: a chain of binary applications from the left."""
@@ -287,6 +301,10 @@ class _Compiler:
             return value
 
         return evaluate
+
+
+def _always(value: Any) -> Evaluate:
+    return lambda frame: value
 
 
 def _operator_of(node: fx.Node) -> Operator:

@@ -13,7 +13,7 @@ from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import macs, params
 from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import Workspace
-from tdsl.provenance import module_path, source_line
+from tdsl.provenance import origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,35 +62,51 @@ class Journal:
         """Record a rewrite."""
         self.entries.append(entry)
 
-    def describe(self, replacement: Replacement, variant: Variant, work: Workspace) -> Applied:
-        """The entry of a replacement that is about to be applied."""
-        root = replacement.outputs[0]
-        saved: tuple[int | None, int | None] = (None, None)
-        if self.measure and work.typed:
-            frame = Frame(
-                work, variant, replacement.matched, dict(replacement.env), {}, _rhs=replacement.values
-            )
-            saved = (
-                _plain(params(frame, "lhs") - params(frame, "rhs")),
-                _plain(macs(frame, "lhs") - macs(frame, "rhs")),
-            )
-        return Applied(
-            number=self.next_number,
-            rule=replacement.rule.name,
-            site=module_path(root),
-            source=source_line(root),
-            replaced=tuple(node.name for node in replacement.matched),
-            saved_nodes=0,
-            saved_parameters=saved[0],
-            saved_macs=saved[1],
-            error=_error(replacement),
-            approximate=replacement.rule.approximate,
-            details={
-                name: value
-                for name, value in replacement.env.items()
-                if replacement.approximations and isinstance(value, int | float) and name in _ranks(variant)
-            },
+    def savings(
+        self, replacement: Replacement, variant: Variant, work: Workspace
+    ) -> tuple[int | None, int | None]:
+        """Parameters and multiply–accumulates that a replacement will save, before it is applied."""
+        if not (self.measure and work.typed):
+            return None, None
+        frame = Frame(work, variant, replacement.matched, dict(replacement.env), {}, _rhs=replacement.values)
+        return (
+            _plain(params(frame, "lhs") - params(frame, "rhs")),
+            _plain(macs(frame, "lhs") - macs(frame, "rhs")),
         )
+
+    def record(
+        self,
+        replacement: Replacement,
+        variant: Variant,
+        saved_nodes: int,
+        saved: tuple[int | None, int | None],
+    ) -> None:
+        """Add the entry of a replacement that was applied; `saved` is what `savings` said before."""
+        root = origin(replacement.outputs[0])
+        self.add(
+            Applied(
+                number=self.next_number,
+                rule=replacement.rule.name,
+                site=root.module,
+                source=root.source,
+                replaced=tuple([node.name for node in replacement.matched]),
+                saved_nodes=saved_nodes,
+                saved_parameters=saved[0],
+                saved_macs=saved[1],
+                error=_error(replacement),
+                approximate=replacement.rule.approximate,
+                details=_details(replacement, variant),
+            )
+        )
+
+
+def _details(replacement: Replacement, variant: Variant) -> Mapping[str, Any]:
+    """The ranks that the decompositions of a match came to."""
+    if not replacement.approximations:
+        return {}
+    ranks = _ranks(variant)
+    found = replacement.env.items()
+    return {name: value for name, value in found if isinstance(value, int | float) and name in ranks}
 
 
 def _ranks(variant: Variant) -> set[str]:

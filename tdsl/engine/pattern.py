@@ -7,6 +7,7 @@ leaves bind values or compare attributes. Patterns know nothing of the language:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,7 +131,7 @@ Arg = Bind | Attribute | Literal | Anything | Items | Splat | Apply | Chain | Na
 Term = Apply | Chain | Nary
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Pattern:
     """The terms to be matched together: `outputs` are replaced, `kept` stay as they are.
 
@@ -145,9 +146,14 @@ class Pattern:
 
     def output_nodes(self, nodes: Sequence[fx.Node], env: Mapping[str, Any]) -> tuple[fx.Node, ...]:
         """The graph nodes of the outputs in a match; `watched` lists them first where there are several."""
-        if self.roots == self.outputs and len(self.outputs) == 1:
+        if self._one_output:
             return (nodes[0],)
         return tuple(env[f"@{i}"] for i in range(len(self.outputs)))
+
+    @functools.cached_property
+    def _one_output(self) -> bool:
+        """Whether the only output is the only root, which a match lists first."""
+        return len(self.outputs) == 1 and self.roots == self.outputs
 
     def terms(self) -> Iterator[Term]:
         """Every term once, roots first, in the order a reader meets them."""

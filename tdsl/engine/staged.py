@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -174,12 +174,22 @@ class Workspace:
             return value.op == "get_attr"
         if isinstance(value, Staged):
             if value._const is None:
-                parts = [*tensors_in(value.args), *tensors_in(list(value.kwargs.values()))]
-                op = operator_of(value.target)
-                pure = (op is None or not op.random) and not _symbolic([value.args, value.kwargs])
-                value._const = bool(parts) and pure and all(self.is_const(part) for part in parts)
+                value._const = self._known(value)
             return value._const
         return isinstance(value, Constant | Filled)
+
+    def _known(self, value: Staged) -> bool:
+        """Whether everything that a term is made of is known at compile time, and it draws nothing at random."""
+        for part in value.args:  # most terms end here, at their first operand
+            if isinstance(part, fx.Node) and part.op != "get_attr":
+                return False
+        parts = tensors_in(value.args)
+        if value.kwargs:
+            parts += tensors_in(value.kwargs)
+        if not parts or not all(self.is_const(part) for part in parts):
+            return False
+        op = operator_of(value.target)
+        return (op is None or not op.random) and not _symbolic([value.args, value.kwargs])
 
     def evaluate(self, value: Any) -> torch.Tensor:
         """The values of a constant, in float64 when it is floating point."""
@@ -321,6 +331,20 @@ def stage(work: Workspace, op: Operator, arguments: dict[str, Any], label: str =
     if call is None:
         raise CannotStage(f"{op.name} has no meaning with these arguments")
     return Staged(call[0], tuple(call[1]), call[2], label)
+
+
+def stages_directly(op: Operator, names: Collection[str]) -> bool:
+    """Whether a call of `op` with these arguments is in normal form as it is, unless one of them is uniform.
+
+    Then `Staged(overload(op), …)` with the defaults filled in is what `stage` makes of it.
+    """
+    return (
+        _has_one_form(op)
+        and not any(p.keyword_only and p.name in names for p in op.params)
+        and all(p.kind != "tensors" for p in op.params)
+        and all(p.name in names or p.default is not REQUIRED for p in op.params)
+        and all(p.name in names or not p.optional for p in op.params)
+    )
 
 
 @functools.cache
