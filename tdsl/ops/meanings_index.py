@@ -90,3 +90,12 @@ def full(k: Algebra, size: Sequence[int], value: Any, **_: Any) -> Array:
 def full_like(k: Algebra, x: Array, value: Any, **_: Any) -> Array:
     """One number everywhere, in the shape of x."""
     return k.filled(x.shape, value)
+
+
+@meaning
+def arange(k: Algebra, start: Any, end: Any, step: Any, **_: Any) -> Array:
+    """start, start + step, … before end."""
+    if not all(isinstance(number, int) for number in (start, end, step)):
+        raise NotImplementedError("steps that are no whole numbers")
+    steps = range(start, end, step)
+    return k.concat([k.filled([1], number) for number in steps], 0) if steps else k.filled([0], 0)
