@@ -12,6 +12,7 @@ from tdsl.symmetry.hidden.groups import (
     weights_of,
     with_weights,
 )
+from tdsl.symmetry.hidden.merging import Merged, MergedGroup, merge_duplicates
 
 __all__ = [
     "Alignment",
@@ -20,11 +21,14 @@ __all__ = [
     "GroupAlignment",
     "HiddenSymmetry",
     "Member",
+    "Merged",
+    "MergedGroup",
     "PinnedAxis",
     "align",
     "axis_groups",
     "canonical",
     "hidden_symmetry",
+    "merge_duplicates",
     "weights_of",
     "with_weights",
 ]

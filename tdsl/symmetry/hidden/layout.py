@@ -7,8 +7,9 @@ another one at each index of the axis `s`, as the last axis of stacked queries, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,16 @@ def atoms_in(layout: Layout) -> Iterator[int]:
     else:
         for part in layout.parts:
             yield from atoms_in(part)
+
+
+def size_in(layout: Layout, sizes: Mapping[int, int]) -> int:
+    """How many indices the axis has, given the sizes of its atoms."""
+    if isinstance(layout, Atom):
+        return sizes[layout.number]
+    if isinstance(layout, Choice):
+        return size_in(layout.parts[0], sizes)
+    found = [size_in(part, sizes) for part in layout.parts]
+    return sum(found) if isinstance(layout, Sum) else prod(found)
 
 
 def plain_factors(layout: Layout) -> list[int]:

@@ -18,6 +18,7 @@ from tdsl.symmetry.hidden.layout import (
     atoms_in,
     plain_factors,
     selectors_in,
+    size_in,
 )
 
 Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
@@ -71,15 +72,6 @@ class Permuter:
             result[target] = tensor[np.ix_(*index)]
         return result
 
-    def size(self, layout: Layout) -> int:
-        """How many indices the axis has."""
-        if isinstance(layout, Atom):
-            return self.sizes[layout.number]
-        if isinstance(layout, Choice):
-            return self.size(layout.parts[0])
-        sizes = [self.size(part) for part in layout.parts]
-        return sum(sizes) if isinstance(layout, Sum) else int(np.prod(sizes, dtype=np.int64))
-
     def coordinate(self, layout: Layout, number: int) -> Indices:
         """Which index of an atom, a plain factor of the axis, each place of the axis has."""
         if isinstance(layout, Atom):
@@ -87,7 +79,7 @@ class Permuter:
         assert isinstance(layout, Prod)
         found = np.zeros(1, np.int64)
         for part in layout.parts:
-            size = self.size(part)
+            size = size_in(part, self.sizes)
             if number in plain_factors(part):
                 found = (found[:, None] + self.coordinate(part, number)[None, :]).ravel()
             else:
@@ -107,13 +99,13 @@ class Permuter:
             parts, start = [], 0
             for part in layout.parts:
                 parts.append(self.source(part, coordinates) + start)
-                start += self.size(part)
+                start += size_in(part, self.sizes)
             return np.concatenate(parts)
         return self._product(layout, coordinates)
 
     def _product(self, layout: Prod, coordinates: Mapping[int, int]) -> Indices:
         wanted = [part.number for part in layout.parts if isinstance(part, Atom) and part.number in self.over]
-        sizes = [self.size(part) for part in layout.parts]
+        sizes = [size_in(part, self.sizes) for part in layout.parts]
         result = np.arange(int(np.prod(sizes, dtype=np.int64))).reshape(sizes)
         whole = result.copy()
         for values in combinations(*(range(self.sizes[number]) for number in wanted)):

@@ -98,6 +98,10 @@ class System:
             return prod(map(self.size, layout.parts))
         return self.size(layout.parts[0])
 
+    def set_size(self, number: int, size: int) -> None:
+        """The atom has another size from now on, in every axis."""
+        self._states[self.root(number)].size = size
+
     def pin_of(self, number: int) -> Pin | None:
         """Why the atom is pinned, if it is."""
         return self._states[self.root(number)].pin

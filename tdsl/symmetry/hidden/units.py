@@ -10,7 +10,17 @@ import numpy as np
 import torch
 
 from tdsl.symmetry.hidden.groups import AxisGroup, Weights
-from tdsl.symmetry.hidden.layout import Atom, Choice, Layout, Prod, Sum, atoms_in, plain_factors, selectors_in
+from tdsl.symmetry.hidden.layout import (
+    Atom,
+    Choice,
+    Layout,
+    Prod,
+    Sum,
+    atoms_in,
+    plain_factors,
+    selectors_in,
+    size_in,
+)
 from tdsl.symmetry.hidden.permuting import Indices, Permuter
 
 Rows = np.ndarray[tuple[int, int], np.dtype[np.float64]]
@@ -53,7 +63,7 @@ class _Part:
 
     def rows(self, tensor: torch.Tensor, unknown: frozenset[int]) -> Rows:
         values = np.moveaxis(tensor.detach().double().cpu().numpy(), self.axis, 0)
-        places = self.places(self.axes[self.axis])
+        places = places_in(self.axes[self.axis], self.atom, self.sizes, self.coordinates)
         others = [self.kept(layout, tensor.shape[i]) for i, layout in enumerate(self.axes) if i != self.axis]
         found = values[np.ix_(places.ravel(), *others)].reshape(places.shape[0], -1)
         if not unknown or not any(unknown & set(atoms_in(layout)) for layout in self.axes):
@@ -78,33 +88,6 @@ class _Part:
                     result = result[self.shape.coordinate(layout, number)[result] == value]
         return result
 
-    def places(self, layout: Layout) -> Indices:
-        """The places of each unit in an axis: one row for each."""
-        if isinstance(layout, Atom):
-            return np.arange(self.sizes[self.atom])[:, None]
-        if isinstance(layout, Sum):
-            found, start = [], 0
-            for part in layout.parts:
-                if self.atom in set(atoms_in(part)):
-                    found.append(self.places(part) + start)
-                start += self.shape.size(part)
-            return np.concatenate(found, axis=1)
-        assert isinstance(layout, Prod)
-        result = np.zeros((1, 1), np.int64)
-        seen = False
-        for part in layout.parts:
-            size = self.shape.size(part)
-            if self.atom in set(atoms_in(part)) and not seen:
-                own, seen = self.places(part), True
-            elif isinstance(part, Atom) and part.number in self.coordinates:
-                own = np.array([[self.coordinates[part.number]]])
-            else:
-                own = np.arange(size)[None, :]
-            units = max(result.shape[0], own.shape[0])
-            grid = result[:, :, None] * size + own[:, None, :]
-            result = grid.reshape(units, -1)
-        return result
-
     def labels(self, layout: Layout, unknown: frozenset[int]) -> Indices:
         """A number for each place of an axis, equal where only unknown coordinates differ."""
         if isinstance(layout, Atom):
@@ -121,6 +104,35 @@ class _Part:
             own = self.labels(part, unknown)
             result = (result[:, None] * (int(own.max(initial=0)) + 1) + own[None, :]).ravel()
         return result
+
+
+def places_in(
+    layout: Layout, atom: int, sizes: Mapping[int, int], coordinates: Mapping[int, int] | None = None
+) -> Indices:
+    """The places along an axis of every unit of an atom, one row for each; some other atoms may be fixed."""
+    if isinstance(layout, Atom):
+        return np.arange(sizes[atom])[:, None]
+    if isinstance(layout, Sum):
+        found, start = [], 0
+        for part in layout.parts:
+            if atom in set(atoms_in(part)):
+                found.append(places_in(part, atom, sizes, coordinates) + start)
+            start += size_in(part, sizes)
+        return np.concatenate(found, axis=1)
+    assert isinstance(layout, Prod)
+    result = np.zeros((1, 1), np.int64)
+    seen = False
+    for part in layout.parts:
+        size = size_in(part, sizes)
+        if atom in set(atoms_in(part)) and not seen:
+            own, seen = places_in(part, atom, sizes, coordinates), True
+        elif isinstance(part, Atom) and coordinates is not None and part.number in coordinates:
+            own = np.array([[coordinates[part.number]]])
+        else:
+            own = np.arange(size)[None, :]
+        units = max(result.shape[0], own.shape[0])
+        result = (result[:, :, None] * size + own[:, None, :]).reshape(units, -1)
+    return result
 
 
 def dependents_first(groups: Any) -> list[AxisGroup]:
