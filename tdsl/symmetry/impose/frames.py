@@ -16,7 +16,7 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.symmetry.impose.canonical import smallest
 from tdsl.symmetry.impose.clouds import OnCloud, Output, Rotations, crossed
-from tdsl.symmetry.impose.jacobi import eigen3, gap
+from tdsl.symmetry.impose.jacobi import TINY, eigen3, gap
 from tdsl.symmetry.impose.law import LawReport, Tensors, drawn, examined, in_double, outputs_of
 
 CLOSE = 1e-3
@@ -117,8 +117,8 @@ def spread(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     centred = x - x.mean(1, keepdim=True)
     covariance = centred.transpose(1, 2) @ centred
-    total = covariance.diagonal(dim1=1, dim2=2).sum(1)
-    return eigen3(covariance / torch.where(total == 0, torch.ones_like(total), total)[:, None, None])
+    total = covariance.diagonal(dim1=1, dim2=2).sum(1).reshape(-1, 1, 1)
+    return eigen3(covariance / total.clamp_min(TINY))
 
 
 def _smooth(t: Tensor) -> Tensor:
