@@ -10,6 +10,8 @@ import cases_cleanup
 import cases_factorize
 import cases_fold
 import cases_linear
+import cases_mixing
+import cases_merge
 import cases_recurrent
 import cases_structured
 import pytest
@@ -24,6 +26,8 @@ CASES = [
     *cases_cleanup.CASES,
     *cases_fold.CASES,
     *cases_linear.CASES,
+    *cases_mixing.CASES,
+    *cases_merge.CASES,
     *cases_attention.CASES,
     *cases_recurrent.CASES,
     *cases_factorize.CASES,
