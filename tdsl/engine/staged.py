@@ -32,7 +32,7 @@ _FAKE_LOGS = tuple(
     for name in ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
 )
 
-_LAYOUT_DEPENDENT = frozenset({"conv", "conv_transpose", "pool", "attention"})
+_LAYOUT_DEPENDENT = frozenset({"conv", "conv_transpose", "pool", "resize", "attention"})
 """Shape laws of the operators whose fake kernels choose a memory layout by the sizes."""
 
 

@@ -1,4 +1,4 @@
-"""Predicates on index tensors known at compile time, for the conditions of a rule. All axes count in a row."""
+"""Predicates on index tensors known at compile time, for the conditions of a rule; axes count in a row."""
 
 from __future__ import annotations
 

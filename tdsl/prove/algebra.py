@@ -142,7 +142,7 @@ class FieldAlgebra:
         return np.asarray(self.place(x) < self.place(y)).astype(np.uint64)
 
     def _are_numbers(self, x: Elements) -> bool:
-        """Whether all elements are small numbers, places that an index names, which are ordered as they are."""
+        """Whether all are small numbers, places that an index names say, which are ordered as they are."""
         scaled = field.multiply(*np.broadcast_arrays(x, np.uint64(UNITS)))
         return bool(np.all(np.minimum(scaled, field.negative(scaled)) < SMALL))
 

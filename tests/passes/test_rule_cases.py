@@ -10,8 +10,8 @@ import cases_cleanup
 import cases_factorize
 import cases_fold
 import cases_linear
-import cases_mixing
 import cases_merge
+import cases_mixing
 import cases_recurrent
 import cases_structured
 import pytest

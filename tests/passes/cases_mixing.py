@@ -1,0 +1,906 @@
+"""Cases of `passes/commute/mixing`, `layers`, `concat`, `sums` and `scatter`, and of the cleanups beside them."""
+
+# ruff: noqa: E501 - graphs as text have long lines
+
+import torch
+import torch.nn.functional as F
+from rule_cases import fires, leaves
+from torch import nn
+
+IMAGE = (2, 4, 6, 8)
+CLOUD = (2, 4, 9)
+TOKENS = (2, 5, 4)
+BATCH = {"x": {0: "batch"}}
+ANY_SIZE = {"x": {0: "batch", 2: "height", 3: "width"}}
+
+
+def pixelwise(into: int, out: int, bias: bool = True) -> nn.Conv2d:
+    """A 1×1 convolution."""
+    return nn.Conv2d(into, out, 1, bias=bias)
+
+
+def enlarged(x, mode="bilinear"):
+    """An image of twice the size."""
+    return F.interpolate(x, scale_factor=2, mode=mode)
+
+
+MIXING = [
+    fires(
+        "commute.mixing.conv_of_resized",
+        lambda m, x: m.conv(enlarged(x)),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        dynamic=BATCH,
+        expect="""
+            conv2d_1 = conv2d(x, conv.weight, conv.bias)
+            upsample_bilinear2d_1 = upsample_bilinear2d(conv2d_1, none, false, [2.0, 2.0])
+        """,
+    ),
+    fires(
+        "commute.mixing.conv_of_resized",
+        lambda m, x: m.conv(F.interpolate(x, (9, 11), mode="bilinear", align_corners=True)),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        expect="""
+            conv2d_1 = conv2d(x, conv.weight, conv.bias)
+            upsample_bilinear2d_1 = upsample_bilinear2d(conv2d_1, [9, 11], true, none)
+        """,
+    ),
+    fires(
+        "commute.mixing.conv_of_resized",
+        lambda m, x: m.conv(enlarged(x, "nearest-exact")),
+        IMAGE,
+        conv=pixelwise(4, 3, bias=False),
+        expect="""
+            conv2d_1 = conv2d(x, conv.weight)
+            upsample_nearest_exact2d = upsample_nearest_exact2d(conv2d_1, none, [2.0, 2.0])
+        """,
+    ),
+    leaves(
+        "commute.mixing.conv_of_resized",
+        lambda m, x: m.conv(F.interpolate(x, (3, 4), mode="bilinear")),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        because="the image is made smaller",
+    ),
+    leaves(
+        "commute.mixing.conv_of_resized",
+        lambda m, x: m.conv(enlarged(x)),
+        IMAGE,
+        conv=nn.Conv2d(4, 3, 3, padding=1),
+        because="the kernel sees neighbours",
+    ),
+    leaves(
+        "commute.mixing.conv_of_resized",
+        lambda m, x: m.conv(enlarged(x).relu()),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        because="a relu stands between",
+    ),
+    leaves(
+        "commute.mixing.conv_of_resized",
+        lambda m, x: m.conv(y := enlarged(x)) + y[:, :3],
+        IMAGE,
+        conv=pixelwise(4, 3),
+        because="the large image has another reader",
+    ),
+    fires(
+        "commute.mixing.resized_of_conv",
+        lambda m, x: F.interpolate(m.conv(x), (3, 4), mode="nearest"),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        expect="""
+            upsample_nearest2d_1 = upsample_nearest2d(x, [3, 4], none)
+            conv2d_1 = conv2d(upsample_nearest2d_1, conv.weight, conv.bias)
+        """,
+    ),
+    leaves(
+        "commute.mixing.resized_of_conv",
+        lambda m, x: enlarged(m.conv(x)),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        because="the image is made larger",
+    ),
+    fires(
+        "commute.mixing.pool_of_conv",
+        lambda m, x: F.avg_pool2d(m.conv(x), 2),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        dynamic=BATCH,
+        expect="""
+            avg_pool2d_1 = avg_pool2d(x, [2, 2], stride=[2, 2])
+            conv2d_1 = conv2d(avg_pool2d_1, conv.weight, conv.bias)
+        """,
+    ),
+    fires(
+        "commute.mixing.pool_of_conv",
+        lambda m, x: F.avg_pool2d(m.conv(x), 3, 2, padding=1, ceil_mode=True, count_include_pad=False),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        expect="""
+            avg_pool2d_1 = avg_pool2d(x, [3, 3], stride=[2, 2], padding=[1, 1], ceil_mode=true, count_include_pad=false)
+            conv2d_1 = conv2d(avg_pool2d_1, conv.weight, conv.bias)
+        """,
+    ),
+    leaves(
+        "commute.mixing.pool_of_conv",
+        lambda m, x: F.avg_pool2d(m.conv(x), 3, 2, padding=1),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        because="zeros of the border are counted",
+    ),
+    leaves(
+        "commute.mixing.pool_of_conv",
+        lambda m, x: F.avg_pool2d(m.bn(m.conv(x)).relu(), 2),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        bn=nn.BatchNorm2d(3),
+        because="batch norm and relu stand between",
+    ),
+    fires(
+        "commute.mixing.pool_of_unbiased_conv",
+        lambda m, x: F.avg_pool2d(m.conv(x), 3, 2, padding=1, divisor_override=5),
+        IMAGE,
+        conv=pixelwise(4, 3, bias=False),
+        expect="""
+            avg_pool2d_1 = avg_pool2d(x, [3, 3], stride=[2, 2], padding=[1, 1], divisor=5)
+            conv2d_1 = conv2d(avg_pool2d_1, conv.weight)
+        """,
+    ),
+    leaves(
+        "commute.mixing.pool_of_unbiased_conv",
+        lambda m, x: F.avg_pool2d(m.conv(x), 3, 1, padding=1),
+        IMAGE,
+        conv=pixelwise(4, 3, bias=False),
+        because="there are as many windows as positions",
+    ),
+    fires(
+        "commute.mixing.adaptive_pool_of_conv",
+        lambda m, x: F.adaptive_avg_pool2d(m.conv(x), (1, 1)),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        dynamic=BATCH,
+        expect="""
+            adaptive_avg_pool2d_1 = adaptive_avg_pool2d(x, [1, 1])
+            conv2d_1 = conv2d(adaptive_avg_pool2d_1, conv.weight, conv.bias)
+        """,
+    ),
+    leaves(
+        "commute.mixing.adaptive_pool_of_conv",
+        lambda m, x: F.adaptive_avg_pool2d(m.conv(x).relu(), (1, 1)),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        because="a relu stands between",
+    ),
+    fires(
+        "commute.mixing.pixel_mean_of_conv",
+        lambda m, x: m.conv(x).mean((2, 3), keepdim=True),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        expect="""
+            mean_1 = mean(x, dim=[-2, -1], keepdim=true)
+            conv2d_1 = conv2d(mean_1, conv.weight, conv.bias)
+        """,
+    ),
+    leaves(
+        "commute.mixing.pixel_mean_of_conv",
+        lambda m, x: m.conv(x).mean((2, 3), keepdim=True),
+        IMAGE,
+        conv=nn.Conv2d(4, 3, (3, 1)),
+        because="the kernel sees neighbours",
+    ),
+    fires(
+        "commute.mixing.mean_of_conv",
+        lambda m, x: m.conv(x).mean((2, 3)),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        dynamic=BATCH,
+        expect="""
+            mean_1 = mean(x, dim=[-2, -1])
+            linear = linear(mean_1, conv.weight_mean_of_conv, conv.bias)
+        """,
+    ),
+    leaves(
+        "commute.mixing.mean_of_conv",
+        lambda m, x: m.conv(x).mean((1, 3)),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        because="the mean is taken over channels",
+    ),
+    fires(
+        "commute.mixing.conv_of_border",
+        lambda m, x: m.conv(F.pad(x, (1, 2, 0, 1), mode="replicate")),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        expect="""
+            conv2d_1 = conv2d(x, conv.weight, conv.bias)
+            pad_1 = pad(conv2d_1, [1, 2, 0, 1], mode="replicate")
+        """,
+    ),
+    leaves(
+        "commute.mixing.conv_of_border",
+        lambda m, x: m.conv(F.pad(x, (1, 2, 0, 1))),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        because="the border of zeros would get a bias",
+    ),
+    fires(
+        "commute.mixing.conv_of_zero_border",
+        lambda m, x: m.conv(F.pad(x, (1, 2, 0, 1))),
+        IMAGE,
+        conv=pixelwise(4, 3, bias=False),
+        expect="""
+            conv2d_1 = conv2d(x, conv.weight)
+            pad_1 = pad(conv2d_1, [1, 2, 0, 1])
+        """,
+    ),
+    leaves(
+        "commute.mixing.conv_of_zero_border",
+        lambda m, x: m.conv(F.pad(x, (1, 2, 0, 1), value=1.0)),
+        IMAGE,
+        conv=pixelwise(4, 3, bias=False),
+        because="the border is one of ones",
+    ),
+    fires(
+        "commute.mixing.slice_of_conv",
+        lambda m, x: m.conv(x)[..., 1:5:2],
+        IMAGE,
+        conv=pixelwise(4, 3),
+        dynamic=BATCH,
+        expect="""
+            slice_2 = slice(x, dim=-1, start=1, end=5, step=2)
+            conv2d_1 = conv2d(slice_2, conv.weight, conv.bias)
+        """,
+    ),
+    leaves(
+        "commute.mixing.slice_of_conv",
+        lambda m, x: m.conv(x)[:, 1:],
+        IMAGE,
+        conv=pixelwise(4, 3),
+        because="channels are chosen",
+    ),
+    fires(
+        "commute.mixing.conv_of_every_other",
+        lambda m, x: m.conv(x[:, :, ::2, ::3]),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        expect="conv2d_1 = conv2d(x, conv.weight, conv.bias, stride=[2, 3])",
+    ),
+    leaves(
+        "commute.mixing.conv_of_every_other",
+        lambda m, x: m.conv(x[:, :, 1::2, ::3]),
+        IMAGE,
+        conv=pixelwise(4, 3),
+        because="the first row is left out",
+    ),
+]
+
+LAYERS = [
+    fires(
+        "commute.layers.linear_over_channels",
+        lambda m, x: m.fc(x.transpose(1, 2)).transpose(1, 2),
+        CLOUD,
+        fc=nn.Linear(4, 3),
+        dynamic={"x": {0: "batch", 2: "length"}},
+        expect="conv1d = conv1d(x, fc.weight_linear_over_channels, fc.bias)",
+    ),
+    leaves(
+        "commute.layers.linear_over_channels",
+        lambda m, x: m.fc(x.transpose(1, 2)).relu().transpose(1, 2),
+        CLOUD,
+        fc=nn.Linear(4, 3),
+        because="a relu stands between",
+    ),
+    fires(
+        "commute.layers.linear_over_image_channels",
+        lambda m, x: m.fc(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        IMAGE,
+        fc=nn.Linear(4, 3, bias=False),
+        expect="conv2d = conv2d(x, fc.weight_linear_over_image_channels)",
+    ),
+    leaves(
+        "commute.layers.linear_over_image_channels",
+        lambda m, x: m.fc(x.permute(0, 2, 3, 1)).permute(0, 3, 2, 1),
+        IMAGE,
+        fc=nn.Linear(4, 3),
+        because="rows and columns change places",
+    ),
+    fires(
+        "commute.layers.conv_of_row",
+        lambda m, x: m.conv(x.flatten(2)).reshape(2, 3, 6, 8),
+        IMAGE,
+        conv=nn.Conv1d(4, 3, 1),
+        expect="conv2d = conv2d(x, conv.weight_conv_of_row, conv.bias)",
+    ),
+    leaves(
+        "commute.layers.conv_of_row",
+        lambda m, x: m.conv(x.flatten(2)).reshape(2, 3, 8, 6),
+        IMAGE,
+        conv=nn.Conv1d(4, 3, 1),
+        because="the image has another shape",
+    ),
+    fires(
+        "commute.layers.conv_of_pixel",
+        lambda m, x: m.conv(x).flatten(1),
+        (2, 4, 1, 1),
+        conv=pixelwise(4, 3),
+        expect="""
+            reshape = reshape(x, [2, 4])
+            linear = linear(reshape, conv.weight_conv_of_pixel, conv.bias)
+        """,
+    ),
+    leaves(
+        "commute.layers.conv_of_pixel",
+        lambda m, x: m.conv(x).flatten(1),
+        (2, 4, 2, 1),
+        conv=pixelwise(4, 3),
+        because="there are two pixels",
+    ),
+]
+
+CONCAT = [
+    fires(
+        "commute.concat.conv_of_first_resized",
+        lambda m, x, y, z: m.conv(torch.cat([enlarged(x), y, z], 1)),
+        (2, 4, 3, 4),
+        (2, 2, 6, 8),
+        (2, 1, 6, 8),
+        conv=pixelwise(7, 3),
+        more_operators="there are fewer multiplications",
+        expect="""
+            conv2d_1 = conv2d(x, conv.weight_conv_of_first_resized)
+            upsample_bilinear2d_1 = upsample_bilinear2d(conv2d_1, none, false, [2.0, 2.0])
+            concat = concat(y, z, dim=-3)
+            conv2d_2 = conv2d(concat, conv.weight_conv_of_first_resized_1, conv.bias)
+            add = add(upsample_bilinear2d_1, conv2d_2)
+        """,
+    ),
+    leaves(
+        "commute.concat.conv_of_first_resized",
+        lambda m, x, y: m.conv(torch.cat([enlarged(x), y], 2)),
+        (2, 4, 3, 4),
+        (2, 4, 6, 8),
+        conv=pixelwise(4, 3),
+        because="rows are put together, not channels",
+    ),
+    leaves(
+        "commute.concat.conv_of_first_resized",
+        lambda m, x, y: m.conv(torch.cat([enlarged(x), y], 1).relu()),
+        (2, 4, 3, 4),
+        (2, 2, 6, 8),
+        conv=pixelwise(6, 3),
+        because="a relu stands between",
+    ),
+    fires(
+        "commute.concat.conv_of_last_resized",
+        lambda m, x, y: m.conv(torch.cat([y, enlarged(x, "nearest")], 1)),
+        (2, 4, 3, 4),
+        (2, 2, 6, 8),
+        conv=pixelwise(6, 3, bias=False),
+        more_operators="there are fewer multiplications",
+        expect="""
+            concat = concat(y, dim=-3)
+            conv2d_1 = conv2d(concat, conv.weight_conv_of_last_resized)
+            conv2d_2 = conv2d(x, conv.weight_conv_of_last_resized_1)
+            upsample_nearest2d_1 = upsample_nearest2d(conv2d_2, none, [2.0, 2.0])
+            add = add(conv2d_1, upsample_nearest2d_1)
+        """,
+    ),
+    leaves(
+        "commute.concat.conv_of_last_resized",
+        lambda m, x, y: m.conv(torch.cat([y, enlarged(x, "nearest")], 1)),
+        (2, 4, 3, 4),
+        (2, 2, 6, 8),
+        conv=nn.Conv2d(6, 3, 3),
+        because="the kernel sees neighbours",
+    ),
+    fires(
+        "commute.concat.conv_of_first_spread",
+        lambda m, x, y: m.conv(torch.cat([x.expand(-1, -1, 9), y], 1)),
+        (2, 4, 1),
+        (2, 2, 9),
+        conv=nn.Conv1d(6, 3, 1),
+        more_operators="there are fewer multiplications",
+        expect="""
+            conv1d_1 = conv1d(x, conv.weight_conv_of_first_spread)
+            concat = concat(y, dim=-2)
+            conv1d_2 = conv1d(concat, conv.weight_conv_of_first_spread_1, conv.bias)
+            add = add(conv1d_1, conv1d_2)
+        """,
+    ),
+    leaves(
+        "commute.concat.conv_of_first_spread",
+        lambda m, x, y: m.conv(torch.cat([x.expand(-1, -1, 9), y], 1)),
+        (2, 4, 1),
+        (2, 2, 9),
+        conv=nn.Conv1d(6, 3, 2),
+        because="the kernel sees neighbours",
+    ),
+    fires(
+        "commute.concat.conv_of_last_spread",
+        lambda m, x, y: m.conv(torch.cat([y, x.repeat(1, 1, 9)], 1)),
+        (2, 4, 1),
+        (2, 2, 9),
+        conv=nn.Conv1d(6, 3, 1),
+        more_operators="there are fewer multiplications",
+        expect="""
+            concat = concat(y, dim=-2)
+            conv1d_1 = conv1d(concat, conv.weight_conv_of_last_spread, conv.bias)
+            conv1d_2 = conv1d(x, conv.weight_conv_of_last_spread_1)
+            add = add(conv1d_1, conv1d_2)
+        """,
+    ),
+    leaves(
+        "commute.concat.conv_of_last_spread",
+        lambda m, x, y: m.conv(torch.cat([y, x.repeat(1, 1, 3)], 1)),
+        (2, 4, 3),
+        (2, 2, 9),
+        conv=nn.Conv1d(6, 3, 1),
+        because="the features differ from point to point",
+    ),
+    fires(
+        "commute.concat.linear_of_first_spread",
+        lambda m, x, y: m.fc(torch.cat([x.expand(-1, 5, -1), y], -1)),
+        (2, 1, 4),
+        (2, 5, 2),
+        fc=nn.Linear(6, 3),
+        more_operators="there are fewer multiplications",
+        expect="""
+            linear_1 = linear(x, fc.weight_linear_of_first_spread)
+            concat = concat(y, dim=-1)
+            linear_2 = linear(concat, fc.weight_linear_of_first_spread_1, fc.bias)
+            add = add(linear_1, linear_2)
+        """,
+    ),
+    leaves(
+        "commute.concat.linear_of_first_spread",
+        lambda m, x, y: m.fc(torch.cat([x.expand(-1, 5, -1), y], 1)),
+        (2, 1, 4),
+        (2, 5, 4),
+        fc=nn.Linear(4, 3),
+        because="tokens are put together, not features",
+    ),
+    fires(
+        "commute.concat.linear_of_last_spread",
+        lambda m, x, y: m.fc(torch.cat([y, x.expand(2, 5, 4)], -1)),
+        (2, 1, 4),
+        (2, 5, 2),
+        fc=nn.Linear(6, 3, bias=False),
+        more_operators="there are fewer multiplications",
+        expect="""
+            concat = concat(y, dim=-1)
+            linear_1 = linear(concat, fc.weight_linear_of_last_spread)
+            linear_2 = linear(x, fc.weight_linear_of_last_spread_1)
+            add = add(linear_1, linear_2)
+        """,
+    ),
+    leaves(
+        "commute.concat.linear_of_last_spread",
+        lambda m, x, y: m.fc(torch.cat([y, x.expand(2, 5, 4)], -1)) + m.fc(torch.cat([y, y, y], -1)),
+        (2, 1, 4),
+        (2, 5, 2),
+        fc=nn.Linear(6, 3),
+        because="two layers share the weight",
+    ),
+    fires(
+        "commute.concat.linear_of_first_rows",
+        lambda m, x, y, i, j: m.fc(torch.cat([x[i], x[j], y], -1)),
+        (3, 4),
+        (7, 2),
+        torch.tensor([0, 2, 2, 1, 0, 1, 2]),
+        torch.tensor([1, 1, 2, 0, 0, 2, 1]),
+        fc=nn.Linear(10, 5),
+        times=2,
+        more_operators="there are fewer multiplications",
+        expect="""
+            linear_1 = linear(x, fc.weight_linear_of_first_rows)
+            index_2 = index(linear_1, i)
+            linear_3 = linear(x, fc.weight_linear_of_first_rows_1_linear_of_first_rows)
+            index_3 = index(linear_3, j)
+            concat_1 = concat(y, dim=-1)
+            linear_4 = linear(concat_1, fc.weight_linear_of_first_rows_1_linear_of_first_rows_1, fc.bias)
+            add_1 = add(index_3, linear_4)
+            add = add(index_2, add_1)
+        """,
+    ),
+    leaves(
+        "commute.concat.linear_of_first_rows",
+        lambda m, x, y, i: m.fc(torch.cat([x[i], y], -1)),
+        (8, 4),
+        (7, 2),
+        torch.tensor([0, 2, 2, 1, 7, 1, 2]),
+        fc=nn.Linear(6, 5),
+        because="there are more nodes than edges",
+    ),
+    leaves(
+        "commute.concat.linear_of_first_rows",
+        lambda m, x, y, i: m.fc(torch.cat([x[i], y], -1)),
+        (3, 4),
+        (7, 2),
+        torch.tensor([0, 2, 2, 1, 0, 1, 2]),
+        fc=nn.Linear(6, 5),
+        dynamic={"y": {0: "edges"}, "i": {0: "edges"}},
+        because="the number of edges is not known",
+    ),
+    fires(
+        "commute.concat.linear_of_last_rows",
+        lambda m, x, y, i: m.fc(torch.cat([y, x[i]], -1)),
+        (3, 4),
+        (7, 2),
+        torch.tensor([0, 2, 2, 1, 0, 1, 2]),
+        fc=nn.Linear(6, 5),
+        more_operators="there are fewer multiplications",
+        expect="""
+            concat = concat(y, dim=-1)
+            linear_1 = linear(concat, fc.weight_linear_of_last_rows, fc.bias)
+            linear_2 = linear(x, fc.weight_linear_of_last_rows_1)
+            index_1 = index(linear_2, i)
+            add = add(linear_1, index_1)
+        """,
+    ),
+    leaves(
+        "commute.concat.linear_of_last_rows",
+        lambda m, x, y, i: m.fc(torch.cat([y, x[i].relu()], -1)) + x[i].sum(),
+        (3, 4),
+        (7, 2),
+        torch.tensor([0, 2, 2, 1, 0, 1, 2]),
+        fc=nn.Linear(6, 5),
+        because="a relu stands between",
+    ),
+    fires(
+        "commute.concat.linear_of_first_selected",
+        lambda m, x, y: m.fc(torch.cat([x.index_select(0, m.i), y], -1)),
+        (3, 4),
+        (7, 2),
+        fc=nn.Linear(6, 5),
+        i=torch.tensor([0, 2, 2, 1, 0, 1, 2]),
+        more_operators="there are fewer multiplications",
+        expect="""
+            linear_1 = linear(x, fc.weight_linear_of_first_selected)
+            index_select_1 = index_select(linear_1, -2, i)
+            concat = concat(y, dim=-1)
+            linear_2 = linear(concat, fc.weight_linear_of_first_selected_1, fc.bias)
+            add = add(index_select_1, linear_2)
+        """,
+    ),
+    leaves(
+        "commute.concat.linear_of_first_selected",
+        lambda m, x, y: m.fc(torch.cat([x.index_select(1, m.i), y], -1)),
+        (7, 2),
+        (7, 2),
+        fc=nn.Linear(9, 5),
+        i=torch.tensor([0, 1, 1, 1, 0, 1, 0]),
+        because="features are selected",
+    ),
+    fires(
+        "commute.concat.linear_of_last_selected",
+        lambda m, x, y: m.fc(torch.cat([y, x.index_select(0, m.i)], -1)),
+        (3, 4),
+        (7, 2),
+        fc=nn.Linear(6, 5),
+        i=torch.tensor([0, 2, 2, 1, 0, 1, 2]),
+        more_operators="there are fewer multiplications",
+        expect="""
+            concat = concat(y, dim=-1)
+            linear_1 = linear(concat, fc.weight_linear_of_last_selected, fc.bias)
+            linear_2 = linear(x, fc.weight_linear_of_last_selected_1)
+            index_select_1 = index_select(linear_2, -2, i)
+            add = add(linear_1, index_select_1)
+        """,
+    ),
+    leaves(
+        "commute.concat.linear_of_last_selected",
+        lambda m, x, y: m.fc(torch.cat([y, x.index_select(1, m.i)], -1)),
+        (7, 2),
+        (7, 2),
+        fc=nn.Linear(9, 5),
+        i=torch.tensor([0, 1, 1, 1, 0, 1, 0]),
+        because="features are selected",
+    ),
+]
+
+SUMS = [
+    fires(
+        "commute.sums.mean_of_linear",
+        lambda m, x: m.fc(x).mean(1),
+        TOKENS,
+        fc=nn.Linear(4, 3),
+        dynamic=BATCH,
+        expect="""
+            mean_1 = mean(x, dim=[-2])
+            linear_1 = linear(mean_1, fc.weight, fc.bias)
+        """,
+    ),
+    leaves(
+        "commute.sums.mean_of_linear",
+        lambda m, x: m.fc(x).mean(-1),
+        TOKENS,
+        fc=nn.Linear(4, 3),
+        because="the mean is taken over features",
+    ),
+    fires(
+        "commute.sums.sum_of_linear",
+        lambda m, x: m.fc(x).sum(1, keepdim=True),
+        TOKENS,
+        fc=nn.Linear(4, 3),
+        expect="""
+            sum_2 = sum(x, dim=[-2], keepdim=true)
+            linear_1 = linear(sum_2, fc.weight, fc.bias_sum_of_linear)
+        """,
+    ),
+    fires(
+        "commute.sums.sum_of_linear",
+        lambda m, x: m.fc(x).sum((0, 1)),
+        TOKENS,
+        fc=nn.Linear(4, 3, bias=False),
+        expect="""
+            sum_2 = sum(x, dim=[-3, -2])
+            linear_1 = linear(sum_2, fc.weight)
+        """,
+    ),
+    fires(
+        "commute.sums.sum_of_linear",
+        lambda m, x: m.fc(x).sum(1),
+        TOKENS,
+        fc=nn.Linear(4, 3),
+        dynamic={"x": {1: "length"}},
+        more_operators="the bias is multiplied by a length that is known later",
+        expect="""
+            sym_size_int = size(x, 1)
+            sum_2 = sum(x, dim=[-2])
+            mul = mul(fc.bias, sym_size_int)
+            linear_1 = linear(sum_2, fc.weight, mul)
+        """,
+    ),
+    leaves(
+        "commute.sums.sum_of_linear",
+        lambda m, x: m.fc(x).relu().sum(1),
+        TOKENS,
+        fc=nn.Linear(4, 3),
+        because="a relu stands between",
+    ),
+    fires(
+        "commute.sums.sum_of_conv1d",
+        lambda m, x: m.conv(x).sum(-1),
+        CLOUD,
+        conv=nn.Conv1d(4, 3, 1),
+        expect="""
+            sum_2 = sum(x, dim=[-1])
+            linear = linear(sum_2, conv.weight_sum_of_conv1d, conv.bias_sum_of_conv1d)
+        """,
+    ),
+    leaves(
+        "commute.sums.sum_of_conv1d",
+        lambda m, x: m.conv(x).sum(-1),
+        CLOUD,
+        conv=nn.Conv1d(4, 3, 2),
+        because="the kernel sees neighbours",
+    ),
+    fires(
+        "commute.sums.merge_counted",
+        lambda m, x: m.out(F.linear(x.sum(1), m.fc.weight, m.fc.bias * x.shape[1])),
+        TOKENS,
+        fc=nn.Linear(4, 6),
+        out=nn.Linear(6, 2),
+        dynamic={"x": {1: "length"}},
+        expect="""
+            sym_size_int_1 = size(x, -2)
+            sum_1 = sum(x, dim=[-2])
+            mul_1 = mul(out.weight_merge_counted_1, sym_size_int_1)
+            add = add(mul_1, out.bias)
+            linear_2 = linear(sum_1, out.weight_merge_counted, add)
+        """,
+    ),
+    leaves(
+        "commute.sums.merge_counted",
+        lambda m, x: m.out(F.linear(x.sum(1), m.fc.weight, m.fc.bias * x.shape[1])),
+        TOKENS,
+        fc=nn.Linear(4, 2),
+        out=nn.Linear(2, 6),
+        dynamic={"x": {1: "length"}},
+        because="two values in between say less",
+    ),
+]
+
+
+def collected(m, x, y):
+    """x with the rows of y added where the index says, as `scatter_add` takes it."""
+    return x.scatter_add(0, m.i.expand(y.shape), y)
+
+
+ORDER = torch.tensor([2, 0, 3, 1])
+TWICE = torch.tensor([2, 0, 2, 1])
+SEGMENTS = torch.tensor([0, 0, 1, 1, 2, 2])
+MIXED_UP = torch.tensor([0, 1, 0, 1, 2, 2])
+
+SCATTER = [
+    fires(
+        "commute.scatter.index_add_of_one_segment",
+        lambda m, x, y: x.index_add(0, m.i, y),
+        (1, 3),
+        (6, 3),
+        i=torch.zeros(6, dtype=torch.int64),
+        more_operators="nothing is scattered",
+        expect="""
+            sum_1 = sum(y, dim=[-2], keepdim=true)
+            add = add(x, sum_1)
+        """,
+    ),
+    leaves(
+        "commute.scatter.index_add_of_one_segment",
+        lambda m, x, y: x.index_add(0, m.i, y),
+        (2, 3),
+        (6, 3),
+        i=torch.zeros(6, dtype=torch.int64),
+        because="there is a second segment",
+    ),
+    fires(
+        "commute.scatter.scatter_add_of_one_segment",
+        lambda m, x: x.new_zeros(1, 3).scatter_add_(0, m.i.view(-1, 1).expand_as(x), x),
+        (6, 3),
+        i=torch.zeros(6, dtype=torch.int64),
+        more_operators="nothing is scattered",
+        expect="""
+            new_zeros = new_zeros(x, [1, 3])
+            view = reshape(i, [6, 1])
+            expand_as = expand(view, [6, 3])
+            sum_1 = sum(x, dim=[-2], keepdim=true)
+            add = add(new_zeros, sum_1)
+        """,
+    ),
+    leaves(
+        "commute.scatter.scatter_add_of_one_segment",
+        lambda m, x, y: x.scatter_add(0, m.i.view(-1, 1).expand(5, 3), y),
+        (1, 3),
+        (6, 3),
+        i=torch.zeros(5, dtype=torch.int64),
+        because="the last row is left out",
+    ),
+    fires(
+        "commute.scatter.index_add_of_permutation",
+        lambda m, x, y: x.index_add(0, m.i, y),
+        (4, 3),
+        (4, 3),
+        i=ORDER,
+        more_operators="nothing is scattered",
+        expect="""
+            index_select = index_select(y, -2, i_index_add_of_permutation)
+            add = add(x, index_select)
+        """,
+    ),
+    leaves(
+        "commute.scatter.index_add_of_permutation",
+        lambda m, x, y: x.index_add(0, m.i, y),
+        (4, 3),
+        (4, 3),
+        i=TWICE,
+        because="a place is named twice",
+    ),
+    fires(
+        "commute.scatter.scatter_add_of_permutation",
+        collected,
+        (4, 3),
+        (4, 3),
+        i=ORDER.view(-1, 1),
+        expect="""
+            index_select = index_select(y, -2, i_scatter_add_of_permutation)
+            add = add(x, index_select)
+        """,
+    ),
+    leaves(
+        "commute.scatter.scatter_add_of_permutation",
+        collected,
+        (4, 3),
+        (4, 3),
+        i=TWICE.view(-1, 1),
+        because="a place is named twice",
+    ),
+    fires(
+        "commute.scatter.index_add_of_segments",
+        lambda m, x, y: x.index_add(0, m.i, y),
+        (3, 4),
+        (6, 4),
+        i=SEGMENTS,
+        more_operators="nothing is scattered",
+        expect="""
+            reshape = reshape(y, [3, 2, 4])
+            sum_1 = sum(reshape, dim=[-2])
+            add = add(x, sum_1)
+        """,
+    ),
+    leaves(
+        "commute.scatter.index_add_of_segments",
+        lambda m, x, y: x.index_add(0, m.i, y),
+        (3, 4),
+        (6, 4),
+        i=MIXED_UP,
+        because="segments are mixed up",
+    ),
+    fires(
+        "commute.scatter.scatter_add_of_segments",
+        collected,
+        (3, 4),
+        (6, 4),
+        i=SEGMENTS.view(-1, 1),
+        more_operators="nothing is scattered",
+        expect="""
+            reshape = reshape(y, [3, 2, 4])
+            sum_1 = sum(reshape, dim=[-2])
+            add = add(x, sum_1)
+        """,
+    ),
+    leaves(
+        "commute.scatter.scatter_add_of_segments",
+        collected,
+        (3, 4),
+        (6, 4),
+        i=MIXED_UP.view(-1, 1),
+        because="segments are mixed up",
+    ),
+]
+
+NOTHING = [
+    fires(
+        "cleanup.zeros.add_zeros",
+        lambda m, x: (torch.zeros(1, 4, dtype=torch.float64) + x).relu(),
+        (3, 4),
+        expect="relu = relu(x)",
+    ),
+    leaves(
+        "cleanup.zeros.add_zeros",
+        lambda m, x: (torch.zeros(2, 3, 4, dtype=torch.float64) + x).relu(),
+        (3, 4),
+        because="the sum is larger than x",
+    ),
+    fires(
+        "cleanup.zeros.add_new_zeros",
+        lambda m, x: (x.new_zeros(1, 4) + x).relu(),
+        (3, 4),
+        expect="relu = relu(x)",
+    ),
+    leaves(
+        "cleanup.zeros.add_new_zeros",
+        lambda m, x: (x.new_zeros(2, 3, 4) + x).relu(),
+        (3, 4),
+        because="the sum is larger than x",
+    ),
+    fires(
+        "cleanup.zeros.add_zeros_like",
+        lambda m, x: (torch.zeros_like(x) + x).relu(),
+        (3, 4),
+        expect="relu = relu(x)",
+    ),
+    leaves(
+        "cleanup.zeros.add_zeros_like",
+        lambda m, x, y: (torch.zeros_like(y) + x).relu() + y,
+        (3, 4),
+        (2, 3, 4),
+        because="the sum is larger than x",
+    ),
+    fires(
+        "cleanup.pooling.identity_nearest",
+        lambda m, x: F.interpolate(x, (6, 8)).relu(),
+        IMAGE,
+        expect="relu = relu(x)",
+    ),
+    leaves(
+        "cleanup.pooling.identity_nearest",
+        lambda m, x: F.interpolate(x, (6, 9)).relu(),
+        IMAGE,
+        because="there is a column more",
+    ),
+    fires(
+        "cleanup.pooling.identity_interpolation",
+        lambda m, x: F.interpolate(x, (6, 8), mode="bilinear").relu(),
+        IMAGE,
+        expect="relu = relu(x)",
+    ),
+    leaves(
+        "cleanup.pooling.identity_interpolation",
+        lambda m, x: F.interpolate(x, scale_factor=1.1, mode="bilinear").relu(),
+        IMAGE,
+        because="the factor moves the positions",
+    ),
+]
+
+CASES = [*MIXING, *LAYERS, *CONCAT, *SUMS, *SCATTER, *NOTHING]
