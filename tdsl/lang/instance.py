@@ -336,7 +336,11 @@ class Instance:
                 values.extend(self._variadic(expr.value, guess))
             elif self._is_free(expr) and isinstance(expr, tree.Name | tree.Declared):
                 name = expr.id if isinstance(expr, tree.Name) else expr.name
-                self.set(name, Shaped(guess or self.draws.shape()))
+                known = self.types.get(name)
+                if known is not None and known.dims is not None:
+                    self.set(name, self.typed(known))
+                else:
+                    self.set(name, Shaped(guess or self.draws.shape()))
                 values.append(self.env[name])
             else:
                 values.append(self.operand(expr))
