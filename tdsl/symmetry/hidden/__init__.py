@@ -2,6 +2,7 @@
 
 from tdsl.symmetry.hidden.align import Alignment, GroupAlignment, align
 from tdsl.symmetry.hidden.canonical import Canonical, canonical
+from tdsl.symmetry.hidden.gauge import Gauge, gauges
 from tdsl.symmetry.hidden.groups import (
     AxisGroup,
     HiddenSymmetry,
@@ -18,6 +19,7 @@ __all__ = [
     "Alignment",
     "AxisGroup",
     "Canonical",
+    "Gauge",
     "GroupAlignment",
     "HiddenSymmetry",
     "Member",
@@ -27,6 +29,7 @@ __all__ = [
     "align",
     "axis_groups",
     "canonical",
+    "gauges",
     "hidden_symmetry",
     "merge_duplicates",
     "weights_of",

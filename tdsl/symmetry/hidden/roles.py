@@ -53,7 +53,7 @@ def roles_of(inference: Inference, atom: int) -> Roles:
     """Follow the units of one group through the graph."""
     found = Roles()
     for node in inference.module.graph.nodes:
-        if node.op != "call_function" or not _touches(inference, node, atom):
+        if node.op != "call_function" or not touches(inference, node, atom):
             continue
         op = operator_of(node.target)
         reason = _role(inference, node, op, atom, found)
@@ -81,7 +81,8 @@ def argument(node: fx.Node, op: Operator, name: str) -> Any:
     return node.kwargs.get(name, op.params[position].default)
 
 
-def _touches(inference: Inference, node: fx.Node, atom: int) -> bool:
+def touches(inference: Inference, node: fx.Node, atom: int) -> bool:
+    """Whether the units are in an operand or a result of a node."""
     return any(_has(inference, value, atom) for value in (node, *node.all_input_nodes))
 
 

@@ -1,0 +1,114 @@
+"""Factors and rotations of hidden axes: allowed inside, refused where a length or an output sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hidden_models import made
+from torch import Tensor, nn
+
+from tdsl.capture import Captured, capture
+from tdsl.symmetry.hidden import Gauge, gauges, weights_of, with_weights
+
+
+def towers(meet: Callable[[Tensor, Tensor], Tensor]) -> Captured:
+    """Two towers without biases whose embeddings meet in one number."""
+    torch.manual_seed(0)
+    return capture(
+        *made(
+            lambda m, x, y: meet(m.a(x), m.b(y)),
+            torch.randn(6, 5),
+            torch.randn(6, 4),
+            a=nn.Linear(5, 8, bias=False),
+            b=nn.Linear(4, 8, bias=False),
+        )
+    )
+
+
+def of(found: Captured, name: str) -> Gauge:
+    return next(gauge for gauge in gauges(found) if gauge.name == name)
+
+
+def change(found: Captured, **weights: Tensor) -> float:
+    """The largest relative change of the output with other weights."""
+    other = with_weights(found.module, {f"{name}.weight": w for name, w in weights.items()})
+    with torch.no_grad():
+        before, after = found.module(*found.args), other(*found.args)
+    return float((before - after).abs().max() / before.abs().max())
+
+
+MEETINGS = {
+    "cosine_similarity": lambda u, v: F.cosine_similarity(u, v, dim=-1),
+    "normalize": lambda u, v: F.normalize(u, dim=-1) @ F.normalize(v, dim=-1).T,
+    "written out": lambda u, v: (
+        (u / u.norm(dim=-1, keepdim=True)) @ (v / v.norm(dim=-1, keepdim=True)).transpose(0, 1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEETINGS)
+def test_a_cosine_allows_rotations_only(name: str) -> None:
+    found = towers(MEETINGS[name])
+    gauge = of(found, "a.weight[0]")
+    assert gauge.rotation is None
+    assert gauge.scaling is not None
+    assert "does not pass a factor on" in str(gauge.scaling)
+    a, b = (weights_of(found.module)[f"{side}.weight"] for side in "ab")
+    q = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64))[0]
+    d = torch.linspace(0.5, 3.0, 8, dtype=torch.float64)[:, None]
+    assert change(found, a=q @ a, b=q @ b) <= 1e-12
+    assert change(found, a=d * a, b=b / d) > 1e-2
+
+
+def test_a_product_allows_both() -> None:
+    found = towers(lambda u, v: u @ v.transpose(0, 1))
+    gauge = of(found, "a.weight[0]")
+    assert gauge.scaling is None
+    assert gauge.rotation is None
+    a, b = (weights_of(found.module)[f"{side}.weight"] for side in "ab")
+    d = torch.linspace(0.5, 3.0, 8, dtype=torch.float64)[:, None]
+    assert change(found, a=d * a, b=b / d) <= 1e-12
+
+
+def test_an_embedding_that_is_an_output_is_refused() -> None:
+    gauge = of(towers(lambda u, v: u + v), "a.weight[0]")
+    assert "a graph output" in str(gauge.scaling)
+    assert "a graph output" in str(gauge.rotation)
+
+
+@pytest.mark.parametrize(
+    ("middle", "scaling", "rotation"),
+    [
+        (lambda h: h, True, True),
+        (torch.relu, True, False),
+        (torch.tanh, False, False),
+        (lambda h: F.layer_norm(h, (7,)), False, False),
+        (lambda h: F.rms_norm(h, (7,)), False, True),
+        (lambda h: h.softmax(-1), False, False),
+        (lambda h: h + 1, False, False),
+        (lambda h: h * 3, True, True),
+        (lambda h: h * h, False, False),
+    ],
+)
+def test_an_internal_edge(middle: Callable[[Tensor], Tensor], scaling: bool, rotation: bool) -> None:
+    """What is allowed is true of the model, and what is refused is not."""
+    torch.manual_seed(0)
+    found = capture(
+        *made(
+            lambda m, x: m.b(middle(m.a(x))),
+            torch.randn(6, 5),
+            a=nn.Linear(5, 7, bias=False),
+            b=nn.Linear(7, 3),
+        )
+    )
+    gauge = of(found, "a.weight[0]")
+    assert (gauge.scaling is None, gauge.rotation is None) == (scaling, rotation)
+    a, b = (weights_of(found.module)[f"{side}.weight"] for side in "ab")
+    d = torch.linspace(0.5, 3.0, 7, dtype=torch.float64)
+    q = torch.linalg.qr(torch.randn(7, 7, dtype=torch.float64))[0]
+    assert (change(found, a=d[:, None] * a, b=b / d) <= 1e-10) == scaling
+    # The small constant in a root mean square does not see a rotation either.
+    assert (change(found, a=q @ a, b=b @ q.T) <= 1e-10) == rotation
