@@ -13,6 +13,7 @@ import cases_linear
 import cases_merge
 import cases_mixing
 import cases_recurrent
+import cases_soft
 import cases_structured
 import pytest
 import torch
@@ -32,6 +33,7 @@ CASES = [
     *cases_recurrent.CASES,
     *cases_factorize.CASES,
     *cases_structured.CASES,
+    *cases_soft.CASES,
 ]
 
 
