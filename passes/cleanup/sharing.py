@@ -47,6 +47,8 @@ class CommonSubexpressions(GraphPass):
                     saved_nodes=1,
                     saved_parameters=0,
                     saved_macs=macs_of(work, (node,)),
+                    created=(known.name,),
+                    through=tuple(operand.name for operand in node.all_input_nodes),
                 )
             )
             node.replace_all_uses_with(known)

@@ -155,7 +155,7 @@ class _Driver:
         created = self.editor.apply(found, self.journal.next_number)
         seeds = [n for n in created if n.op != "get_attr"]
         erased = sum([node._erased for node in found.matched])
-        self.journal.record(found, variant, erased - len(seeds), saved)
+        self.journal.record(found, variant, erased - len(seeds), saved, created)
         if not self.settings.repeat:
             return []
         seeds += [n for n in found.values if isinstance(n, fx.Node)]

@@ -128,6 +128,8 @@ class _Compiler:
 
         def negative(frame: Frame) -> Any:
             value = operand(frame)
+            if isinstance(value, list):
+                return [-entry for entry in value]
             return apply(frame, "neg", value) if is_tensor(value) else -value
 
         return negative

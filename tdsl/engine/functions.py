@@ -18,6 +18,7 @@ from tdsl.engine.frame import Frame
 from tdsl.engine.sizes import compare, dtype_of, same, same_value, sizes_of
 from tdsl.engine.staged import CannotStage, Constant, Staged, parts_of, tensors_in
 from tdsl.engine.statistics import STATISTICS, Kind, request_of
+from tdsl.lang import axes
 from tdsl.ops.targets import operator_of
 
 Builtin = Callable[..., Any]
@@ -173,13 +174,25 @@ def _holds(_: Frame, wide: Any, narrow: Any) -> bool:
     )
 
 
-def _inverse(_: Frame, permutation: Any) -> list[int]:
-    return [list(permutation).index(i) for i in range(len(permutation))]
+def _pure(function: Callable[..., Any]) -> Builtin:
+    """A function of numbers and lists as one that is handed the match, too."""
+    return lambda _, *values: function(*values)
 
 
-def _compose(_: Frame, first: Any, then: Any) -> list[int]:
-    """The permutation of `permute(permute(x, first), then)`."""
-    return [first[i] for i in then]
+def _sizes(frame: Frame, value: Any, along: Any) -> list[Any]:
+    return axes.sizes(_own_shape(frame, value), along)
+
+
+def _aligned(frame: Frame, value: Any, count: int) -> list[Any]:
+    return axes.aligned(_own_shape(frame, value), count)
+
+
+def _own_shape(frame: Frame, value: Any) -> list[Any]:
+    """The sizes of a tensor; a number has none. Raises `CannotStage` where they are not known."""
+    found = [] if isinstance(value, int | float) else _shape(frame, value)
+    if found is None:
+        raise CannotStage("a shape is not known")
+    return list(found)
 
 
 def _square(_: Frame, value: Any) -> bool:
@@ -255,8 +268,22 @@ BUILTINS: Mapping[str, Builtin] = {
     "size_along": _size_along,
     "dtype": _dtype,
     "holds": _holds,
-    "inverse": _inverse,
-    "compose": _compose,
+    **{
+        name: _pure(getattr(axes, name))
+        for name in (
+            "inverse",
+            "compose",
+            "exchange",
+            "sources",
+            "remaining",
+            "apart",
+            "includes",
+            "covers",
+            "reflected",
+        )
+    },
+    "sizes": _sizes,
+    "aligned": _aligned,
     "square": _square,
     "used_once": _used_once,
     "same": _same,
@@ -268,5 +295,17 @@ BUILTINS: Mapping[str, Builtin] = {
 }
 """The meaning of every name that `tdsl.lang.vocabulary` calls built in; the first argument is the match."""
 
-PREDICATES = frozenset({"square", "holds", "used_once", "same", "broadcasts_to", "is_identity", "all_equal"})
+PREDICATES = frozenset(
+    {
+        "square",
+        "holds",
+        "used_once",
+        "same",
+        "broadcasts_to",
+        "is_identity",
+        "all_equal",
+        "includes",
+        "covers",
+    }
+)
 """Those that answer yes or no, whatever operators are called the same."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import fx
 
 from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import macs, params
@@ -37,6 +38,10 @@ class Applied:
     approximate: bool = False
     """Whether the rule loses something."""
     details: Mapping[str, Any] = field(default_factory=dict)
+    created: tuple[str, ...] = ()
+    """Names of the nodes that now stand there: new ones, and one that took the place of its equal."""
+    through: tuple[str, ...] = ()
+    """Names of nodes that were not replaced and without which it would not have been possible."""
 
 
 @dataclass
@@ -80,6 +85,7 @@ class Journal:
         variant: Variant,
         saved_nodes: int,
         saved: tuple[int | None, int | None],
+        created: Sequence[fx.Node] = (),
     ) -> None:
         """Add the entry of a replacement that was applied; `saved` is what `savings` said before."""
         root = origin(replacement.outputs[0])
@@ -96,6 +102,7 @@ class Journal:
                 error=_error(replacement),
                 approximate=replacement.rule.approximate,
                 details=_details(replacement, variant),
+                created=tuple([node.name for node in created]),
             )
         )
 

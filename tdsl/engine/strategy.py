@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from torch import fx
 
+from tdsl.engine.attempt import attempted
 from tdsl.engine.driver import Order, Scope, Settings, rewrite
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library
@@ -113,6 +114,8 @@ class Runner:
         for step in _all_steps(pipeline.steps):
             if isinstance(step, tree.Repeated | tree.Once):
                 self._compiled[id(step)] = self._select(step.rules)
+            elif isinstance(step, tree.Attempt):
+                _require_rules_alone(step)
             elif isinstance(step, tree.Choose):
                 self._choices[id(step)] = self._choice(step, None, None)
         self.storage = next(
@@ -179,6 +182,13 @@ class Runner:
             case tree.First(attempt=attempt, otherwise=otherwise):
                 done = self._steps(attempt, module, journal, context)
                 return done or self._steps(otherwise, module, journal, context)
+            case tree.Attempt(steps=steps):
+                return attempted(
+                    module,
+                    journal,
+                    lambda m, j, s: self._steps(steps, m, j, replace(context, scope=s)),
+                    context.scope,
+                )
             case tree.Ordered(order=order, steps=steps):
                 return self._steps(steps, module, journal, replace(context, order=order))
             case tree.At(paths=paths, steps=steps):
@@ -307,6 +317,18 @@ def _named(argument: tree.Argument) -> str:
     return argument.name
 
 
+def _require_rules_alone(attempt: tree.Attempt) -> None:
+    """Raise `TdslError` at a step in an `attempt` that cannot be carried out on a copy and forgotten."""
+    for step in _all_steps(attempt.steps):
+        if isinstance(step, tree.Choose | tree.Heal | tree.Quantize | tree.Check):
+            raise TdslError(
+                f"`{type(step).__name__.lower()}` stands inside `attempt`",
+                step.span,
+                expected="steps that apply rules: repeat, once, first, top_down, bottom_up, at",
+                hint="put it behind the block",
+            )
+
+
 def _all_steps(steps: Sequence[tree.Step]) -> list[tree.Step]:
     """Every step, nested ones included, in written order."""
     found: list[tree.Step] = []
@@ -315,7 +337,7 @@ def _all_steps(steps: Sequence[tree.Step]) -> list[tree.Step]:
         match step:
             case tree.First(attempt=attempt, otherwise=otherwise):
                 found.extend(_all_steps((*attempt, *otherwise)))
-            case tree.Ordered(steps=inner) | tree.At(steps=inner):
+            case tree.Attempt(steps=inner) | tree.Ordered(steps=inner) | tree.At(steps=inner):
                 found.extend(_all_steps(inner))
     return found
 

@@ -107,6 +107,11 @@ class CompileTimeFunction:
     function: Callable[..., Any]
     doc: str
     results: int = 1
+    exact: Callable[..., Any] | None = None
+    """The same over the prime field, where that can tell: `exact(k, *arguments)` with `k` an algebra and its
+    arrays for weights."""
+    family: str = ""
+    """A name of `tdsl.prove.facts.FAMILIES`: weights drawn so have the property, mostly."""
 
 
 def forms(*texts: str) -> tuple[Form, ...]:

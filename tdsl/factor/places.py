@@ -36,6 +36,7 @@ DECLARED = (
         ("index",),
         is_permutation,
         "Whether an index names each place from 0 on once.",
+        family="permutation",
     ),
     CompileTimeFunction(
         "is_segmented",

@@ -348,6 +348,9 @@ class Builder(Transformer_NonRecursive[Token, Any]):
     def first(self, meta: Any, items: list[Any]) -> tree.First:
         return tree.First(attempt=items[0], otherwise=items[1], span=self._span(meta))
 
+    def attempt(self, meta: Any, items: list[Any]) -> tree.Attempt:
+        return tree.Attempt(steps=items[0], span=self._span(meta))
+
     def ordered(self, meta: Any, items: list[Any]) -> tree.Ordered:
         order: Any = str(items[0])
         return tree.Ordered(order=order, steps=items[1], span=self._span(meta))

@@ -107,9 +107,10 @@ class Draws:
             case "ints":
                 most = pick.choice((0, 2, 2))
                 return [pick.randint(min(most, 1), most) for _ in pick.choice((shape, (1, 1)))]
+            case "each":  # entry of a list for each spatial axis
+                return pick.choice(_window(param))
             case "ints1" | "ints2" | "ints3":
-                values = (0, 0, 1, 2) if "padding" in param.name else (1, 1, 2)
-                return pick.choices(values, k=int(param.kind[-1]))
+                return pick.choices(_window(param), k=int(param.kind[-1]))
             case "extents":
                 own = list(shape[2:])
                 others = pick.choices((1, 2, *self.pool), k=len(own))
@@ -127,8 +128,10 @@ class Draws:
                 raise UnknownValueError(f"no value to try for `{param.name}`")
 
     def _regrouped(self, shape: tuple[int, ...]) -> list[int]:
-        """The same number of elements in another shape, or the same shape with an axis more."""
-        way = self.random.randrange(5)
+        """As many elements in another shape, the same shape with an axis more, or its last axes."""
+        way = self.random.randrange(6)
+        if way == 5 and shape:
+            return list(shape[self.random.randrange(len(shape)) :])
         if way == 0:
             return [self.random.choice(self.pool), *shape]
         if way == 1:
@@ -137,6 +140,11 @@ class Draws:
             cut = self.random.randrange(1, len(shape))
             return [math.prod(shape[:cut]), *shape[cut:]]
         return list(shape) if way == 3 else self.random.sample(shape, len(shape))
+
+
+def _window(param: Param) -> tuple[int, ...]:
+    """What a padding, stride, kernel or dilation may be along one axis."""
+    return (0, 0, 1, 2) if "padding" in param.name else (1, 1, 2)
 
 
 def _unify(dims: tuple[str, ...], shape: tuple[int, ...], sizes: dict[str, Any]) -> None:

@@ -16,7 +16,19 @@ _TERM = ("a name", "a number", "(", "[")
 _BEGINS_TERM = {*_TERM, "50%", "a text in quotes", "true", "false", "none", "-", "not"}
 _OPERATORS = ("+", "-", "*", "/", "div", "%", "@", "**", ".T")
 _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-_STEPS = ("repeat", "once", "first", "top_down", "bottom_up", "at", "choose", "heal", "quantize", "check")
+_STEPS = (
+    "repeat",
+    "once",
+    "first",
+    "attempt",
+    "top_down",
+    "bottom_up",
+    "at",
+    "choose",
+    "heal",
+    "quantize",
+    "check",
+)
 _DECLARATIONS = ("import", "rule", "law", "example", "group", "action", "symmetry", "pipeline")
 
 _DESCRIBED = {

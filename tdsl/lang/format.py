@@ -197,6 +197,8 @@ def _step(step: tree.Step) -> list[Line]:
                 *otherwise,
                 Line("}", last, last),
             ]
+        case tree.Attempt():
+            return [Line("attempt {", first, first), *_steps(step.steps), Line("}", last, last)]
         case tree.Ordered():
             return [Line(f"{step.order} {{", first, first), *_steps(step.steps), Line("}", last, last)]
         case tree.At():

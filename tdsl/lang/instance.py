@@ -473,7 +473,9 @@ class Instance:
                     self.set(name, self.draws.attribute(param, shape))
                 return self.env[name]
             case tree.ListOf(items=items):
-                kind = "dim" if param.kind in ("axes", "dims") else "int"
+                kind = {"axes": "dim", "dims": "dim", "ints1": "each", "ints2": "each", "ints3": "each"}.get(
+                    param.kind, "int"
+                )
                 if param.kind == "shape":
                     self._fill(items, shape)
                 return [self._attribute(item, Param(param.name, kind), shape) for item in items]

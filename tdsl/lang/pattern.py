@@ -50,8 +50,8 @@ class PatternReader:
                 self._declared(expr, param, owner, Role.OPERAND)
             case tree.Constant(value=bool() | int() | float()) if param.kind == "value":
                 pass
-            case tree.Constant(value=None) if param.optional:
-                pass
+            case tree.Constant(value=None) if param.optional or param.name == "indices":
+                pass  # in a list of indices, none keeps an axis
             case tree.Constant():
                 expected = "a tensor or a number" if param.kind == "value" else "a tensor"
                 raise TdslError("a literal cannot stand here", expr.span, expected=expected)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tdsl.lang import tree
+from tdsl.lang import axes, tree
 from tdsl.lang.bind import bind
 from tdsl.lang.vocabulary import DTYPES, INFIX, Vocabulary
 from tdsl.lang.walk import walk
@@ -70,8 +70,9 @@ def _size_along(x: Any, dims: Any) -> int:
     return math.prod(sizes[axis] for axis in axes)
 
 
-def _inverse(p: list[int]) -> list[int]:
-    return [p.index(i) for i in range(len(p))]
+def _shape_or_none(x: Any) -> list[int]:
+    """The sizes of a tensor; a number has none."""
+    return [] if isinstance(x, int | float) else _shape(x)
 
 
 def _broadcasts_to(x: Any, shape: list[int]) -> bool:
@@ -116,8 +117,18 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "rank_of": lambda x: len(_shape(x)),
     "shape": _shape,
     "size_along": _size_along,
-    "inverse": _inverse,
-    "compose": lambda p, q: [p[i] for i in q],
+    "inverse": axes.inverse,
+    "compose": axes.compose,
+    "inverse_order": lambda index: Shaped(tuple(_shape(index))),
+    "exchange": axes.exchange,
+    "sources": axes.sources,
+    "remaining": axes.remaining,
+    "apart": axes.apart,
+    "includes": axes.includes,
+    "covers": axes.covers,
+    "reflected": axes.reflected,
+    "sizes": lambda x, along: axes.sizes(_shape_or_none(x), along),
+    "aligned": lambda x, count: axes.aligned(_shape_or_none(x), count),
     "square": _square,
     "broadcasts_to": _broadcasts_to,
     "is_identity": lambda p: list(p) == list(range(len(p))),
@@ -222,8 +233,8 @@ class Shapes:
     def _unary(self, sign: str, value: Any) -> Any:
         if sign == "not":
             return not value
-        if isinstance(value, list | tuple):
-            raise UnknownValueError("arithmetic on a list")
+        if isinstance(value, list):
+            return [self._unary(sign, entry) for entry in value]
         if not isinstance(value, Shaped | Absent):
             return _known(python.neg, value)
         if sign == "-":
@@ -243,11 +254,19 @@ class Shapes:
             return Shaped(tuple(broadcast_shapes(*shapes)))
         if sign in _COMPARISONS:
             return _compare(sign, left, right)
-        if isinstance(left, list | tuple) or isinstance(right, list | tuple):
-            raise UnknownValueError("arithmetic on a list")
+        if isinstance(left, list) or isinstance(right, list):
+            return self._entries(sign, left, right)
         if sign == "**" and isinstance(right, int) and abs(right) > 64:
             raise UnknownValueError("a power too large to compute")
         return _known(_ARITHMETIC[sign], left, right)
+
+    def _entries(self, sign: str, left: Any, right: Any) -> list[Any]:
+        """Arithmetic entry by entry, between lists of one length or a list and a number."""
+        count = len(left if isinstance(left, list) else right)
+        rows = [value if isinstance(value, list) else [value] * count for value in (left, right)]
+        if len(rows[0]) != len(rows[1]):
+            raise UnknownValueError("arithmetic on lists of different lengths")
+        return [self.infix(sign, a, b) for a, b in zip(*rows, strict=True)]
 
     def _call(self, call: tree.Call, in_graph: bool) -> Any:
         if call.callee in self.chosen:

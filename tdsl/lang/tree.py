@@ -300,6 +300,13 @@ class First(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Attempt(Node):
+    """`attempt { … }`: of what the block does, what leaves fewer operators is kept."""
+
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Ordered(Node):
     """`top_down { … }` visits users before their operands, `bottom_up { … }` operands first."""
 
@@ -347,7 +354,7 @@ class Check(Node):
     bounds: tuple[Expr, ...]
 
 
-Step = Repeated | Once | First | Ordered | At | Choose | Heal | Quantize | Check
+Step = Repeated | Once | First | Attempt | Ordered | At | Choose | Heal | Quantize | Check
 
 
 @dataclass(frozen=True, slots=True)

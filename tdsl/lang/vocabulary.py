@@ -98,6 +98,13 @@ BUILT_IN: tuple[Function, ...] = (
         dtype=("tensor", "Element type of a tensor, or of the first output of a side."),
         inverse=("p", "The inverse of a permutation of axes."),
         compose=("p q", "The permutation that permutes by `p` first, then by `q`."),
+        exchange=("n a b", "The permutation of `n` axes that exchanges `a` and `b`."),
+        sources=("p axes", "Which axes of x stand at the places `axes` of `permute(x, p)`."),
+        remaining=("p axes", "The order of the axes of `permute(x, p)` that stay when those at `axes` go."),
+        apart=("axes others", "The axes that are in one of two lists and not in the other."),
+        reflected=("pad axes", "Border widths with before and after exchanged along some axes."),
+        sizes=("tensor axes", "Sizes of a tensor along some axes, 1 where it has no such axis."),
+        aligned=("tensor n", "The shape of a tensor with axes of size 1 in front, `n` axes in all."),
     ),
     *_functions(
         "tensor",
@@ -119,6 +126,8 @@ BUILT_IN: tuple[Function, ...] = (
         broadcasts_to=("x shape", "Broadcasting `x` to that shape changes no size of the shape."),
         is_identity=("p", "The permutation moves nothing."),
         all_equal=("values value", "Every entry of the list is that value."),
+        includes=("values value", "The list has that entry."),
+        covers=("dims axes", "A fold of the axes `dims` (none of them: all) takes all of `axes`."),
     ),
 )
 """Functions the engine itself provides."""

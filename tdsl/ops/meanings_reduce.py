@@ -208,14 +208,40 @@ def _max_pool(
     dilation: list[int],
     ceil_mode: bool,
 ) -> Array:
-    """The greatest element of each window; what lies outside is no element."""
-    stride = stride or kernel
-    reach = [d * (size - 1) + 1 for d, size in zip(dilation, kernel, strict=True)]
-    rest = [(n - r) % s for n, r, s in zip(x.shape[-len(kernel) :], reach, stride, strict=True)]
-    if any(padding) or (ceil_mode and any(rest)):
-        raise NotImplementedError("max pooling over a border")
-    seen = k.windows(x, kernel, stride, padding, dilation, k.number(0))
-    return k.greatest(seen, list(range(len(x.shape), len(x.shape) + len(kernel))))
+    """The greatest element of each window; for what lies outside, one that lies inside is seen twice."""
+    axes = len(kernel)
+    shape = list(x.shape[: len(x.shape) - axes])
+    for i, size in enumerate(kernel):
+        axis = len(x.shape) - axes + i
+        taps = _taps(x.shape[axis], size, (stride or kernel)[i], padding[i], dilation[i], ceil_mode)
+        x = _taken(k, x, axis, taps)
+        shape += [len(taps) // size, size]
+    return k.greatest(x.reshape(shape), [len(shape) - 1 - 2 * i for i in range(axes)])
+
+
+_LEAST = -1e6
+"""The greatest of no elements, where -∞ is no number."""
+
+
+def _taps(count: int, size: int, step: int, width: int, apart: int, ceil_mode: bool) -> list[int]:
+    """The places that the windows along an axis of `count` see, `size` for each; -1 where none is inside."""
+    room = count + 2 * width - apart * (size - 1) - 1
+    windows = room // step + 1
+    if ceil_mode and room % step and windows * step < count + width:
+        windows += 1
+    taps: list[int] = []
+    for first in range(-width, windows * step - width, step):
+        seen = [first + apart * j for j in range(size)]
+        inside = [place for place in seen if 0 <= place < count]
+        taps += [place if place in inside else inside[0] if inside else -1 for place in seen]
+    return taps
+
+
+def _taken(k: Algebra, x: Array, axis: int, places: list[int]) -> Array:
+    """Slices along an axis, side by side; at -1 the least number."""
+    before: list[Any] = [slice(None)] * axis
+    slices = [x[(*before, slice(place, place + 1))] for place in range(x.shape[axis])]
+    return k.concat([*slices, k.filled(slices[0].shape, _LEAST)], axis)[(*before, places)]
 
 
 for _axes_of_window in (1, 2, 3):

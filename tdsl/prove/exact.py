@@ -28,6 +28,7 @@ from tdsl.prove.dtypes import holds
 from tdsl.prove.facts import OF_TRUTH_VALUES
 from tdsl.prove.field import Elements
 from tdsl.prove.kernel import NoMeaning, mapped, moved
+from tdsl.prove.structures import ARRANGED, arranged, mirrors, orthogonal
 
 LARGEST = 1 << 20
 """Most elements of a tensor that is evaluated."""
@@ -55,6 +56,9 @@ class ExactChecker:
             values = self.random.integers(0, bound, size=shape).astype(np.uint64)
         elif kind == "permutation":
             values = self.random.permutation(int(np.prod(shape))).astype(np.uint64).reshape(shape)
+        elif kind in ARRANGED:
+            found = arranged(kind, int(np.prod(shape)), lambda n: self.random.permutation(n).tolist())
+            values = np.array(found, dtype=np.uint64).reshape(shape)
         elif kind == "segments":
             count = int(np.prod(shape))
             values = (np.arange(count, dtype=np.uint64) * np.uint64(bound) // np.uint64(count)).reshape(shape)
@@ -64,8 +68,20 @@ class ExactChecker:
         return Known(shape, values, dtype, dtype)
 
     def structured(self, shape: Sequence[int], family: str) -> Known:
-        """The field knows no structure; a draw without any is the harder test."""
-        return self.draw(shape, "f32", "dense", 0)
+        """Of most structures the field knows nothing; a draw without any is the harder test."""
+        drawn = self.draw(shape, "f32", "dense", 0)
+        square = len(shape) == 2 and shape[0] == shape[1]
+        if family == "orthogonal" and square:
+            value = orthogonal(self.random, shape[0])
+            return Known(drawn.shape, value, degree=2 * shape[0])
+        if family == "identity" and square:
+            return Known(drawn.shape, np.eye(shape[0], dtype=np.uint64))
+        if family == "mirrored" and shape:
+            value = drawn.value
+            for axis in mirrors(len(shape), lambda n: self.random.permutation(n).tolist()):
+                value = field.add(value, np.flip(value, axis))
+            return Known(drawn.shape, value)
+        return drawn
 
     def filled(self, shape: Sequence[int], value: float) -> Known:
         """A tensor of one number."""
@@ -156,14 +172,20 @@ class ExactChecker:
         return Known(tuple(result.shape), _elements(result), degree=len(factors))
 
     def function(self, declared: CompileTimeFunction, values: Sequence[Any]) -> Any:
-        """The field has no norms and no ranks; whole numbers are what they are."""
+        """What the function says over the field; of norms and ranks there are none."""
         tensors = [v for v in values if isinstance(v, Known)]
-        if tensors and declared.kind == "predicate" and all(v.dtype == "i64" for v in tensors):
-            plain = (
+        if all(v.dtype == "i64" for v in tensors):  # whole numbers are what they are
+            plain = [
                 torch.from_numpy(v.value.astype(np.int64)) if isinstance(v, Known) else v for v in values
-            )
-            return declared.function(*plain)
-        raise UnknownValueError(f"`{declared.name}` depends on the values of weights")
+            ]
+            result = declared.function(*plain)
+        elif declared.exact is not None:
+            result = declared.exact(self.algebra, *map(_values, values))
+        else:
+            raise UnknownValueError(f"`{declared.name}` depends on the values of weights")
+        if isinstance(result, torch.Tensor):
+            return Known(tuple(result.shape), _elements(result), "i64", "i64")
+        return result
 
     def numbered(self, shape: Sequence[int]) -> Known:
         """The numbers from 0 on, in order."""

@@ -27,6 +27,9 @@ FAMILIES = (
     "diagonal",
     "identity",
     "circulant",
+    "positive",
+    "orthogonal",
+    "mirrored",
 )
 """Structures of weights that a condition may ask for."""
 INDICES = ("index", "permutation", "segments")
@@ -49,16 +52,16 @@ class Facts:
             for node in walk(rule)
             if isinstance(node, tree.Declared) and node.type is not None
         }
-        self.structured = {
-            node.id
-            for clause in rule.where
-            if isinstance(clause, tree.Condition)
-            for call in walk(clause.test)
-            if isinstance(call, tree.Call) and call.callee in FUNCTIONS
-            for node in walk(call)
-            if isinstance(node, tree.Name)
-        }
-        """Weights on whose values a condition depends."""
+        self.structured: dict[str, tuple[str, ...]] = {}
+        """Weights on whose values a condition depends, with the families that conditions ask for by name."""
+        for clause in rule.where:
+            for call in walk(clause.test) if isinstance(clause, tree.Condition) else ():
+                if isinstance(call, tree.Call) and call.callee in FUNCTIONS:
+                    family = FUNCTIONS[call.callee].family
+                    for node in walk(call):
+                        if isinstance(node, tree.Name):
+                            asked = self.structured.setdefault(node.id, ())
+                            self.structured[node.id] = (*asked, family) if family else asked
         self.sensitive = speaks_of_dtypes(resolved)
         """Whether element types matter."""
         self.conditions = [

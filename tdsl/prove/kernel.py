@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tdsl.ops import Operator
+from tdsl.ops.spec import REQUIRED
 from tdsl.ops.targets import DTYPES, overload_for
 from tdsl.prove import field
 from tdsl.prove.field import Elements
@@ -28,7 +29,11 @@ def call(operator: Operator, arguments: Mapping[str, Any]) -> Any:
     Raises `NoMeaning` where the kernel refuses.
     """
     plain = {p.name: _plain(arguments[p.name]) for p in operator.params}
-    plain |= {p.name: p.default for p in operator.params if p.kind == "any" and plain[p.name] is None}
+    plain |= {
+        p.name: p.default
+        for p in operator.params
+        if p.kind == "any" and plain[p.name] is None and p.default is not REQUIRED
+    }
     positional = [plain[p.name] for p in operator.params if not p.keyword_only]
     named = {p.name: plain[p.name] for p in operator.params if p.keyword_only}
     target = overload_for(operator, positional)

@@ -17,6 +17,7 @@ from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.targets import DTYPES
 from tdsl.prove.checker import Known
 from tdsl.prove.kernel import call
+from tdsl.prove.structures import ARRANGED, arranged, mirrors
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -48,6 +49,8 @@ class NumericChecker:
             return _known(torch.randint(0, bound, shape, generator=self.generator), dtype)
         if kind == "permutation":
             return _known(torch.randperm(math.prod(shape), generator=self.generator).reshape(shape), dtype)
+        if kind in ARRANGED:
+            return _known(torch.tensor(arranged(kind, math.prod(shape), self._order)).reshape(shape), dtype)
         if kind == "segments":
             count = math.prod(shape)
             return _known((torch.arange(count) * bound // count).reshape(shape), dtype)
@@ -63,6 +66,10 @@ class NumericChecker:
         extremes = torch.rand(shape, generator=self.generator) < EXTREMES
         smallest = torch.full(shape, torch.iinfo(wanted).min, dtype=wanted)
         return _known(torch.where(extremes, smallest, (values * 3).to(wanted)), dtype)
+
+    def _order(self, count: int) -> list[int]:
+        order: list[int] = torch.randperm(count, generator=self.generator).tolist()
+        return order
 
     def _styled(self, shape: tuple[int, ...]) -> Tensor:
         if self.style == "small":
@@ -93,6 +100,13 @@ class NumericChecker:
         elif family == "circulant" and square:
             row = values[..., 0, :]
             values = torch.stack([row.roll(i, -1) for i in range(shape[-1])], -2)
+        elif family == "positive":
+            values = values.abs() + 0.5
+        elif family == "orthogonal" and square:
+            values = torch.linalg.qr(torch.randn(shape, generator=self.generator, dtype=torch.float64)).Q
+        elif family == "mirrored" and shape:
+            for axis in mirrors(len(shape), self._order):
+                values = values + values.flip(axis)
         return _known(values.to(self._dtype("f32")))
 
     def filled(self, shape: Sequence[int], value: float) -> Known:
@@ -132,7 +146,8 @@ class NumericChecker:
     def function(self, declared: CompileTimeFunction, values: Sequence[Any]) -> Any:
         """The function itself."""
         try:
-            return declared.function(*(self._plain(v) for v in values))
+            result = declared.function(*(self._plain(v) for v in values))
+            return _known(result) if isinstance(result, Tensor) else result
         except (TdslError, RuntimeError) as error:
             raise UnknownValueError(str(error)) from None
 

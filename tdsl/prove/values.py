@@ -24,6 +24,7 @@ from tdsl.ops.shapes import ShapeMismatch
 from tdsl.prove.checker import Checker, Known
 from tdsl.prove.dtypes import holds
 from tdsl.prove.facts import FAMILIES, INDICES, Facts, decomposition_of
+from tdsl.prove.structures import ARRANGED
 
 
 class Values(Shapes):
@@ -88,13 +89,21 @@ class Values(Shapes):
         if self.facts.sensitive and (written is None or not written.dtype):
             dtype = self.instance.random.choice(("f32", "bool", "i64", "f16", "f64", "i32", "i8"))
         bound = self.selecting.get(name, 0)
-        if name in self.facts.structured and bound:
-            return self.checker.draw(shaped.shape, "i64", self.instance.random.choice(INDICES), bound)
         if name in self.facts.structured:
-            return self.checker.structured(shaped.shape, self.instance.random.choice(FAMILIES))
+            family = self._family(name, selects=bound > 0)
+            if bound:
+                return self.checker.draw(shaped.shape, "i64", family, bound)
+            return self.checker.structured(shaped.shape, family)
         return self.checker.draw(
             shaped.shape, "i64" if bound else dtype, "index" if bound else "dense", bound
         )
+
+    def _family(self, name: str, selects: bool) -> str:
+        """A structure for a weight or an index: mostly one that a condition asks for, where one does."""
+        random = self.instance.random
+        known = INDICES if selects else FAMILIES
+        asked = [f for f in self.facts.structured[name] if f in (*INDICES, *ARRANGED) or not selects]
+        return random.choice(asked if asked and random.random() < 0.8 else known)
 
     def with_names(self, values: Mapping[str, Any]) -> Values:
         """The same with some names bound anew."""
@@ -444,19 +453,20 @@ def _selecting(instance: Instance) -> Iterator[tuple[str, int]]:
         bound = bind(node, operator)
         for name, kind in operator.selects.items():
             written = bound.get(name)
-            for each in written if isinstance(written, tuple) else (written,):
+            for place, each in enumerate(written if isinstance(written, tuple) else (written,)):
                 inner = each.value if isinstance(each, tree.Splat) else each
                 while isinstance(inner, tree.Call) and inner.callee in _SHAPES_ALONE and inner.arguments:
                     inner = inner.arguments[0].value
                 if isinstance(inner, tree.Name | tree.Declared):
                     variable = inner.id if isinstance(inner, tree.Name) else inner.name
-                    yield variable, 2 if kind == "mask" else _length(instance, operator, bound)
+                    yield variable, 2 if kind == "mask" else _length(instance, operator, bound, place)
 
 
-def _length(instance: Instance, operator: Operator, bound: Mapping[str, Any]) -> int:
+def _length(instance: Instance, operator: Operator, bound: Mapping[str, Any], place: int) -> int:
+    """How long the axis is that an index selects from: `dim`, or its place in a list of indices."""
     try:
         source = instance.shapes.value(bound[operator.operands[0].name])
-        dim = instance.shapes.value(bound["dim"]) if "dim" in bound else 0
+        dim = instance.shapes.value(bound["dim"]) if "dim" in bound else place
         return int(source.shape[dim])
     except (UnknownValueError, ShapeMismatch, AttributeError, IndexError, TypeError, KeyError):
         raise UnknownValueError("what an index selects from is not known") from None

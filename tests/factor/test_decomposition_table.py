@@ -122,7 +122,9 @@ def test_every_kind_returns_what_it_says():
     arguments = {
         "energy_rank": (weight, 0.5),
         "homogeneous": (weight, weight[0]),
+        "is_mirrored": (weight, (-1,)),
         "is_segmented": (torch.arange(3), 3),
+        "keeps_groups": (torch.arange(4), 2),
         "relative_error": (weight, weight),
     }
     rank_arguments = {"energy": (0.9,), "ratio": (0.5,), "error": (0.1,), "auto": (), "tiled": (0.5, 8)}

@@ -126,6 +126,7 @@ STEPS = st.recursive(
     ),
     lambda steps: st.one_of(
         made(tree.First, attempt=tuples(steps), otherwise=tuples(steps)),
+        made(tree.Attempt, steps=tuples(steps)),
         made(tree.Ordered, order=st.sampled_from(["top_down", "bottom_up"]), steps=tuples(steps)),
         made(tree.At, paths=tuples(RESERVED_FREE_TEXT, least=1, most=2), steps=tuples(steps)),
     ),

@@ -1,0 +1,72 @@
+"""Lists of axes, as rules compute with them: where an axis comes from, which ones two lists share.
+
+Axes count from the last (-1, -2, …), permutations from the first, as in the normal form of a graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def inverse(permutation: Sequence[int]) -> list[int]:
+    """The permutation that undoes this one."""
+    return [list(permutation).index(i) for i in range(len(permutation))]
+
+
+def compose(first: Sequence[int], then: Sequence[int]) -> list[int]:
+    """The permutation of `permute(permute(x, first), then)`."""
+    return [first[i] for i in then]
+
+
+def exchange(count: int, a: int, b: int) -> list[int]:
+    """The permutation of `count` axes that exchanges two of them."""
+    order = list(range(count))
+    order[a], order[b] = order[b], order[a]
+    return order
+
+
+def sources(permutation: Sequence[int], axes: Any) -> Any:
+    """Which axes of x stand at the places `axes` of `permute(x, permutation)`; of one axis, one."""
+    if isinstance(axes, list | tuple):
+        return [sources(permutation, axis) for axis in axes]
+    return permutation[axes] - len(permutation)
+
+
+def remaining(permutation: Sequence[int], axes: Sequence[int]) -> list[int]:
+    """The order in which `permutation` leaves the axes that stay when those at the places `axes` go."""
+    count = len(permutation)
+    gone = {axis % count for axis in axes}
+    kept = [axis for place, axis in enumerate(permutation) if place not in gone]
+    return [sorted(kept).index(axis) for axis in kept]
+
+
+def apart(axes: Sequence[int], others: Sequence[int]) -> list[int]:
+    """The axes that are in one of the lists and not in the other, in order."""
+    return sorted(set(axes) ^ set(others))
+
+
+def includes(values: Any, value: Any) -> bool:
+    """Whether a list has that entry."""
+    return isinstance(values, list | tuple) and value in values
+
+
+def covers(axes: Any, others: Sequence[int]) -> bool:
+    """Whether a fold of `axes` (none of them: all) takes all of the others."""
+    return not axes or set(others) <= set(axes)
+
+
+def reflected(pad: Sequence[Any], axes: Sequence[int]) -> list[Any]:
+    """Border widths with before and after exchanged along some axes; the first pair is that of axis -1."""
+    pairs = [list(pad[i : i + 2]) for i in range(0, len(pad), 2)]
+    return [width for i, pair in enumerate(pairs) for width in (pair[::-1] if -1 - i in axes else pair)]
+
+
+def sizes(shape: Sequence[Any], axes: Sequence[int]) -> list[Any]:
+    """The sizes along some axes; 1 where the shape has no such axis, as broadcasting sees it."""
+    return [shape[axis] if -len(shape) <= axis < len(shape) else 1 for axis in axes]
+
+
+def aligned(shape: Sequence[Any], count: int) -> list[Any]:
+    """The shape with axes of size 1 in front, so that there are `count`."""
+    return [1] * (count - len(shape)) + list(shape)
