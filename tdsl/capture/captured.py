@@ -52,8 +52,12 @@ class Captured:
     @property
     def name(self) -> str:
         """What the user's model is called: its class."""
-        model = self.original.model if isinstance(self.original, _EvalMode) else self.original
-        return type(model).__name__
+        return type(self.user_model).__name__
+
+    @property
+    def user_model(self) -> nn.Module:
+        """The model as it was given, or the module of the program that was."""
+        return self.original.model if isinstance(self.original, _EvalMode) else self.original
 
     def flat_args(self, args: tuple[Any, ...] | None = None, kwargs: Mapping[str, Any] | None = None) -> Any:
         """The tensors of a call (of the example, without arguments) as a list in order of `input_names`."""

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from tdsl.cli import terminal
+from tdsl.cli.align import align_models
 from tdsl.cli.check import check_models
 from tdsl.cli.compile import compile_model
 from tdsl.cli.explain import explain_rule
@@ -78,6 +79,7 @@ app.command("compile")(compile_model)
 app.command("sweep")(sweep_model)
 app.command("profile")(profile_model)
 app.command("check")(check_models)
+app.command("align")(align_models)
 app.command("explain")(explain_rule)
 app.command("list")(list_names)
 app.command("show")(show_thing)

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
+from tdsl.errors import TdslError
 from tdsl.symmetry.hidden.groups import AxisGroup
 from tdsl.symmetry.hidden.infer import Inference
 from tdsl.symmetry.hidden.layout import UNIT, Atom, Axes, Layout, Prod, atoms_in, factors
@@ -41,13 +43,20 @@ class Activations:
                     self.sources[group.atom] = (node, axes)
 
     def run(self, module: fx.GraphModule, inputs: Sequence[tuple[Any, ...]]) -> dict[fx.Node, torch.Tensor]:
-        """The values that groups are read from, for all inputs; `module` has the graph."""
+        """The values that groups are read from, for all inputs. Raises `TdslError` for too few values."""
         wanted = {node.name: node for node, _ in self.sources.values()}
         found: dict[fx.Node, list[torch.Tensor]] = {node: [] for node in wanted.values()}
-        for args in inputs:
+        count = len(module.graph.find_nodes(op="placeholder"))
+        for number, given in enumerate(inputs, start=1):
+            args = pytree.tree_leaves(given)
+            if len(args) != count:
+                raise TdslError(
+                    f"input {number} has {len(args)} values, and the model takes {count}",
+                    expected="a tuple with what the model takes, in order",
+                )
             recorder = _Recorder(module, wanted, found)
             with torch.no_grad():
-                recorder.run(*args)
+                recorder.run(*args, enable_io_processing=False)
         return {node: torch.cat([value.flatten(0, 0) for value in values]) for node, values in found.items()}
 
     def rows(

@@ -68,18 +68,19 @@ def align(
     a: Captured | fx.GraphModule,
     b: Captured | fx.GraphModule,
     inputs: Sequence[tuple[Any, ...]] | None = None,
+    fixed: frozenset[str] = frozenset(),
 ) -> Alignment:
     """Permute the hidden units of `b` so that its weights come as close as possible to those of `a`.
 
-    With `inputs`, a list of tuples of arguments, units are matched by the correlation of what they compute,
-    otherwise by their weights. Both are captured models of one architecture. Raises `TdslError` where the
-    two graphs differ.
+    With `inputs`, a list of tuples with what the model takes, units are matched by the correlation of what
+    they compute, otherwise by their weights. Groups with a weight that is `fixed` stay as they are. Both are
+    captured models of one architecture. Raises `TdslError` where the two graphs differ.
     """
     first, second = (model if isinstance(model, fx.GraphModule) else model.module for model in (a, b))
     own, other = weights_of(first), weights_of(second)
     _require_alike(first, second, own, other)
     symmetry = hidden_symmetry(first)
-    groups = dependents_first(symmetry.groups)
+    groups = dependents_first(group for group in symmetry.groups if not fixed & set(group.axes))
     search = _Search(own, dict(other), groups)
     if inputs is None:
         search.start()

@@ -59,8 +59,8 @@ class AxisGroup:
 
     @property
     def name(self) -> str:
-        """The first weight of the group, and its axis."""
-        return f"{self.members[0].path}[{self.members[0].axis}]"
+        """The first weight of the group that is more than a vector, its axis, and how that is made up."""
+        return str(next((m for m in self.members if len(self.axes[m.path]) > 1), self.members[0]))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -131,7 +131,7 @@ class HiddenSymmetry:
         reason = next((str(pin) for pin in self.pinned if (pin.path, pin.axis) == (path, axis)), None)
         raise TdslError(
             f"axis {axis} of {path} cannot be permuted" + (f": {reason}" if reason else ""),
-            hint="`tdsl align --groups MODEL` lists what can be permuted",
+            hint="`tdsl align MODEL` lists what can be permuted",
         )
 
 
