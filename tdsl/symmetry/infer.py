@@ -46,8 +46,10 @@ class Step:
     """What one generator does at one node."""
 
     node: fx.Node
+    sources: tuple[fx.Node, ...]
+    """Its operands that depend on the input."""
     inputs: tuple[Action | None, ...]
-    """What acts on each operand that depends on the input, in order."""
+    """What acts on each of them."""
     actions: tuple[Action | None, ...]
     """What acts on each result; `None` where nothing is known."""
     strength: Strength
@@ -155,6 +157,7 @@ def _call(
     if all(source.is_constant for source in sources):
         return _Known((None,), _computed(node, known), True), None
     varying = [source for source in sources if not source.is_constant]
+    origins = tuple(source for source in node.all_input_nodes if not known[source].is_constant)
     taken = tuple(source.actions[0] for source in varying)
     nominal = any(source.nominal for source in varying)
     if node.target is python_operator.getitem:
@@ -162,19 +165,23 @@ def _call(
     shapes = _shapes(node)
     if any(source.actions[0] is None for source in varying):
         unknown: tuple[Action | None, ...] = (None,) * max(len(shapes), 1)
-        return _Known(unknown, nominal=True), Step(node, taken, unknown, "unknown", nominal=True)
+        return _Known(unknown, nominal=True), Step(node, origins, taken, unknown, "unknown", nominal=True)
     try:
         law = _law(node, known, shapes, fallback)
     except Breaks as why:
         after: tuple[Action | None, ...] = (why.nominal,) + (None,) * (len(shapes) - 1)
         if why.nominal is not None and len(shapes) > 1:
             after = (why.nominal,) * len(shapes)
-        step = Step(node, taken, after, "broken", why.residual or 0.0, reason=why.reason, nominal=nominal)
+        step = Step(
+            node, origins, taken, after, "broken", why.residual or 0.0, reason=why.reason, nominal=nominal
+        )
         return _Known(after, nominal=True), step
     strength: Strength = "structural"
     if law.weights:
         strength = "weights" if law.residual.exact else "approximate"
-    step = Step(node, taken, law.actions, strength, law.residual.norm, law.residual.worst, nominal=nominal)
+    step = Step(
+        node, origins, taken, law.actions, strength, law.residual.norm, law.residual.worst, nominal=nominal
+    )
     return _Known(law.actions, nominal=nominal), step
 
 

@@ -72,7 +72,10 @@ def _linear(site: Site) -> Law:
         letters = letters_of(x.rank - 1)
         if (bias_of_input := site.arguments.get("bias")) is not None and not bias_of_input.still:
             raise Breaks("the bias is acted on")
-        return product_of(site, [(x, letters + "y"), (site["weight"], "zy")], letters + "z")
+        made = product_of(site, [(x, letters + "y"), (site["weight"], "zy")], letters + "z")
+        if bias_of_input is not None and (made.actions[0].part(x.rank - 1) or not made.actions[0].permutes):
+            raise Breaks("a bias is added that is not moved as the rest is")
+        return made
     weight, bias = constant(site["weight"], "weight"), constant(site.arguments.get("bias"), "bias")
     assert weight is not None
     return dense(site, x.action, weight, bias)

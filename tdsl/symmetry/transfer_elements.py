@@ -138,6 +138,10 @@ def _together(site: Site, kind: str) -> Law:
     order = _order(lifted, shape)
     parts: dict[int, Along] = {}
     for axis in range(len(shape)):
+        if any(
+            acting.part(axis) is not None and _size(v, axis, shape) != shape[axis] for v, acting in lifted
+        ):
+            raise Breaks(f"an operand of {site.operator.name} is scaled before it is broadcast")
         found = [
             (value, acting.part(axis)) for value, acting in lifted if _size(value, axis, shape) == shape[axis]
         ]
@@ -151,11 +155,10 @@ def _together(site: Site, kind: str) -> Law:
     for value in values:
         if value.constant is not None:
             off = _constant_residual(value.constant, made, shape, kind)
-            if value.constant.numel() > 1:
+            what = f"the constant operand of {site.operator.name} is not invariant under {made}"
+            require_near(off, what, made)
+            if value.constant.numel() > 1 or not off.exact:
                 residual = off if residual is None else residual | off
-    if residual is not None:
-        what = f"the constant operand of {site.operator.name} is not invariant under {made}"
-        require_near(residual, what, made)
     return law(site, made, residual=residual)
 
 
@@ -168,7 +171,9 @@ def lift(value: Value, shape: Sequence[int]) -> Action:
             scale = float(matrix(element)[0, 0])
             element = Monomial(tuple(range(shape[axis + more])), (scale,) * shape[axis + more])
         parts[axis + more] = element
-    order = [*range(more), *(axis + more for axis in value.action.order)]
+    single = all(value.shape[axis] == 1 for place, axis in enumerate(value.action.order) if place != axis)
+    own = range(value.rank) if single else value.action.order
+    order = [*range(more), *(axis + more for axis in own)]
     return action(len(shape), parts, order)
 
 

@@ -52,7 +52,17 @@ def _squeeze(site: Site) -> Law:
 
 @transfer("expand")
 def _expand(site: Site) -> Law:
-    return law(site, lift(site["x"], site.shapes[0]))
+    x, shape = site["x"], site.shapes[0]
+    lifted = lift(x, shape)
+    grown = {axis for axis in range(len(shape)) if _grown(x, axis, shape)}
+    if any(place != axis and grown & {place, axis} for place, axis in enumerate(lifted.order)):
+        raise Breaks(f"expand along an axis that changes places under {x.action}")
+    return law(site, lifted)
+
+
+def _grown(x: Value, axis: int, shape: Sequence[int]) -> bool:
+    at = axis - (len(shape) - x.rank)
+    return at < 0 or x.shape[at] != shape[axis]
 
 
 def _renumbered(acting: Action, place: Any, rank: int, fresh: Sequence[int] = ()) -> Action:
@@ -68,6 +78,8 @@ def _without(acting: Action, gone: set[int], what: str) -> Action:
     """The action on the axes that are left. Raises `Breaks` when one changes places with a lost one."""
     if any((place in gone) != (axis in gone) for place, axis in enumerate(acting.order)):
         raise Breaks(f"{what} along one of the axes that change places under {acting}")
+    if any(axis in gone and not permutes(element) for axis, element in acting.parts):
+        raise Breaks(f"{what} along an axis on which {acting} does more than permute")
     kept = [axis for axis in range(acting.rank) if axis not in gone]
     new = {axis: i for i, axis in enumerate(kept)}
     parts = {new[axis]: element for axis, element in acting.parts if axis in new}
@@ -77,6 +89,10 @@ def _without(acting: Action, gone: set[int], what: str) -> Action:
 # ---------------------------------------------------------------- place by place
 
 
+_ALONG = frozenset({"slice", "split", "index_select", "repeat_interleave"})
+"""Moves along the axis `dim`, the same at every place of the others."""
+
+
 @family(lambda operator: operator.moves)
 def moves(site: Site) -> Law:
     """Any data movement: by the places that the elements of the result come from."""
@@ -84,10 +100,17 @@ def moves(site: Site) -> Law:
     acted = [value for value in values if value.constant is None]
     if site.operator.name in ("concat", "stack"):
         return _joined(site, acted)
+    if site.operator.operands[0].kind == "tensors":
+        raise Breaks(f"no law of {site.operator.name} is known")
     site.require_only_x()
     x = site.x
     dims = site.arguments.get("dim")
-    if isinstance(dims, int) and len(site.shapes[0]) == x.rank and dims % x.rank not in x.action.touched:
+    if (
+        site.operator.name in _ALONG
+        and isinstance(dims, int)
+        and len(site.shapes[0]) == x.rank
+        and dims % x.rank not in x.action.touched
+    ):
         return law(site, *[x.action] * len(site.shapes))  # along an axis that stays as it is
     if site.operator.name == "select":
         at = site["dim"] % x.rank
@@ -177,6 +200,8 @@ def _plain(value: Any, numbers: Tensor, x: Value) -> Any:
     if isinstance(value, Value):
         if value.constant is None:
             raise Breaks("the places depend on the input")
+        if value.constant.is_floating_point():
+            raise Breaks("numbers that the action does not move are written between those that it does")
         return value.constant
     return [_plain(one, numbers, x) for one in value] if isinstance(value, list | tuple) else value
 
@@ -199,6 +224,8 @@ def _followed(site: Site, source: Tensor, x: Value) -> Action:
     inverse = back[wanted.flatten().clamp(min=0)]
     if bool((wanted.flatten()[kept] < 0).any()) or bool((inverse[kept] < 0).any()) or not bool(kept.all()):
         raise Breaks(f"{name} does not commute with {x.action}: it drops or repeats what is moved")
+    if not torch.equal(inverse.sort().values, torch.arange(len(inverse))):
+        raise Breaks(f"{name} repeats what {x.action} moves")
     found = factored(inverse.reshape(source.shape))
     if found is None:
         raise Breaks(f"{name} mixes axes that {x.action} acts on")

@@ -13,9 +13,10 @@ from tdsl.symmetry.transfer_dense import constant
 @transfer("batch_norm", "instance_norm")
 def _batch_norm(site: Site) -> Law:
     """Numbers of its own for every channel, axis 1; it is affine in each channel at inference."""
+    site.require_only_x()
     x = site["x"]
     acting: Action = x.action
-    if acting.order[1] != 1:
+    if acting.order[1] != 1 or (site.operator.name == "instance_norm" and acting.order[0] != 0):
         raise Breaks(f"{acting} exchanges the channels and another axis")
     if not acting.permutes:
         raise Breaks(f"{site.operator.name} adds numbers, and {acting} does more than permute")
@@ -34,6 +35,7 @@ def _batch_norm(site: Site) -> Law:
 @transfer("layer_norm", "rms_norm")
 def _layer_norm(site: Site) -> Law:
     """Symmetric in the places of its axes, affine numbers aside; rms_norm in orthogonal matrices, too."""
+    site.require_only_x()
     x = site["x"]
     acting: Action = x.action
     count = len(site["shape"])
@@ -70,9 +72,10 @@ def _layer_norm(site: Site) -> Law:
 @transfer("group_norm")
 def _group_norm(site: Site) -> Law:
     """Channels may be permuted within their groups, and groups as wholes."""
+    site.require_only_x()
     x = site["x"]
     acting: Action = x.action
-    if acting.order[1] != 1:
+    if acting.order[:2] != (0, 1):
         raise Breaks(f"{acting} exchanges the channels and another axis")
     if not acting.permutes:
         raise Breaks(f"group_norm commutes with permutations only, not with {acting}")

@@ -137,7 +137,7 @@ def _attention(site: Site) -> Law:
     moved = q.action.part(token) is not None or k.action.part(token) is not None
     if moved and site.arguments.get("causal"):
         raise Breaks("causal attention depends on the order of the tokens")
-    if moved and isinstance(mask, Value):
+    if isinstance(mask, Value):
         _mask(site, mask)
     for one in (q, k, v):
         if (part := one.action.part(token)) is not None and not permutes(part):
@@ -160,18 +160,14 @@ def _attention(site: Site) -> Law:
 
 
 def _mask(site: Site, mask: Value) -> None:
-    """Raise `Breaks` unless the mask is moved as the tokens are."""
-    if mask.constant is not None and float(mask.constant.min()) == float(mask.constant.max()):
-        return
+    """Raise `Breaks` unless the mask is moved as batch and tokens are, where it is not alike on them."""
     q, k = site["query"], site["key"]
-    parts = {
-        axis: part
-        for axis, part in (
-            (mask.rank - 2, q.action.part(q.rank - 2)),
-            (mask.rank - 1, k.action.part(q.rank - 2)),
-        )
-        if part is not None and mask.shape[axis] == part.size
-    }
+    parts: dict[int, Along] = {}
+    for axis in range(mask.rank):
+        at = axis - mask.rank
+        part = k.action.part(k.rank - 2) if at == -1 else q.action.part(q.rank + at)
+        if part is not None and mask.shape[axis] == part.size:
+            parts[axis] = part
     wanted = action(mask.rank, parts)
     if mask.constant is None and mask.action != wanted:
         raise Breaks("the mask of attention is not permuted as its tokens are")
