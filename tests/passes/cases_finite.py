@@ -1,0 +1,156 @@
+"""Cases of `passes/decompose/finite.tdsl`: weights that commute with a finite group, and others."""
+
+import math
+import textwrap
+
+import torch.nn.functional as F
+from rule_cases import Case, fires, leaves, number
+from torch import Tensor
+from torch.export import Dim
+
+from tdsl.factor.rank import Energy, Error
+from tdsl.symmetry.finite import reynolds
+from tdsl.symmetry.group import Group, cyclic, dihedral
+from tdsl.symmetry.representation import copies, regular
+
+FULL = 1e-9
+SMALL = {"saved": 1}
+"""The extra operators do not matter here."""
+
+
+def planted(group: Group, channels_in: int, channels_out: int, *, last: bool = True) -> Tensor:
+    """A random weight that commutes with a group, channels running fastest unless `last` is false."""
+    places = regular(group)
+    inner, out = (copies(places, c, inside=last) for c in (channels_in, channels_out))
+    return reynolds(number(out.size, inner.size), out, inner)
+
+
+TURNS = planted(cyclic(4), 16, 12)
+INSIDE = planted(cyclic(4), 16, 12, last=False)
+SQUARE = planted(dihedral(4), 6, 5)
+
+PRODUCTS = """
+    reshape = reshape(x, [$rows, 4, 16])
+    matmul = matmul(w_group_blocks, reshape)
+    permute = permute(matmul, [1, 0, 2])
+    matmul_1 = matmul(permute, w_group_blocks_1)
+    permute_1 = permute(matmul_1, [1, 0, 2])
+    matmul_2 = matmul(w_group_linear, permute_1)
+    reshape_1 = reshape(matmul_2, $shape)
+    add = add(reshape_1, b)
+"""
+PRODUCTS_INSIDE = """
+    reshape = reshape(x, [$rows, 16, 4])
+    permute = permute(reshape, [0, 2, 1])
+    matmul = matmul(w_group_linear_inside_1, permute)
+    permute_1 = permute(matmul, [1, 0, 2])
+    matmul_1 = matmul(permute_1, w_group_blocks_inside)
+    permute_2 = permute(matmul_1, [1, 0, 2])
+    matmul_2 = matmul(w_group_linear_inside, permute_2)
+    permute_3 = permute(matmul_2, [0, 2, 1])
+    reshape_1 = reshape(permute_3, $shape)
+    add = add(reshape_1, b)
+"""
+SPACES = """
+    reshape = reshape(x, [$rows, 8, 6])
+    matmul = matmul(w_group_irreps, reshape)
+    permute = permute(matmul, [1, 0, 2])
+    matmul_1 = matmul(permute, w_group_irreps_1)
+    permute_1 = permute(matmul_1, [1, 0, 2])
+    reshape_1 = reshape(x, [$rows, 8, 6])
+    matmul_2 = matmul(w_group_irreps_linear_1, reshape_1)
+    reshape_2 = reshape(matmul_2, [$twice, 12])
+    matmul_3 = matmul(reshape_2, w_group_irreps_linear_2)
+    reshape_3 = reshape(matmul_3, [$rows, 4, 5])
+    concat = concat(permute_1, reshape_3, dim=-2)
+    matmul_4 = matmul(w_group_irreps_linear, concat)
+    reshape_4 = reshape(matmul_4, $shape)
+    add = add(reshape_4, b)
+"""
+
+
+def found(rule: str, weight: Tensor, steps: str, rank: object, *leading: int) -> Case:
+    """The rule finds the group; `steps` with $rows for the rows of a batch and $shape for the result's sizes."""
+    rows = math.prod(leading)
+    graph = textwrap.dedent(steps).strip().replace("$rows", str(rows)).replace("$twice", str(2 * rows))
+    return fires(
+        f"decompose.finite.{rule}",
+        lambda m, x: F.linear(x, m.w, m.b),
+        (*leading, weight.shape[1]),
+        w=weight,
+        b=number(len(weight)),
+        parameters={"rank": rank, **SMALL},
+        precision=FULL,
+        expect=graph.replace("$shape", str([*leading, len(weight)])),
+    )
+
+
+def left(rule: str, weight: Tensor, because: str, **parameters: object) -> Case:
+    """The rule leaves a layer of that weight alone."""
+    return leaves(
+        f"decompose.finite.{rule}",
+        lambda m, x: F.linear(x, m.w),
+        (3, weight.shape[1]),
+        w=weight,
+        parameters={**SMALL, **parameters},
+        because=because,
+    )
+
+
+def both_ways(rule: str, weight: Tensor, steps: str) -> list[Case]:
+    """Positive cases of several ranks and batches, and what each rule must leave alone."""
+    name = f"decompose.finite.{rule}"
+    return [
+        found(rule, weight, steps, Error(1e-6), 3),
+        found(rule, weight, steps, Energy(1 - 1e-12), 2, 5),
+        found(rule, weight, steps, Error(1e-6)),
+        left(rule, number(*weight.shape), "it has no group"),
+        left(rule, number(11, 7), "prime sizes have no places and channels"),
+        left(rule, weight + 1e-3 * number(*weight.shape), "it is only nearly symmetric"),
+        left(rule, weight, "so few channels are faster as they are", saved=100_000),
+        leaves(
+            name,
+            lambda m, x: F.linear(F.linear(x, m.w), m.w.T),
+            (3, weight.shape[1]),
+            w=weight,
+            parameters=SMALL,
+            because="the weight is tied",
+        ),
+    ]
+
+
+MANY_ROWS = leaves(
+    "decompose.finite.group_irreps_linear",
+    lambda m, x: F.linear(x, m.w),
+    (128, 48),
+    w=SQUARE,
+    parameters=SMALL,
+    because="of many rows, fewer products are faster",
+)
+ANY_ROWS = fires(
+    "decompose.finite.group_linear",
+    lambda m, x: F.linear(x, m.w),
+    (3, 64),
+    w=TURNS,
+    dynamic={"x": {0: Dim("batch")}},
+    parameters=SMALL,
+    precision=FULL,
+    expect="""
+        sym_size_int = size(x, 0)
+        reshape = reshape(x, [-1, 4, 16])
+        matmul = matmul(w_group_blocks, reshape)
+        permute = permute(matmul, [1, 0, 2])
+        matmul_1 = matmul(permute, w_group_blocks_1)
+        permute_1 = permute(matmul_1, [1, 0, 2])
+        matmul_2 = matmul(w_group_linear, permute_1)
+        reshape_1 = reshape(matmul_2, [sym_size_int, 48])
+    """,
+)
+
+CASES = [
+    MANY_ROWS,
+    ANY_ROWS,
+    *both_ways("group_linear", TURNS, PRODUCTS),
+    *both_ways("group_linear_inside", INSIDE, PRODUCTS_INSIDE),
+    *both_ways("group_irreps_linear", SQUARE, SPACES),
+]
