@@ -8,6 +8,7 @@ from dataclasses import replace
 import cases_attention
 import cases_cleanup
 import cases_factorize
+import cases_finite
 import cases_fold
 import cases_linear
 import cases_merge
@@ -26,6 +27,7 @@ from tdsl.lang import parse
 CASES = [
     *cases_cleanup.CASES,
     *cases_fold.CASES,
+    *cases_finite.CASES,
     *cases_linear.CASES,
     *cases_mixing.CASES,
     *cases_merge.CASES,
