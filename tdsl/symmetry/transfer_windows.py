@@ -74,7 +74,7 @@ def spatial(
             # x mirrored and then rolled: the same of the result
             made = flip(size).then(made) if not shift else _turned(element, one, size)
             if not one.symmetric and not broken:
-                broken = asymmetry(one, at, axes, acting.text())
+                broken = asymmetry(one, at, axes, _in_words(acting, axes))
         found[axis] = made
     for place, axis in enumerate(acting.order):
         if place >= first and place != axis and axis >= first and not broken:
@@ -85,6 +85,13 @@ def spatial(
                 names = axis_name(place - first, axes), axis_name(axis - first, axes)
                 broken = f"windows differ along {names[0]} and {names[1]}, which {acting} exchanges"
     return Spatial(found, flips, broken)
+
+
+def _in_words(acting: Action, axes: int) -> str:
+    """What is done to the spatial axes, by their names: `rot90(height, width)`."""
+    first = acting.rank - axes
+    names = [""] * first + [axis_name(at, axes) for at in range(axes)]
+    return acting.restricted(range(first, acting.rank)).text(names)
 
 
 def _turned(element: Turn, windows: Windows, size: int) -> Turn:
@@ -208,7 +215,7 @@ def _resized(site: Site, symmetric: Callable[[int, int, float | None], str]) -> 
             parts[axis] = resized(element, after)
             if not broken and (why := symmetric(before, after, scales[axis - 2])):
                 name = axis_name(axis - 2, axes)
-                broken = f"resizing {name} {before} to {after} does not commute with {acting}: {why}"
+                broken = f"resizing {name} {before} to {after} does not commute with {_in_words(acting, axes)}: {why}"
     made = action(x.rank, parts, acting.order)
     ratio = [site.shapes[0][axis] / x.shape[axis] for axis in range(2, x.rank)]
     for place, axis in enumerate(acting.order):
