@@ -108,7 +108,8 @@ def _found(work: Workspace, done: set[tuple[fx.Node, fx.Node, int]], scope: Scop
                     or (scope is not None and not scope(root))
                 ):
                     continue
-                matched = _matched(root, inside, (first, second))
+                folded = [n for n in nodes if n.op == "call_function" and _is_constant(n)]
+                matched = _matched(root, [*inside, *folded], (first, second))
                 value = _replacement(work, root, form, first, second, leading, matched)
                 if value is not None:
                     yield root, value, matched
@@ -263,7 +264,8 @@ def _numbers_and_runs(node: fx.Node) -> float:
     name = operator.name if operator is not None else ""
     val = node.meta.get("val")
     parts = val if isinstance(val, tuple | list) else (val,)
-    shapes = {tuple(part.meta["val"].shape) for part in node.all_input_nodes if not _is_constant(part)}
+    varying = [part.meta["val"] for part in node.all_input_nodes if not _is_constant(part)]
+    shapes = {tuple(_hinted(val.shape)) for val in varying if isinstance(val, torch.Tensor)}
     short = name in ("split", "slice", "select", "unbind", "concat", "stack") or len(shapes) > 1
     total = 0.0
     for part in parts:

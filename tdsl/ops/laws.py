@@ -61,9 +61,11 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
     """The shape that all of these broadcast to: aligned from the last axis, 1 stretches."""
     result: list[int] = []
     for i in range(1, max(map(len, shapes), default=0) + 1):
-        sizes = {shape[-i] for shape in shapes if len(shape) >= i} - {1}
+        # By their text: a dynamic size has no hash, and asking whether it is 1 would make it a fixed one.
+        sizes = {str(shape[-i]): shape[-i] for shape in shapes if len(shape) >= i}
+        sizes.pop("1", None)
         require(len(sizes) <= 1, f"{' and '.join(map(str, shapes))} do not broadcast")
-        result.append(next(iter(sizes), 1))
+        result.append(next(iter(sizes.values()), 1))
     return tuple(reversed(result))
 
 

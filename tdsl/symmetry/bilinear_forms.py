@@ -174,7 +174,7 @@ class Forms:
             a is not b and a != b for a, b in zip(batch, self.batch, strict=True)
         ):
             return False
-        return tuple(values.shape[2:]) == tuple(val.shape[self.leading :])
+        return list(values.shape[2:]) == list(val.shape[self.leading :])
 
 
 def _call(node: fx.Node, arguments: list[Any]) -> Any:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 
 import cases_attention
+import cases_bilinear
 import cases_cleanup
 import cases_factorize
 import cases_finite
@@ -32,6 +33,7 @@ CASES = [
     *cases_mixing.CASES,
     *cases_merge.CASES,
     *cases_attention.CASES,
+    *cases_bilinear.CASES,
     *cases_recurrent.CASES,
     *cases_factorize.CASES,
     *cases_structured.CASES,
