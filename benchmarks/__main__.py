@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 
-PARTS = ("factorize", "svd", "minilm", "crepe", "resnet")
+PARTS = ("engine", "factorize", "svd", "minilm", "crepe", "resnet", "mixing")
 """Modules of this package, in the order in which they run."""
 
 
