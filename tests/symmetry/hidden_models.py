@@ -224,6 +224,36 @@ def rotary() -> Built:
     return made(run, torch.randn(2, 5, 8), **parts, o=nn.Linear(12, 2))
 
 
+def interleaved_rotary() -> Built:
+    """The same with the two channels of a pair side by side, taken apart by slices with a step."""
+    angle = torch.arange(5.0)[:, None] * torch.tensor([1.0, 0.1])
+    cos, sin = (table.double() for table in (angle.cos(), angle.sin()))
+
+    def turned(x: Tensor) -> Tensor:
+        one, two = x[..., ::2], x[..., 1::2]
+        return torch.stack([one * cos - two * sin, one * sin + two * cos], -1).flatten(-2)
+
+    def run(m: nn.Module, x: Tensor) -> Tensor:
+        q, k = (turned(_heads(part(x), 3)) for part in (m.q, m.k))
+        return m.o(F.scaled_dot_product_attention(q, k, _heads(m.v(x), 3)).transpose(1, 2).flatten(2))
+
+    parts = {name: nn.Linear(8, 12) for name in "qkv"}
+    return made(run, torch.randn(2, 5, 8), **parts, o=nn.Linear(12, 2))
+
+
+def unlike_heads() -> Built:
+    """A slope for each head, and q, k and v of a head side by side in one weight: nothing permutes heads."""
+    slopes = torch.tensor([0.5, 0.25, 0.125]).double()[:, None, None] * torch.arange(5.0).double()
+
+    def run(m: nn.Module, x: Tensor) -> Tensor:
+        fused = m.qkv(x).view(2, 5, 3, 3, 4)
+        q, k, v = (fused[..., i, :].transpose(1, 2) for i in range(3))
+        weights = (q @ k.transpose(-1, -2) + slopes * torch.arange(1, 4).view(3, 1, 1)).softmax(-1)
+        return m.o((weights @ v).transpose(1, 2).flatten(2))
+
+    return made(run, torch.randn(2, 5, 8), qkv=nn.Linear(8, 36), o=nn.Linear(12, 2))
+
+
 def gated() -> Built:
     """Value and gate in one weight (GLU)."""
     return made(
@@ -263,6 +293,8 @@ EXPECTED: dict[str, tuple[Callable[[], Built], list[tuple[int, tuple[int, ...]]]
     "shared_keys": (shared_keys, [(2, ()), (2, (2,)), (3, (2,)), (3, (2,))]),
     "shared_head_norm": (shared_head_norm, [(3, ()), (4, ()), (4, (3,))]),
     "rotary": (rotary, [(3, ()), (2, ()), (4, (3,))]),
+    "interleaved_rotary": (interleaved_rotary, [(3, ()), (2, ()), (4, (3,))]),
+    "unlike_heads": (unlike_heads, [(4, ())] * 6),
     "gated": (gated, [(6, ())]),
     "recurrent": (recurrent, [(5, ()), (5, ())]),
     "einsum": (einsum, [(2, (4,)), (4, (2,))]),

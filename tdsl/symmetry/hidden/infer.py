@@ -20,6 +20,7 @@ from tdsl.symmetry.hidden import (  # noqa: F401 — each registers its laws
     windows,
 )
 from tdsl.symmetry.hidden.carrying import by_facts
+from tdsl.symmetry.hidden.dependence import settle_value
 from tdsl.symmetry.hidden.flow import AXIS_LAWS, Call, Value
 from tdsl.symmetry.hidden.layout import Axes
 from tdsl.symmetry.hidden.relation import Relation
@@ -80,12 +81,12 @@ class _Walk:
             for value in self.values.values():
                 self._settle(value)
             for relation in self.relations:
-                relation.settle(self.system)
+                relation.restrict(self.system)
         return Inference(self.module, self.system, self.values)
 
     def _settle(self, value: Value | None) -> None:
         for axes in [value] if isinstance(value, tuple) else value or []:
-            self.system.settle_value(axes)
+            settle_value(self.system, axes)
 
     def _value(self, node: fx.Node) -> Value | None:
         if node.op == "output":

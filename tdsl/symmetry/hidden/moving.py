@@ -193,6 +193,11 @@ def _slice(call: Call) -> Value | None:
     kept: Layout | None = None
     if step == 1 and isinstance(start, int) and size > 0 and start + size <= own:
         kept = _segment(call.system, layout, start, size)
+    elif isinstance(start, int) and isinstance(step, int) and start < step and size * step == own:
+        parts = call.system.split(layout, size, step)  # every step-th place: one place of each block
+        if parts is not None:
+            call.pin(parts[1], "a slice tells the places apart")
+            kept = parts[0]
     if kept is None:
         call.pin(layout, "a slice takes places along the axis")
         kept = call.pinned(size, "a slice takes places along the axis")
@@ -220,6 +225,8 @@ def _chosen(call: Call, axes: Axes, dim: int, index: int, reason: str) -> Axes:
     rest = (*resolved[:dim], *resolved[dim + 1 :])
     if isinstance(layout, Atom):
         rest = tuple(case_of(other, layout.number, index) for other in rest)
+        if system.is_outer(layout.number):
+            system.pin(layout, reason)  # its blocks are not alike: they are followed one by one
     if system.is_free(layout) and _segment(system, layout, index, 1) is None:
         system.pin(layout, reason)
     return rest

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
+from tdsl.symmetry.hidden.dependence import settle
 from tdsl.symmetry.hidden.layout import UNIT, Axes, Choice, Layout
 from tdsl.symmetry.hidden.system import System
 
@@ -25,13 +26,13 @@ class Relation:
     letters: dict[Letter, Layout] = field(default_factory=dict)
     tensors: list[frozenset[Letter]] = field(default_factory=list)
 
-    def settle(self, system: System) -> None:
+    def restrict(self, system: System) -> None:
         """Restrict what the permutation along each letter depends on."""
         for letter, layout in self.letters.items():
             having = [tensor for tensor in self.tensors if letter in tensor]
             if layout != UNIT and having:
                 covering = frozenset.intersection(*having) - {letter}
-                system.settle(layout, [self.letters[other] for other in covering])
+                settle(system, layout, [self.letters[other] for other in covering])
 
 
 def relate(system: System, tensors: Sequence[Named]) -> Relation:
@@ -51,7 +52,7 @@ def relate(system: System, tensors: Sequence[Named]) -> Relation:
     for axes, letters in tensors:
         pairs = zip(axes, letters, strict=True)
         relation.tensors.append(frozenset(letter for layout, letter in pairs if system.size(layout) != 1))
-    relation.settle(system)
+    relation.restrict(system)
     return relation
 
 

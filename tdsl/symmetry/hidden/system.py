@@ -12,11 +12,10 @@ from math import prod
 
 from torch import fx
 
-from tdsl.symmetry.hidden.dependence import dependences, unambiguous
+from tdsl.symmetry.hidden.dependence import dependences
 from tdsl.symmetry.hidden.layout import (
     UNIT,
     Atom,
-    Axes,
     Choice,
     Layout,
     Prod,
@@ -27,7 +26,6 @@ from tdsl.symmetry.hidden.layout import (
     factors,
     plain_factors,
     product,
-    selectors_in,
     terms,
     total,
 )
@@ -110,6 +108,10 @@ class System:
         """Whether some atom in the axis is not pinned."""
         return any(self.pin_of(number) is None for number in atoms_in(self.resolve(layout)))
 
+    def is_outer(self, number: int) -> bool:
+        """Whether the atom counts the blocks of an axis that was split."""
+        return any(self.root(outer) == number for _, outer in self.splits)
+
     def over(self, number: int) -> frozenset[int]:
         """The atoms that a permutation of this one may depend on, as far as something says so."""
         sets = [self._in_atoms(allowed) for allowed in self._states[self.root(number)].over]
@@ -139,7 +141,7 @@ class System:
             selector = self.resolve(Atom(layout.selector))
             if isinstance(selector, Atom):
                 return Choice(selector.number, tuple(parts))
-            return self._collapsed(parts)
+            return self.collapsed(parts)
         return self._expanded([factor for part in parts for factor in factors(part)])
 
     def _expanded(self, parts: list[Layout]) -> Layout:
@@ -156,7 +158,8 @@ class System:
                 return product([*parts[:i], total(cases)])
         return product(parts)
 
-    def _collapsed(self, parts: Sequence[Layout]) -> Layout:
+    def collapsed(self, parts: Sequence[Layout]) -> Layout:
+        """All parts permuted alike: the one that stands for them."""
         for part in parts[1:]:
             self.unify(parts[0], part)
         return self.resolve(parts[0])
@@ -195,7 +198,7 @@ class System:
         elif isinstance(one, Choice) or isinstance(other, Choice):
             choice, layout = (one, other) if isinstance(one, Choice) else (other, one)
             assert isinstance(choice, Choice)
-            self.unify(self._collapsed(choice.parts), layout)
+            self.unify(self.collapsed(choice.parts), layout)
         elif isinstance(one, Sum) or isinstance(other, Sum):
             self._unify_sums(one, other)
         else:
@@ -205,7 +208,7 @@ class System:
         numbers = set(atoms_in(layout))
         if atom.number in numbers:
             if isinstance(layout, Choice):
-                self._collapsed(layout.parts)
+                self.collapsed(layout.parts)
             else:
                 self._give_up(atom, layout)
             return
@@ -289,7 +292,11 @@ class System:
         if isinstance(layout, Atom):
             return self._split_atom(layout, outer, inner)
         if isinstance(layout, Choice):
-            return _case_by_case(layout, [self.split(part, outer, inner) for part in layout.parts])
+            pairs = [self.split(part, outer, inner) for part in layout.parts]
+            heads = [pair[0] for pair in pairs if pair is not None]
+            if not any(map(self.is_free, heads)):
+                self.collapsed(heads)  # what is pinned anyway is one selector, not one in each case
+            return _case_by_case(layout, pairs)
         if isinstance(layout, Prod):
             taken: list[Layout] = []
             rest = list(layout.parts)
@@ -373,32 +380,6 @@ class System:
         if halves is None:
             return None
         return product([halves[0], *inner]), product([halves[1], *inner])
-
-    # ------------------------------------------------------------ what a permutation may depend on
-
-    def settle(self, layout: Layout, beside: Sequence[Layout]) -> None:
-        """Permutations along this axis depend on nothing but it and the axes `beside` it.
-
-        A choice whose selector is not among the axes is no choice: its cases are permuted alike.
-        """
-        layout = self.resolve(layout)
-        others = [self.resolve(other) for other in beside]
-        plain = unambiguous(others)
-        for selector in selectors_in(layout) & plain:
-            for k in range(self.size(Atom(selector))):
-                self.settle(case_of(layout, selector, k), [case_of(other, selector, k) for other in others])
-            return
-        elsewhere = frozenset(number for other in others for number in atoms_in(other))
-        for part, allowed in dependences(layout, plain - set(atoms_in(layout)), elsewhere):
-            if isinstance(part, Choice):
-                self._collapsed(part.parts)
-            else:
-                self.restrict(part.number, allowed)
-
-    def settle_value(self, axes: Axes) -> None:
-        """The same for every axis of a tensor beside all others of it."""
-        for i, layout in enumerate(axes):
-            self.settle(layout, [*axes[:i], *axes[i + 1 :]])
 
 
 def _case_by_case(layout: Choice, pairs: list[tuple[Layout, Layout] | None]) -> tuple[Layout, Layout] | None:
