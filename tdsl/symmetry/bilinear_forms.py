@@ -166,7 +166,7 @@ class Forms:
         """Whether results have the features that the graph's have."""
         val = node.meta.get("val")
         if isinstance(values, tuple | list):
-            return sum(value.numel() for value in values) <= LARGEST
+            return bool(sum(value.numel() for value in values) <= LARGEST)
         if not isinstance(val, Tensor) or not isinstance(values, Tensor) or values.numel() > LARGEST:
             return False
         batch = tuple(val.shape[: self.leading])
