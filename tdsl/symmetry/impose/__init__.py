@@ -7,6 +7,8 @@ from tdsl.symmetry.impose.law import LawReport, Margin
 from tdsl.symmetry.impose.layers import Between
 from tdsl.symmetry.impose.moves import Moves, flattened, moves, on_axis
 from tdsl.symmetry.impose.orthonormal import GramSchmidt
+from tdsl.symmetry.impose.relative import Relative
+from tdsl.symmetry.impose.resolvent import Resolvent
 from tdsl.symmetry.impose.sorting import PointKey, SortPoints
 from tdsl.symmetry.impose.symmetrise import Projected, Symmetrised, symmetrise
 
@@ -22,6 +24,8 @@ __all__ = [
     "Moves",
     "PointKey",
     "Projected",
+    "Relative",
+    "Resolvent",
     "SortPoints",
     "Symmetrised",
     "flattened",
