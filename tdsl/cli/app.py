@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from tdsl.cli import terminal
 from tdsl.cli.align import align_models
 from tdsl.cli.audit import audit_model
+from tdsl.cli.certify import certify_file
 from tdsl.cli.check import check_models
 from tdsl.cli.compile import compile_model
 from tdsl.cli.explain import explain_rule
@@ -82,6 +83,7 @@ app.command("profile")(profile_model)
 app.command("check")(check_models)
 app.command("align")(align_models)
 app.command("audit")(audit_model)
+app.command("certify")(certify_file)
 app.command("explain")(explain_rule)
 app.command("list")(list_names)
 app.command("show")(show_thing)

@@ -232,7 +232,7 @@ def _remarks(found: Audit) -> list[str]:
         line = f", {layer.source}" if layer.source else ""
         why = layer.reason
         if not why and layer.strength == "approximate":
-            why = f"its weights are tied up to {number(layer.residual)} only ({number(layer.worst)} at the worst)"
+            why = f"its weights are tied up to {number(layer.residual)}, the worst to {number(layer.worst)}"
         if not why:
             why = f"up to here the defect is {number(layer.total)}"
         said.append(f"{element.name} breaks first at {layer.operator}{place}{line}:\n  {why}")

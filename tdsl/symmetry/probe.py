@@ -197,8 +197,8 @@ def whole_defect(
 ) -> Whole:
     """The defect of each output of a function under one element.
 
-    `samples` are two or more inputs; `into` moves inputs, `out` outputs (`None` leaves them alone). The control
-    is f(ρ·x) against σ·f(x') for another sample x'. Raises whatever running the function raises.
+    `samples` are two or more inputs; `into` moves inputs, `out` outputs (`None`: left alone). The control is
+    f(ρ·x) against σ·f(x') for another sample x'. Raises whatever running the function raises.
     """
     if len(samples) < 2:
         raise TdslError("one input shows nothing", expected="two or more")
@@ -227,17 +227,19 @@ def lie_defect(
     sample: Tensors,
     into: Sequence[Move | None],
     out: Sequence[Move | None],
+    *,
+    differentiable: bool = True,
 ) -> tuple[float, ...]:
     """‖Df(x)·(dρ·x) - dσ·f(x)‖ / ‖f(x)‖ for each output, the derivative along an element of the Lie algebra.
 
     `into` and `out` give dρ·x and dσ·y. By forward differentiation where every operator has it, by a central
-    difference of fourth order elsewhere.
+    difference of fourth order elsewhere, and for what is not `differentiable`.
     """
     tangents = tuple(
         torch.zeros_like(value) if move is None or not value.is_floating_point() else move(value)
         for value, move in zip(sample, into, strict=True)
     )
-    plain, changes = _derivative(run, sample, tangents)
+    plain, changes = _derivative(run, sample, tangents, differentiable)
     found = []
     for value, change, move in zip(plain, changes, out, strict=True):
         expected = torch.zeros_like(value) if move is None else move(value)
@@ -247,7 +249,7 @@ def lie_defect(
 
 
 def _derivative(
-    run: Callable[[Tensors], Tensors], sample: Tensors, tangents: Tensors
+    run: Callable[[Tensors], Tensors], sample: Tensors, tangents: Tensors, differentiable: bool
 ) -> tuple[Tensors, Tensors]:
     moving = [i for i, value in enumerate(sample) if value.is_floating_point()]
 
@@ -259,12 +261,10 @@ def _derivative(
 
     at = tuple(sample[i] for i in moving)
     along = tuple(tangents[i] for i in moving)
-    try:
-        plain, changes = torch.func.jvp(of_numbers, at, along)  # type: ignore[misc]  # two without aux
-        if all(isinstance(change, Tensor) for change in changes):
+    with contextlib.suppress(RuntimeError, NotImplementedError):  # an operator has no forward derivative
+        if differentiable:
+            plain, changes = torch.func.jvp(of_numbers, at, along)  # type: ignore[misc]  # no aux
             return plain, changes
-    except (RuntimeError, NotImplementedError):  # an operator without a forward derivative
-        pass
     step = 1e-4
 
     def at_step(times: int) -> Tensors:
