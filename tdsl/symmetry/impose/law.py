@@ -55,7 +55,7 @@ class Margin:
     @property
     def safe(self) -> bool:
         """Whether rounding decides nothing."""
-        return self.smallest > self.needed
+        return self.smallest >= self.needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class LawReport:
         if self.without > SEEN and self.controls and not max(self.controls.values()) > SEEN:
             found.append("no control fails: the measurement would not see a broken law")
         found += [
-            f"{m.what}: {m.smallest:.1e} at {m.where}, where more than {m.needed:.0e} is needed"
+            f"{m.what}: {m.smallest:.1e} at {m.where}, where {m.needed:.0e} is needed"
             for m in self.margins
             if not m.safe
         ]
