@@ -1,0 +1,1 @@
+"""What belongs to decompositions and no rule can state: it concerns many terms at once."""
