@@ -15,8 +15,9 @@ from tdsl.cli import terminal
 from tdsl.cli.options import AsJson
 from tdsl.cli.together import prove_together
 from tdsl.errors import TdslError
-from tdsl.lang import parse_file, tree
-from tdsl.lang.imports import full_name, prefix_of, standard_files
+from tdsl.lang import tree
+from tdsl.lang.groups import with_groups
+from tdsl.lang.imports import full_name, load_files, prefix_of, standard_files
 from tdsl.lang.syntax import read
 from tdsl.prove import record
 from tdsl.prove.check import refutation
@@ -114,8 +115,11 @@ def _of_file(
             assert verdict is not None
             yield _Proved(full_name(prefix, line.name), str(path), line.line, line.key, verdict)
         return
-    rules = [item for item in parse_file(path).items if isinstance(item, tree.Rule)]
-    made.outlines.update(record.outline_of(text, rules).outlines)
+    files = load_files([path])
+    groups = {item.name: item for file in files for item in file.items if isinstance(item, tree.Group)}
+    rules = [with_groups(item, groups) for item in files[-1].items if isinstance(item, tree.Rule)]
+    if len(files) == 1:  # otherwise the text alone does not tell what its rules mean
+        made.outlines.update(record.outline_of(text, rules).outlines)
     for rule in rules:
         yield _of_rule(full_name(prefix, rule.name), rule, anew, made, progress)
 

@@ -22,6 +22,7 @@ from tdsl.engine.passes import GraphPass, RulePass, standard_passes
 from tdsl.engine.rule import Rule
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
+from tdsl.lang.groups import with_groups
 from tdsl.lang.imports import full_name, load_files, parse_standard, prefix_of, standard_files
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.unsupported import refuse_unsupported
@@ -113,9 +114,9 @@ class Library:
             if name in self.rules or name in self.pipelines:
                 raise TdslError(f"{name} is declared twice", item.span, hint="give one of them another name")
             if isinstance(item, tree.Rule):
-                resolved = resolve(item, vocabulary())
+                resolved = resolve(with_groups(item, self.symmetry.groups), vocabulary())
                 verdict = verdict_on(resolved, made)
-                refuse_refuted(item, verdict)
+                refuse_refuted(resolved.rule, verdict)
                 self.rules[name] = Declaration(name, resolved, verdict)
             else:
                 self.pipelines[name] = item

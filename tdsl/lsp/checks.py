@@ -16,6 +16,7 @@ from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.example import check_example
 from tdsl.lang.expected import did_you_mean
+from tdsl.lang.groups import with_groups
 from tdsl.lang.imports import find_import, full_name
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.unsupported import refuse_unsupported
@@ -99,19 +100,26 @@ class Checks:
         for place in document.places:
             mistake = _caught(refuse_unsupported, tree.File((place.item,), span=place.item.span))
             if mistake is None and isinstance(place.item, tree.Rule):
-                found = self.resolved(place)
+                found = self.resolved(document, place)
                 mistake = found if isinstance(found, TdslError) else None
             elif mistake is None and isinstance(place.item, tree.Example):
                 mistake = _untested(place.item, entries, document) or _example(self.knowledge, *place.key)
             if mistake is not None:
                 yield _at(mistake, place)
 
-    def resolved(self, place: Place) -> Resolved | TdslError | None:
+    def resolved(self, document: Document, place: Place) -> Resolved | TdslError | None:
         """The names of a rule, or the first mistake in them.
 
         `None` for what is no rule, and until all names are known.
         """
-        return _resolved(self.knowledge, *place.key) if isinstance(place.item, tree.Rule) else None
+        if not isinstance(place.item, tree.Rule):
+            return None
+        return _resolved(self.knowledge, *place.key, self._groups(document))
+
+    def _groups(self, document: Document) -> tuple[tree.Group, ...]:
+        """The groups that rules of a document may name."""
+        files = (*self.files.imported(document), document)
+        return tuple(p.item for one in files for p in one.places if isinstance(p.item, tree.Group))
 
     def _files(self, document: Document) -> Iterator[Mistake]:
         """Imports that find nothing, lead back to the document, or to a file with a mistake in it."""
@@ -140,15 +148,15 @@ class Checks:
     def _types(self, document: Document) -> Iterator[Mistake]:
         for place in document.places:
             found = self.declaration(document, place)
-            if isinstance(found, TdslError) and not isinstance(self.resolved(place), TdslError):
+            if isinstance(found, TdslError) and not isinstance(self.resolved(document, place), TdslError):
                 yield _at(found, place)
 
     def declaration(self, document: Document, place: Place) -> Declaration | TdslError | None:
         """A rule as the library would hold it, or its first mistake; `None` as for `resolved`."""
-        found = self.resolved(place)
+        found = self.resolved(document, place)
         if not isinstance(found, Resolved):
             return found
-        return _declaration(self.knowledge, document.prefix, *place.key)
+        return _declaration(self.knowledge, document.prefix, *place.key, self._groups(document))
 
     def _symmetry(self, document: Document) -> Iterator[Mistake]:
         """Groups, actions and symmetries that name what is not there, or keep no relations."""
@@ -191,11 +199,14 @@ class Checks:
 
 
 @functools.lru_cache(REMEMBERED)
-def _resolved(knowledge: Knowledge, text: str, index: int) -> Resolved | TdslError | None:
+def _resolved(
+    knowledge: Knowledge, text: str, index: int, groups: tuple[tree.Group, ...]
+) -> Resolved | TdslError | None:
     rule = _item(text, index)
     assert isinstance(rule, tree.Rule)
     try:
-        return resolve(rule, knowledge.vocabulary) if knowledge.complete else None
+        known = with_groups(rule, {group.name: group for group in groups})
+        return resolve(known, knowledge.vocabulary) if knowledge.complete else None
     except TdslError as mistake:
         return mistake
 
@@ -209,11 +220,13 @@ def _example(knowledge: Knowledge, text: str, index: int) -> TdslError | None:
 
 
 @functools.lru_cache(REMEMBERED)
-def _declaration(knowledge: Knowledge, prefix: str, text: str, index: int) -> Declaration | TdslError:
+def _declaration(
+    knowledge: Knowledge, prefix: str, text: str, index: int, groups: tuple[tree.Group, ...]
+) -> Declaration | TdslError:
     """A rule whose names are right, its types checked and its meaning proved."""
     from tdsl.engine.library import Declaration
 
-    resolved = _resolved(knowledge, text, index)
+    resolved = _resolved(knowledge, text, index, groups)
     assert isinstance(resolved, Resolved)
     try:
         made: dict[str, Verdict] = {}

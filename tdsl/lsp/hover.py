@@ -216,7 +216,7 @@ def _variable(document: Document, word: Word, checks: Checks) -> str | None:
         return None
     if word.role is Role.CALLEE and not document.same_variable(word):
         return None
-    resolved = checks.resolved(place)
+    resolved = checks.resolved(document, place)
     known = resolved if isinstance(resolved, Resolved) else None
     try:
         found = describe(place.item, word.text, known, checks.knowledge)

@@ -216,3 +216,21 @@ def test_channels_of_a_space():
 def test_what_has_no_meaning_says_so(wrong, said: str):
     with pytest.raises(TdslError, match=said):
         wrong()
+
+
+# ---------------------------------------------------------------- declared groups
+
+
+def test_a_rule_names_a_group_that_its_file_declares():
+    declared = "group Ring = cyclic(3)\n" + RING.replace("(n: Int = 3)", "").replace("cyclic(n)", "Ring")
+    declared = declared.replace("where", "where\n    n == 3")
+    weight = torch.tensor([[1.0, 2, 3], [3, 1, 2], [2, 3, 1]], dtype=torch.float64)
+    result = apply(declared, layer(weight))
+    assert result.rules == ["ring"]
+    result.assert_equal()
+    with pytest.raises(TdslError, match="the sides differ"):  # with another group the same rule is wrong
+        library(
+            declared.replace("cyclic(3)", "generated([0, 2, 1], [1, 2, 0])")
+            .replace("(a, d, c)", "(a, c)")
+            .replace("+ d * roll(x, 2, -1)", "")
+        )
