@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tdsl.interplay.forms import Form, positions
+from tdsl.interplay.work import never_more_macs
 from tdsl.lang import tree
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.walk import walk
@@ -83,7 +84,8 @@ def _counted(form: Form) -> dict[str, int]:
         effect[f"operators `{name}`"] = _change(dying[name], made[name])
     if not any(_computes(e.term, form) for e in form.rhs):
         effect[NUMBERS] = WEAK
-    if not any(form.vocabulary.operators[name].macs for name in made):
+    multiplies = any(form.vocabulary.operators[name].macs for name in made)
+    if not multiplies or never_more_macs(form, lambda term: is_constant(term, form)):
         effect[MACS] = WEAK
     return effect
 

@@ -24,7 +24,7 @@ from tdsl.ops import OPERATORS, Operator
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.targets import DTYPES, operator_of
 from tdsl.prove.checker import Known
-from tdsl.prove.facts import Facts
+from tdsl.prove.facts import INDICES, Facts
 from tdsl.prove.kernel import NoMeaning
 from tdsl.prove.values import Values
 
@@ -169,11 +169,26 @@ class _Scene(Values):
             return Known((), 0.5, "f64")
         if written is None and not bound:
             const = random.random() < 0.25
-        values = self._values(shaped.shape, "i64" if bound else dtype, bound, positive=const)
+        if bound and name in self.facts.structured:
+            values = self._index(shaped.shape, bound)
+        else:
+            values = self._values(shaped.shape, "i64" if bound else dtype, bound, positive=const)
         node = self._weight(name, values) if const else self._input(values)
         with self.mode:
             node.meta["val"] = torch.empty(shaped.shape, dtype=values.dtype)
         return Known(shaped.shape, node, _NAMES[values.dtype])
+
+    def _index(self, shape: Sequence[int], bound: int) -> Tensor:
+        """An index of a structure that a condition may ask for."""
+        count = math.prod(shape)
+        match self.instance.random.choice(INDICES):
+            case "permutation":
+                values = torch.randperm(count, generator=self.generator)
+            case "segments":
+                values = torch.arange(count) * bound // count
+            case _:
+                values = torch.randint(0, bound, (count,), generator=self.generator)
+        return values.reshape(tuple(shape))
 
     def _values(self, shape: Sequence[int], dtype: str, bound: int, positive: bool) -> Tensor:
         wanted = DTYPES[dtype]
@@ -216,7 +231,7 @@ class _Scene(Values):
         nodes = tuple(self._node(_plain(self.argument(part, None))) for part in results)
         self.output.args = (nodes,)
         for node in self.graph.nodes:
-            if node.op == "call_function" and all(n.op == "get_attr" for n in node.all_input_nodes):
+            if node.op == "call_function" and _would_be_folded(node):
                 raise CannotStage("a constant that would have been folded")
         return Drawn(self.module, tuple(self.inputs))
 
@@ -240,6 +255,16 @@ class _Scene(Values):
                 value.node = self.graph.create_node("call_function", value.target, args, kwargs, name)
             value.node.meta["val"] = self.checker.work.val(value)  # type: ignore[attr-defined]
         return value.node
+
+
+def _would_be_folded(node: fx.Node) -> bool:
+    """Whether `cleanup.fold_constants` takes an operator away: its value is no larger than its operands."""
+    weights = node.all_input_nodes
+    if not weights or any(weight.op != "get_attr" for weight in weights):
+        return False
+    known = node.meta["val"]
+    stored = sum(weight.meta["val"].numel() for weight in weights)
+    return not isinstance(known, Tensor) or known.numel() <= max(stored, 16)
 
 
 def _plain(value: Any) -> Any:

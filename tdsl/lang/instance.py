@@ -245,7 +245,8 @@ class Instance:
         for param in operator.operands:
             written = bound.get(param.name)
             if isinstance(written, tuple):
-                if operator.result == "concat" and len({isinstance(w, tree.Splat) for w in written}) == 2:
+                free = [isinstance(w, tree.Splat) or self._is_free(w) for w in written]
+                if operator.result == "concat" and any(free) and not all(free):
                     operands[param.name] = self._put_together(written, bound.get("dim"))
                 elif any(self._is_free(w.value if isinstance(w, tree.Splat) else w) for w in written):
                     waiting.append((param, written))
@@ -347,39 +348,47 @@ class Instance:
         return values
 
     def _put_together(self, written: tuple[tree.Expr, ...], dim: Any) -> list[Any]:
-        """Operands one after the other along an axis; a list of any number gets shapes that fit the others.
+        """Operands one after the other along an axis; those of unknown shape get one that fits the others.
 
         Together all of them often make up another size of the rule, such as that of a weight.
         """
-        values = {
-            i: self._several((w,), None) for i, w in enumerate(written) if not isinstance(w, tree.Splat)
-        }
+        places = range(len(written))
+        free = [isinstance(w, tree.Splat) or self._is_free(w) for w in written]
+        values = {i: self._several((written[i],), None) for i in places if not free[i]}
         shapes = [value.shape for several in values.values() for value in several]
         axis = self.shapes.value(dim) if dim is not None else 0
         if not isinstance(axis, int) or any(not -len(s) <= axis < len(s) for s in shapes):
             raise ShapeMismatch("there is no such axis")
-        for i, expr in enumerate(written):
-            if not isinstance(expr, tree.Splat):
-                continue
-            name = _variable_name(expr.value)
+        slots = [i for i in places if free[i] for _ in range(self._operands_of(written[i]))]
+        rest = self._rest(shapes, axis, len(slots))
+        for i in dict.fromkeys(slots):
+            mine = [shaped for slot, shaped in zip(slots, rest, strict=True) if slot == i]
+            expr = written[i]
+            inner = expr.value if isinstance(expr, tree.Splat) else expr
+            name = _variable_name(inner)
             if name and name not in self.env:
-                self.set(name, self._rest(shapes, axis))
-            values[i] = self._variadic(expr.value, None)
-        return [value for i in range(len(written)) for value in values[i]]
+                self.set(name, mine if isinstance(expr, tree.Splat) else mine[0])
+            values[i] = self._several((expr,), None)
+        return [value for i in places for value in values[i]]
 
-    def _rest(self, shapes: list[tuple[int, ...]], axis: int) -> list[Any]:
-        """One to three operands that fit beside those of `shapes` along an axis."""
+    def _operands_of(self, expr: tree.Expr) -> int:
+        """For how many operands an element of a list stands."""
+        if not isinstance(expr, tree.Splat):
+            return 1
+        known = self.env.get(_variable_name(expr.value))
+        return len(known) if isinstance(known, list) else self.random.randint(1, 3)
+
+    def _rest(self, shapes: list[tuple[int, ...]], axis: int, count: int) -> list[Any]:
+        """So many operands that fit beside those of `shapes` along an axis."""
+        first = shapes[0]
         taken = sum(shape[axis] for shape in shapes)
         sizes = [self.env[n] for n, role in self.resolved.roles.items() if role is Role.DIMENSION]
-        missing = [size - taken for size in sizes if size > taken]
-        total = self.random.choice(missing or self.draws.pool)
-        cuts = sorted(self.random.sample(range(1, total), min(self.random.randint(0, 2), total - 1)))
+        missing = [size - taken for size in sizes if size - taken >= count]
+        total = self.random.choice(missing) if missing else count * self.random.choice(self.draws.pool)
+        cuts = sorted(self.random.sample(range(1, total), count - 1))
         parts = [end - start for start, end in zip((0, *cuts), (*cuts, total), strict=True)]
-        return [
-            Shaped(tuple(part if i == axis % len(shape) else size for i, size in enumerate(shape)))
-            for part in parts
-            for shape in shapes[:1]
-        ]
+        at = axis % len(first)
+        return [Shaped((*first[:at], part, *first[at + 1 :])) for part in parts]
 
     def _variadic(self, expr: tree.Expr, guess: tuple[int, ...] | None) -> list[Any]:
         inner = expr.arguments[0].value if isinstance(expr, tree.Call) else expr
