@@ -31,12 +31,13 @@ PATIENCE = 15.0
 """Seconds that loading and running a peer's file twice may take."""
 
 
-def export(module: nn.Module, example: Tensor, path: Path) -> None:
-    """Write `module` as an ONNX file for inputs of the shape of `example`."""
+def export(module: nn.Module, example: Tensor | tuple[Tensor, ...], path: Path) -> None:
+    """Write `module` as an ONNX file for inputs of the shape of `example`, one tensor or several."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(module, (example,), path, dynamo=True, verbose=False)
+        inputs = example if isinstance(example, tuple) else (example,)
+        torch.onnx.export(module, inputs, path, dynamo=True, verbose=False)
 
 
 def session(path: Path) -> onnxruntime.InferenceSession:
