@@ -239,11 +239,12 @@ def lie_defect(
         torch.zeros_like(value) if move is None or not value.is_floating_point() else move(value)
         for value, move in zip(sample, into, strict=True)
     )
-    plain, changes = _derivative(run, sample, tangents, differentiable)
+    with torch.no_grad():
+        plain, changes = _derivative(run, sample, tangents, differentiable)
     found = []
     for value, change, move in zip(plain, changes, out, strict=True):
         expected = torch.zeros_like(value) if move is None else move(value)
-        size = float(value.norm())
+        size = float(value.detach().norm())
         found.append(float((change - expected).norm()) / size if size else float("inf"))
     return tuple(found)
 

@@ -35,7 +35,10 @@ def pointwise(site: Site) -> Law:
     """A function of each element: permutations pass; the rest by what the operator table knows of it."""
     site.require_only_x()
     operator, acting = site.operator, site.x.action
-    parts = {axis: _through(site, element) for axis, element in acting.parts}
+    try:
+        parts = {axis: _through(site, element) for axis, element in acting.parts}
+    except Breaks as why:
+        raise Breaks(why.reason, acting) from None
     if operator.name == "cast" and not site["dtype"].is_floating_point and not acting.permutes:
         raise Breaks("a cast to whole numbers is not linear")
     return law(site, action(acting.rank, parts, acting.order))
