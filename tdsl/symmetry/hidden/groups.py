@@ -231,7 +231,13 @@ def _places(layout: Layout, number: int, sizes: Mapping[int, int]) -> str:
         return "*" if layout.number == number else str(sizes[layout.number])
     parts = [_places(part, number, sizes) for part in layout.parts]
     if isinstance(layout, Prod):
-        return " × ".join(f"({part})" if " + " in part else part for part in parts) or "1"
+        found: list[str] = []
+        for part in parts:
+            if found and part.isdigit() and found[-1].isdigit():
+                found[-1] = str(int(found[-1]) * int(part))
+            else:
+                found.append(f"({part})" if " + " in part else part)
+        return " × ".join(found) or "1"
     if isinstance(layout, Sum):
         same = len(set(parts)) == 1 and len(parts) > 2
         return f"{len(parts)} of ({parts[0]})" if same else " + ".join(parts)
