@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 import onnx
 import pytest
 import torch
-from imposed_models import Cloud, Forces, classifier, images, segmenter, turns
+from imposed_models import Forces, classifier, images, segmenter, turns
 from torch import nn
 from torch.export import Dim
 
 from tdsl.capture import capture
 from tdsl.emit import emit, run, session
+from tdsl.symmetry.group import special_orthogonal
 from tdsl.symmetry.impose import (
     Canonicalise,
     FrameAverage,
@@ -31,8 +34,7 @@ WRAPPED = {
     "average, equivariant": (GroupAverage(segmenter(), D4, D4), IMAGES),
     "canonical, invariant": (Canonicalise(classifier(), D4, score=SCORE), IMAGES),
     "canonical, equivariant": (Canonicalise(segmenter(), D4, D4, score=SCORE), IMAGES),
-    "frames with their gap": (FrameAverage(Cloud(10), "O", gap=True), POINTS),
-    "frames, points": (FrameAverage(Forces(10), "SE", "points"), POINTS),
+    "frames, points and their gap": (FrameAverage(Forces(10), "SE", "points", gap=True), POINTS),
     "Gram–Schmidt": (GramSchmidt(Forces(10), "SE", "points"), POINTS),
     "sorted": (SortPoints(Forces(10), PointKey(3), "points"), POINTS),
 }
@@ -48,11 +50,16 @@ def in_torch(module: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
     return list(result) if isinstance(result, tuple) else [result]
 
 
-@pytest.mark.parametrize("name", WRAPPED)
-def test_the_file_computes_what_the_module_computes(name) -> None:
+@functools.cache
+def written(name: str) -> onnx.ModelProto:
     module, x = WRAPPED[name]
     shapes = {"x": ({0: Dim("batch")},) if x is IMAGES else {0: Dim("batch")}}
-    model = emit(capture(module.eval(), (x,), dynamic_shapes=shapes))
+    return emit(capture(module.eval(), (x,), dynamic_shapes=shapes))
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_the_file_computes_what_the_module_computes(name) -> None:
+    (module, x), model = WRAPPED[name], written(name)
     assert not FORBIDDEN & {node.op_type for node in model.graph.node}
     for batch in (1, 2, 5):
         given = images(batch, *x.shape[1:], seed=batch)
@@ -61,8 +68,27 @@ def test_the_file_computes_what_the_module_computes(name) -> None:
 
 
 def test_the_file_keeps_the_law_in_single_precision() -> None:
-    module, x = WRAPPED["average, invariant"]
-    model = emit(capture(module.eval(), (x,)))
+    x, model = IMAGES, written("average, invariant")
     first, last = in_file(model, x)[0], in_file(model, D4.generators[0].apply(x).contiguous())[0]
     alone = in_torch(classifier(), x)[0] - in_torch(classifier(), D4.generators[0].apply(x))[0]
     assert (first - last).abs().max() < 1e-6 < 1e-2 < alone.abs().max()
+
+
+def test_frames_keep_the_law_in_single_precision_in_the_file() -> None:
+    x, model = POINTS, written("frames, points and their gap")
+    turn = special_orthogonal(3).sample(1)[0].float()
+    (first, gap), (last, same_gap) = in_file(model, x), in_file(model, x @ turn + 1.0)
+    alone = in_torch(Forces(10), x)[0] @ turn + 1.0 - in_torch(Forces(10), x @ turn + 1.0)[0]
+    assert (first @ turn + 1.0 - last).abs().max() < 1e-5 < 0.1 < alone.abs().max()
+    torch.testing.assert_close(gap, same_gap, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", WRAPPED)
+def test_a_wrapped_model_can_be_trained(name) -> None:
+    module, x = WRAPPED[name]
+    module.zero_grad()
+    result = module(x)
+    whole = result if isinstance(result, torch.Tensor) else result[0]
+    whole.square().sum().backward()
+    gradients = [p.grad for p in module.parameters()]
+    assert gradients and all(g is not None and g.isfinite().all() and g.any() for g in gradients)
