@@ -41,7 +41,10 @@ class Wording:
         self.loose = loose or {}
         """Fixed sizes that are written as variables all the same, with their numbers."""
         operands = before.function.operands
-        known = {*vocabulary().operators, *vocabulary().functions, *DTYPES, *_RESERVED}
+        functions = {
+            f.name for f in vocabulary().functions.values() if f.kind != "group"
+        }  # A(n) is no matrix A
+        known = {*vocabulary().operators, *functions, *DTYPES, *_RESERVED}
         self.operands = {o.name: f"{o.name}_" if o.name in known else o.name for o in operands}
         taken = {*self.operands.values(), *known}
         results = _fresh(_RESULTS, taken)
