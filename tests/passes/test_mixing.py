@@ -1,4 +1,4 @@
-"""Whole models from plain traces: layers move to where there is least to do, fold on, stop where they must."""
+"""Whole models from plain traces: layers move to where least is to do, fold on, and stop where they must."""
 
 from __future__ import annotations
 
