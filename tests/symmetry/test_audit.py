@@ -1,0 +1,300 @@
+"""`tdsl audit`: kept contracts, the layer at which one breaks, controls, continuous groups, messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from contracts import D4, O3, SETS, DeepSet, Weighted, contract
+from p4m import P4M
+from torch import Tensor, nn
+from typer.testing import CliRunner
+
+from tdsl.capture import capture
+from tdsl.cli.app import app
+from tdsl.errors import TdslError
+from tdsl.symmetry.audit import Audit, audit
+
+IMAGE = (2, 3, 12, 12)
+
+
+def held(model: nn.Module, text: str, *shapes: tuple[int, ...]) -> Audit:
+    generator = torch.Generator().manual_seed(3)
+    example = tuple(torch.randn(shape, generator=generator) for shape in shapes)
+    return audit(capture(model.eval(), example), contract(text))
+
+
+def test_a_planted_symmetry_is_kept_and_follows_from_exact_laws() -> None:
+    found = held(P4M((2, 2)), D4, IMAGE)
+    assert found.verdict == "kept"
+    assert found.defect < 1e-14
+    assert found.control > 1e-3
+    assert found.first_broken is None
+    assert [element.name for element in found.elements] == ["r", "s"]
+    assert all(element.proved for element in found.elements)
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+def test_a_layer_that_is_broken_is_found_at_that_layer(layer: int) -> None:
+    model = P4M((2, 2))
+    with torch.no_grad():
+        model.layers[layer].weight[3, 1, 0, 1] += 0.05
+    found = held(model, D4, IMAGE)
+    assert found.verdict == "broken"
+    assert found.first_broken is not None
+    element, at = found.first_broken
+    assert (element.name, at.module, at.operator) == ("r", f"layers.{layer}", "conv2d")
+    assert at.own is not None and at.own > 1e-4
+    assert at.source.endswith(".py:95") or "p4m.py:" in at.source
+    others = [one for one in element.layers if one.node != at.node]
+    assert all(one.own is not None and one.own < 1e-12 for one in others)  # not blamed for what came before
+
+
+def test_a_stride_is_blamed_with_its_reason() -> None:
+    model = P4M((2, 2))
+    model.layers[3].stride = (2, 2)
+    found = held(model, D4, IMAGE)
+    assert found.first_broken is not None
+    at = found.first_broken[1]
+    assert at.module == "layers.3"
+    assert at.reason == (
+        "stride 2, kernel 3, padding 1 on even width 12: rot90(height, width) does not commute;"
+        " width 13, kernel 4 or stride 1 does"
+    )
+
+
+def test_random_weights_keep_nothing() -> None:
+    model = P4M((2, 2))
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.1)
+    found = held(model, D4, IMAGE)
+    assert found.verdict == "broken"
+    assert found.first_broken is not None
+    assert found.first_broken[1].module == "layers.0"
+
+
+def test_what_does_not_vary_is_vacuous() -> None:
+    model = P4M((2, 2))
+    nn.init.zeros_(model.classifier.weight)
+    found = held(model, D4, IMAGE)
+    assert (found.verdict, found.defect, found.control) == ("vacuous", 0.0, 0.0)
+    nn.init.zeros_(model.classifier.bias)  # zero itself
+    assert held(model, D4, IMAGE).verdict == "vacuous"
+
+
+def test_permutations_of_points_for_any_weights() -> None:
+    found = held(DeepSet(), SETS, (2, 5, 4))
+    assert found.verdict == "kept"
+    assert {layer.strength for element in found.elements for layer in element.layers} == {"structural"}
+
+    class Ordered(DeepSet):
+        def forward(self, points: Tensor) -> Tensor:
+            return super().forward(points) + 1e-3 * torch.cumsum(points.sum(-1, keepdim=True), 1)
+
+    broken = held(Ordered(), SETS, (2, 5, 4))
+    assert broken.first_broken is not None
+    assert broken.first_broken[1].operator == "cumsum"
+
+
+def test_a_continuous_group_by_random_elements_and_its_algebra() -> None:
+    found = held(Weighted(), O3, (2, 5, 3))
+    assert [element.name for element in found.elements] == ["mirror", "random 1", "random 2"]
+    assert [one.name for one in found.algebra] == ["A1", "A2", "A3"]
+    assert found.verdict == "kept"
+    assert all(one.defects[0] < 1e-11 for one in found.algebra)
+    broken = held(Weighted(1e-5), O3, (2, 5, 3))
+    assert broken.verdict == "broken"
+    assert all(1e-8 < one.defects[0] < 1e-2 for one in broken.algebra)
+    assert broken.first_broken is not None
+    assert broken.first_broken[1].reason == "relu is not odd: relu(-x) is not -relu(x)"
+
+
+def test_lie_derivatives_alone_see_what_generators_miss() -> None:
+    """SO(2) by its algebra: a function that only quarter turns leave alone."""
+    text = """\
+group R = SO(2)
+action rotate of R on [..., 2] { generator: x @ g.T }
+symmetry flat { group R input x: [n, 2] by rotate output output: [n] invariant tolerance 1e-9 }
+"""
+
+    class Quartic(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x**4).sum(-1)
+
+    class Square(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.linalg.vector_norm(x, dim=-1)
+
+    quartic = held(Quartic(), text, (3, 2))
+    assert quartic.algebra[0].defects[0] > 1e-2
+    assert held(Square(), text, (3, 2)).verdict == "kept"
+
+
+def test_an_input_whose_shape_must_not_change() -> None:
+    class Fixed(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return image.reshape(2, 3, 4, 6).mean((1, 2, 3))[:, None]
+
+    found = held(Fixed(), D4, (2, 3, 4, 6))
+    assert found.verdict == "kept" or found.elements[0].reason  # the mean does not mind
+    with pytest.raises(TdslError, match="the model has no output `output`"):
+        audit(
+            capture(nn.Identity(), (torch.randn(2, 3, 4, 4),), output_names=["same"]),
+            contract(D4.replace("input image", "input input")),
+        )
+
+
+# ---------------------------------------------------------------- the command
+
+MODELS = """\
+import sys
+
+import torch
+from torch import nn
+
+sys.path.insert(0, {tests!r})
+
+from p4m import P4M
+
+
+def good():
+    return P4M((2, 2)).eval(), (torch.randn(2, 3, 12, 12),)
+
+
+def strided():
+    model, example = good()
+    model.layers[3].stride = (2, 2)
+    return model, example
+
+
+def constant():
+    model, example = good()
+    nn.init.zeros_(model.classifier.weight)
+    return model, example
+
+
+class Outer(nn.Module):
+    def forward(self, x):
+        return torch.outer(x, x.abs().sum()[None]).sum(1)
+
+
+def outer():
+    return Outer(), (torch.randn(6),)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    monkeypatch.chdir(tmp_path)
+    Path("net.py").write_text(MODELS.format(tests=str(Path(__file__).parent)), encoding="utf-8")
+    Path("d4.tdsl").write_text(D4, encoding="utf-8")
+
+    def invoke(*arguments: str) -> Any:
+        result = CliRunner().invoke(app, list(arguments), prog_name="tdsl")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
+
+
+def test_the_command_says_kept_broken_or_vacuous(run: Callable[..., Any]) -> None:
+    good = run("audit", "net.py:good", "d4.tdsl")
+    assert good.exit_code == 0
+    assert good.stdout.startswith("KEPT  net.py:good against invariant (dihedral(4)): defect ")
+    assert good.stdout.count("follows from exact laws") == 2
+    assert "and 3 operators that any weights would pass" in good.stdout
+    broken = run("audit", "net.py:strided", "d4.tdsl", "--all")
+    assert broken.exit_code == 1
+    assert broken.stdout.startswith("BROKEN  ")
+    assert "r breaks first at conv2d (layers.3), " in broken.stdout
+    assert (
+        "\n  stride 2, kernel 3, padding 1 on even width 12: rot90(height, width) does not" in broken.stdout
+    )
+    vacuous = run("audit", "net.py:constant", "d4.tdsl")
+    assert vacuous.exit_code == 1
+    assert vacuous.stdout.startswith("VACUOUS  ")
+
+
+def test_the_audit_as_data(run: Callable[..., Any]) -> None:
+    result = run("audit", "net.py:strided", "d4.tdsl", "--json")
+    found = json.loads(result.stdout)
+    assert found["format"] == "tdsl-audit/1"
+    assert found["verdict"] == "broken"
+    assert found["broken_at"] == {"element": "r", "node": "conv2d_1"}
+    assert found["seeds"] == [0, 1]
+    layers = found["elements"][0]["layers"]
+    assert [layer["strength"] for layer in layers][:3] == ["weights", "weights", "structural"]
+
+
+def test_given_inputs_are_measured_too(run: Callable[..., Any]) -> None:
+    import numpy as np
+
+    np.savez("images.npz", image=np.random.default_rng(0).standard_normal((3, *IMAGE)).astype("float32"))
+    assert "on 5 inputs" in run("audit", "net.py:good", "d4.tdsl", "--inputs", "images.npz").stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("input image", "input picture"), "the model has no input `picture`"),
+        (("[N, C, H, W] by", "[N, 4, H, W] by"), "this size of image is 3 in the model"),
+        (("output output: [N, K]", "output output: [N, K, L]"), "output output has shape [2, 5]"),
+        (("symmetry invariant {", "symmetry invariant { }\n{"), "unexpected `}`"),
+    ],
+)
+def test_a_contract_that_does_not_fit_says_why(
+    run: Callable[..., Any], change: tuple[str, str], message: str
+) -> None:
+    Path("wrong.tdsl").write_text(D4.replace(*change), encoding="utf-8")
+    result = run("audit", "net.py:good", "wrong.tdsl")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "wrong.tdsl:" in result.stderr
+
+
+def test_a_file_without_a_symmetry(run: Callable[..., Any]) -> None:
+    Path("none.tdsl").write_text("group C4 = cyclic(4)\n", encoding="utf-8")
+    assert "error: no symmetry is declared" in run("audit", "net.py:good", "none.tdsl").stderr
+
+
+LAW = """\
+/// A flip of the first factor is one of the rows.
+law outer_flip {
+    outer(flip(x, [-1]), y) == flip(outer(x, y), [-2])
+}
+
+"""
+
+MIRROR = """\
+group C2 = cyclic(2)
+
+action mirror of C2 on [n] {
+    generator: flip(x, dims=[n])
+}
+
+symmetry even {
+    group C2
+    input x: [n] by mirror
+    output output: [n] by mirror
+}
+"""
+
+
+def test_a_law_of_the_file_passes_what_no_transfer_does(run: Callable[..., Any]) -> None:
+    Path("mirror.tdsl").write_text(MIRROR, encoding="utf-8")
+    Path("law.tdsl").write_text(LAW + MIRROR, encoding="utf-8")
+    without = run("audit", "net.py:outer", "mirror.tdsl", "--all")
+    assert without.exit_code == 0  # measured, and not followed
+    assert "no law of outer is known" in run("audit", "net.py:outer", "mirror.tdsl", "--json").stdout
+    assert "follows from exact laws" not in without.stdout
+    with_law = run("audit", "net.py:outer", "law.tdsl", "--all")
+    assert "follows from exact laws" in with_law.stdout
+    wrong = LAW.replace("[-2])\n}", "[-1])\n}")
+    Path("wrong.tdsl").write_text(wrong + MIRROR, encoding="utf-8")
+    assert run("audit", "net.py:outer", "wrong.tdsl").exit_code == 1  # a law that is wrong does not load
