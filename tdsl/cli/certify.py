@@ -133,7 +133,8 @@ def render(found: Certificate) -> RenderableType:
             place = ("", "")
         for name, defects in one.algebra.items():
             table.add_row(*place, f"{name} (Lie derivative)", *(number(d) for d in defects), "")
-    lines = [f"Measured on {found.samples} inputs (seeds {', '.join(map(str, found.seeds))})."]
+    seeds = f" (seeds {', '.join(map(str, found.seeds))})" if found.seeds else ""
+    lines = [f"Measured on {found.samples} inputs{seeds}."]
     for one in found.measurements:
         if one.bound:
             lines.append(f"In {one.precision} defects below {number(one.bound)} are rounding.")

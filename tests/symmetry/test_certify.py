@@ -127,7 +127,8 @@ def test_whole_numbers_need_inputs(run: Callable[..., Any]) -> None:
     refused = run("bag.onnx", "bag.tdsl")
     assert "input points is int64, and a file does not say which values are legal" in refused.stderr
     np.savez("ids.npz", points=np.random.default_rng(1).integers(0, 9, (3, 2, 5)))
-    assert run("bag.onnx", "bag.tdsl", "--inputs", "ids.npz").exit_code == 0
+    kept = run("bag.onnx", "bag.tdsl", "--inputs", "ids.npz")
+    assert kept.exit_code == 0, kept.output
 
 
 def test_what_is_no_file(run: Callable[..., Any]) -> None:
