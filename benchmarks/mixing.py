@@ -30,9 +30,10 @@ from tdsl.verify.latency import Latency, session_latency
 
 PIPELINE = """
 pipeline mixed {
+    repeat cleanup.*, layout.*, fold.* until stable
     repeat cleanup.*, layout.*, fold.*, commute.* until stable
     bottom_up {
-        repeat cleanup.*, layout.*, fold.*, commute.*, merge.siblings.* until stable
+        repeat cleanup.*, layout.*, fold.*, merge.siblings.* until stable
     }
 }
 """

@@ -22,8 +22,9 @@ from tdsl.lang import parse
 PIPELINE = """
 pipeline mixed {
     repeat cleanup.*, layout.*, fold.* until stable
+    repeat cleanup.*, layout.*, fold.*, commute.* until stable
     bottom_up {
-        repeat cleanup.*, layout.*, fold.*, commute.*, merge.siblings.* until stable
+        repeat cleanup.*, layout.*, fold.*, merge.siblings.* until stable
     }
 }
 """
