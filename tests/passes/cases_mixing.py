@@ -1,4 +1,4 @@
-"""Cases of `passes/commute/mixing`, `layers`, `concat`, `sums` and `scatter`, and of the cleanups beside them."""
+"""Cases of `passes/commute/mixing`, `layers`, `concat`, `sums`, `scatter`, `gather`, and of the cleanups beside them."""
 
 # ruff: noqa: E501 - graphs as text have long lines
 
@@ -839,6 +839,123 @@ SCATTER = [
     ),
 ]
 
+FEW = torch.tensor([0, 2, 2, 1, 0, 1, 2])
+
+GATHER = [
+    fires(
+        "commute.gather.linear_of_rows",
+        lambda m, x, i: m.fc(x[i]),
+        (3, 4),
+        FEW,
+        fc=nn.Linear(4, 5),
+        expect="""
+            linear_1 = linear(x, fc.weight, fc.bias)
+            index_1 = index(linear_1, i)
+        """,
+    ),
+    leaves(
+        "commute.gather.linear_of_rows",
+        lambda m, x, i: m.fc(x[i]),
+        (8, 4),
+        FEW,
+        fc=nn.Linear(4, 5),
+        because="there are more nodes than edges",
+    ),
+    fires(
+        "commute.gather.rows_of_linear",
+        lambda m, x, i: m.fc(x)[i],
+        (8, 4),
+        FEW,
+        fc=nn.Linear(4, 5),
+        expect="""
+            index_1 = index(x, i)
+            linear_1 = linear(index_1, fc.weight, fc.bias)
+        """,
+    ),
+    leaves(
+        "commute.gather.rows_of_linear",
+        lambda m, x, i: (y := m.fc(x))[i].sum() + y,
+        (8, 4),
+        FEW,
+        fc=nn.Linear(4, 5),
+        because="all nodes are read, too",
+    ),
+    fires(
+        "commute.gather.linear_of_selected",
+        lambda m, x: m.fc(x.index_select(1, m.i)),
+        (2, 3, 4),
+        fc=nn.Linear(4, 5),
+        i=FEW,
+        dynamic=BATCH,
+        expect="""
+            linear_1 = linear(x, fc.weight, fc.bias)
+            index_select_1 = index_select(linear_1, -2, i)
+        """,
+    ),
+    leaves(
+        "commute.gather.linear_of_selected",
+        lambda m, x: m.fc(x.index_select(1, m.i)),
+        (2, 4),
+        fc=nn.Linear(7, 5),
+        i=FEW,
+        because="features are selected",
+    ),
+    fires(
+        "commute.gather.selected_of_linear",
+        lambda m, x: m.fc(x).index_select(1, m.i),
+        (2, 9, 4),
+        fc=nn.Linear(4, 5),
+        i=FEW,
+        expect="""
+            index_select_1 = index_select(x, -2, i)
+            linear_1 = linear(index_select_1, fc.weight, fc.bias)
+        """,
+    ),
+    leaves(
+        "commute.gather.selected_of_linear",
+        lambda m, x: m.fc(x).index_select(1, m.i),
+        (9, 4),
+        fc=nn.Linear(4, 5),
+        i=FEW[:3],
+        because="features are selected",
+    ),
+    fires(
+        "commute.gather.token_of_linear",
+        lambda m, x: m.fc(x).select(1, 0),
+        TOKENS,
+        fc=nn.Linear(4, 5),
+        dynamic={"x": {0: "batch", 1: "length"}},
+        expect="""
+            select_1 = select(x, -2, 0)
+            linear_1 = linear(select_1, fc.weight, fc.bias)
+        """,
+    ),
+    leaves(
+        "commute.gather.token_of_linear",
+        lambda m, x: m.fc(x).relu().select(1, 0),
+        TOKENS,
+        fc=nn.Linear(4, 5),
+        because="a relu stands between",
+    ),
+    fires(
+        "commute.gather.tokens_of_linear",
+        lambda m, x: m.fc(x)[..., 1:3, :],
+        TOKENS,
+        fc=nn.Linear(4, 5),
+        expect="""
+            slice_2 = slice(x, dim=-2, start=1, end=3)
+            linear_1 = linear(slice_2, fc.weight, fc.bias)
+        """,
+    ),
+    leaves(
+        "commute.gather.tokens_of_linear",
+        lambda m, x: m.fc(x)[..., 1:3],
+        TOKENS,
+        fc=nn.Linear(4, 5),
+        because="features are chosen",
+    ),
+]
+
 NOTHING = [
     fires(
         "cleanup.zeros.add_zeros",
@@ -903,4 +1020,4 @@ NOTHING = [
     ),
 ]
 
-CASES = [*MIXING, *LAYERS, *CONCAT, *SUMS, *SCATTER, *NOTHING]
+CASES = [*MIXING, *LAYERS, *CONCAT, *SUMS, *SCATTER, *GATHER, *NOTHING]

@@ -24,6 +24,6 @@ def test_the_example_prints_what_it_says() -> None:
 
 def test_every_file_of_rules_is_in_the_table() -> None:
     text = DOCUMENT.read_text()
-    for name in ("mixing", "layers", "concat", "sums", "scatter"):
+    for name in ("mixing", "layers", "concat", "sums", "scatter", "gather"):
         assert f"`{name}`" in text
         assert (Path(__file__).parents[2] / "passes" / "commute" / f"{name}.tdsl").exists()
