@@ -16,8 +16,7 @@ from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage, Constant, Staged, Workspace
-from tdsl.factor.bilinear import EXACT, bilinear
-from tdsl.factor.rank import Error
+from tdsl.factor.bilinear import multiplications
 from tdsl.ops.targets import operator_of
 from tdsl.provenance import module_path, source_line
 from tdsl.symmetry.bilinear_forms import FIRST, MOVES, SECOND, Form, Forms
@@ -228,7 +227,7 @@ def _pays(work: Workspace, matched: list[fx.Node], tensor: torch.Tensor, batch: 
     dense = [EINSUM + PER_OPERATOR + count * (PER_EINSUM + PER_PRODUCT * a * b * c) for count in counts]
     if all(new < LIMIT * before for new, before in zip(dense, old, strict=True)):
         return True
-    terms = len(bilinear(tensor, Error(EXACT))[0])
+    terms = multiplications(tensor)
     if terms * (a + b + c) > a * b * c + 5000:  # `bilinear_map` leaves it as it is
         return False
     few = [

@@ -16,7 +16,7 @@ from tdsl.factor.bilinear_grid import gaunt_terms
 from tdsl.factor.bilinear_round import identity
 from tdsl.factor.bilinear_search import Array, Factors, fewest_terms
 from tdsl.factor.cp import cp
-from tdsl.factor.declare import Decomposition, forms
+from tdsl.factor.declare import CompileTimeFunction, Decomposition, forms
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
 from tdsl.factor.rank import Energy, Error, Fixed, RankRule, Tiled, as_rank_rule
@@ -46,6 +46,11 @@ def bilinear(tensor: Tensor, rank: object) -> tuple[Tensor, Tensor, Tensor]:
     approximate = last.squeeze(2).T, first.squeeze(2), middle.squeeze(1).T
     fewer = isinstance(rule, Fixed) or len(approximate[0]) < len(whole[0])
     return approximate if fewer else whole
+
+
+def multiplications(tensor: Tensor) -> int:
+    """How many multiplications `bilinear` needs for the tensor itself."""
+    return len(bilinear(tensor, Error(EXACT))[0])
 
 
 def bilinear_product(first: Tensor, second: Tensor, third: Tensor) -> Tensor:
@@ -124,5 +129,12 @@ DECLARED = (
         forms=forms("[T, S, k] -> [r, T], [r, S], [k, r]"),
         source="Strassen, 1969; Smirnov, 2013; on the sphere Luo, Chen & Krishnapriyan, 2024",
         doc="A constant bilinear map by few multiplications: C·((A·x) ∘ (B·y)).",
+    ),
+    CompileTimeFunction(
+        "multiplications",
+        "number",
+        ("T",),
+        multiplications,
+        "How many multiplications the constant bilinear map of a tensor [a, b, c] takes.",
     ),
 )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import null_space, qr
+from scipy.linalg import qr
 from scipy.spatial.transform import Rotation
 
-from tdsl.factor.bilinear_grid import harmonics, sphere_rule
+from tdsl.symmetry.harmonics import wigner
 
 Array = NDArray[np.float64]
 
@@ -52,15 +52,6 @@ def rotations(count: int, seed: int = 0) -> Array:
     return found
 
 
-def wigner(level: int, rotation: Array) -> Array:
-    """What a rotation does to the harmonics of one degree: Y(R p) = D Y(p)."""
-    points, weights = sphere_rule(2 * level + 2)
-    own = slice(level * level, (level + 1) ** 2)
-    before, after = (harmonics(level, p)[:, own] for p in (points, rotation @ points))
-    found: Array = after.T @ (weights[:, None] * before)
-    return found
-
-
 def wigner_blocks(levels: tuple[int, ...], rotation: Array) -> Array:
     """The same for several degrees one after the other."""
     sizes = [2 * level + 1 for level in levels]
@@ -68,19 +59,6 @@ def wigner_blocks(levels: tuple[int, ...], rotation: Array) -> Array:
     for level, size, end in zip(levels, sizes, np.cumsum(sizes), strict=True):
         whole[end - size : end, end - size : end] = wigner(level, rotation)
     return whole
-
-
-def clebsch_gordan(first: int, second: int, third: int) -> Array:
-    """The one product of degrees (up to a factor) that commutes with rotations, in real harmonics, of norm 1.
-
-    It spans what every rotation leaves alone, which two of them determine (Schur).
-    """
-    turns = [[wigner(level, r) for level in (first, second, third)] for r in rotations(2, seed=7)]
-    maps = [np.kron(np.kron(a, b), c) for a, b, c in turns]
-    found = null_space(np.concatenate([m - np.eye(len(m)) for m in maps]), rcond=1e-9)
-    assert found.shape[1] == 1
-    sizes = (2 * first + 1, 2 * second + 1, 2 * third + 1)
-    return found[:, 0].reshape(sizes)
 
 
 def mixed(tensor: Array, seed: int = 0) -> Array:

@@ -7,13 +7,11 @@ import pytest
 import torch
 from algebras import (
     Array,
-    clebsch_gordan,
     clifford,
     cross,
     matrices,
     mixed,
     rotations,
-    wigner,
     wigner_blocks,
 )
 from hypothesis import given, settings
@@ -25,6 +23,7 @@ from tdsl.factor.bilinear_grid import gaunt_terms, grid_terms, harmonics, sphere
 from tdsl.factor.bilinear_round import is_identity
 from tdsl.factor.bilinear_search import distance, solutions
 from tdsl.factor.rank import Error
+from tdsl.symmetry.harmonics import clebsch_gordan, wigner
 
 EXACT = Error(1e-10)
 COMPLEX, QUATERNIONS = clifford(0, 1), clifford(0, 2)

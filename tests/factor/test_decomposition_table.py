@@ -122,6 +122,7 @@ def test_every_kind_returns_what_it_says():
     arguments = {
         "energy_rank": (weight, 0.5),
         "homogeneous": (weight, weight[0]),
+        "multiplications": (weight[None],),
         "is_mirrored": (weight, (-1,)),
         "is_segmented": (torch.arange(3), 3),
         "keeps_groups": (torch.arange(4), 2),

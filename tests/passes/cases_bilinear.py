@@ -1,4 +1,4 @@
-"""Cases of `passes/decompose/bilinear.tdsl`, and of the pass that finds such maps however they are written."""
+"""Cases of `passes/decompose/bilinear.tdsl`, and of the pass that finds such maps as they are written."""
 
 import numpy as np
 import torch
@@ -69,6 +69,60 @@ MAP = [
         because="every element of the batch has its own map",
     ),
 ]
+DENSE = (
+    [
+        fires(
+            f"decompose.bilinear.{rule}",
+            mapped,
+            (5, *tensor.shape[:1]),
+            (5, *tensor.shape[1:2]),
+            t=tensor,
+            more_operators="the tensor is arranged once and for all",
+            expect=expect,
+        )
+        for rule, tensor, expect in (
+            (
+                "dense_product",
+                number(22, 20, 20),
+                """
+            reshape = reshape(y, [5, 1, 20])
+            matmul = matmul(x, t_dense_product)
+            reshape_1 = reshape(matmul, [5, 20, 20])
+            matmul_1 = matmul(reshape, reshape_1)
+            reshape_2 = reshape(matmul_1, [5, 20])
+            """,
+            ),
+            (
+                "dense_product_second",
+                number(20, 22, 20),
+                """
+            reshape = reshape(x, [5, 1, 20])
+            matmul = matmul(y, t_dense_product_second)
+            reshape_1 = reshape(matmul, [5, 20, 20])
+            matmul_1 = matmul(reshape, reshape_1)
+            reshape_2 = reshape(matmul_1, [5, 20])
+            """,
+            ),
+        )
+    ]
+    + [
+        leaves(rule, mapped, (5, 2), (5, 2), t=COMPLEX, because="few multiplications do")
+        for rule in ("decompose.bilinear.dense_product", "decompose.bilinear.dense_product_second")
+    ]
+    + [
+        leaves(
+            rule,
+            lambda m, x, y: torch.einsum("...i,...j,ijk->...k", x, y, m.t),
+            *sizes,
+            t=number(20, 22, 20) if rule.endswith("second") else number(20, 20, 20),
+            because="one operand is the same for the whole batch",
+        )
+        for rule, sizes in (
+            ("decompose.bilinear.dense_product", ((5, 20), (1, 20))),
+            ("decompose.bilinear.dense_product_second", ((5, 20), (1, 22))),
+        )
+    ]
+)
 CHANNELS = [
     fires(
         "decompose.bilinear.bilinear_channels",
@@ -137,6 +191,53 @@ GAUSS = [
         a=number(3, 4),
         b=number(3, 4),
         because="the products are small",
+    ),
+]
+
+
+def of_blocks(tensor: Tensor, size: int) -> Tensor:
+    """The matrix by which an algebra multiplies vectors of blocks with random ones."""
+    own, _, result = tensor.shape
+    whole = torch.einsum("ijk,ipq->kpjq", tensor, number(own, size, size))
+    return whole.reshape(result * size, -1)
+
+
+BLOCKS = [
+    fires(
+        "decompose.bilinear.block_bilinear_linear",
+        lambda m, x: F.linear(x, m.w, m.b),
+        (32, 512),
+        w=of_blocks(COMPLEX, 256),
+        b=number(512),
+        precision=1e-12,
+        expect="""
+            reshape = reshape(x, [32, 2, 256])
+            permute = permute(reshape, [1, 0, 2])
+            reshape_1 = reshape(permute, [2, 8192])
+            matmul = matmul(w_block_bilinear_1, reshape_1)
+            reshape_2 = reshape(matmul, [3, 32, 256])
+            matmul_1 = matmul(reshape_2, w_block_bilinear_linear)
+            reshape_3 = reshape(matmul_1, [3, 8192])
+            matmul_2 = matmul(w_block_bilinear, reshape_3)
+            reshape_4 = reshape(matmul_2, [2, 32, 256])
+            permute_1 = permute(reshape_4, [1, 0, 2])
+            reshape_5 = reshape(permute_1, [32, 512])
+            add = add(reshape_5, b)
+        """,
+    ),
+    leaves(
+        "decompose.bilinear.block_bilinear_linear",
+        lambda m, x: F.linear(x, m.w),
+        (64, 128),
+        w=number(128, 128),
+        because="the blocks have nothing to do with each other",
+    ),
+    leaves(
+        "decompose.bilinear.block_bilinear_linear",
+        lambda m, x: F.linear(x, m.w),
+        (8, 32),
+        w=of_blocks(COMPLEX, 16),
+        because="the blocks are small",
     ),
 ]
 
@@ -218,4 +319,4 @@ REGIONS = [
     ),
 ]
 
-CASES = [*MAP, *CHANNELS, *GAUSS, *REGIONS]
+CASES = [*MAP, *DENSE, *CHANNELS, *GAUSS, *BLOCKS, *REGIONS]
