@@ -12,6 +12,7 @@ from tdsl.lang import format_file, parse
 
 TEXT = (Path(__file__).parents[2] / "docs" / "impose.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(python|tdsl|)\n(.*?)```", TEXT, re.DOTALL)
+DECLARED, PIPELINE = (text for kind, text in BLOCKS if kind == "tdsl")
 
 
 def without_numbers(text: str) -> list[str]:
@@ -19,7 +20,9 @@ def without_numbers(text: str) -> list[str]:
     return [re.sub(r"\d+(\.\d+)?(e[+-]\d+|%)", "#", line) for line in text.strip().splitlines()]
 
 
-def test_the_blocks_run_in_their_order_and_print_what_is_shown() -> None:
+def test_the_blocks_run_in_their_order_and_print_what_is_shown(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("digits.tdsl").write_text(DECLARED, encoding="utf-8")
     names: dict[str, object] = {}
     printed, shown = [], [text for kind, text in BLOCKS if not kind]
     for kind, text in BLOCKS:
@@ -32,9 +35,8 @@ def test_the_blocks_run_in_their_order_and_print_what_is_shown() -> None:
 
 
 def test_the_pipeline_loads() -> None:
-    [text] = [text for kind, text in BLOCKS if kind == "tdsl"]
-    file = parse(text, "impose.md")
-    assert format_file(file) == text
+    for text in (DECLARED, PIPELINE):
+        assert format_file(parse(text, "impose.md")) == text
     library = Library()
-    library.add_file(file, "impose")
+    library.add_file(parse(PIPELINE, "impose.md"), "impose")
     assert list(library.pipelines) == ["impose.mirrored"]

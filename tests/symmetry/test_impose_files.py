@@ -53,8 +53,7 @@ def in_torch(module: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:
 @functools.cache
 def written(name: str) -> onnx.ModelProto:
     module, x = WRAPPED[name]
-    shapes = {"x": ({0: Dim("batch")},) if x is IMAGES else {0: Dim("batch")}}
-    return emit(capture(module.eval(), (x,), dynamic_shapes=shapes))
+    return emit(capture(module.eval(), (x,), dynamic_shapes={"x": {0: Dim("batch")}}))
 
 
 @pytest.mark.parametrize("name", WRAPPED)

@@ -2,6 +2,7 @@
 
 from tdsl.symmetry.impose.average import GroupAverage
 from tdsl.symmetry.impose.canonical import Canonicalise, GenericScore
+from tdsl.symmetry.impose.contracts import declared_moves
 from tdsl.symmetry.impose.frames import FrameAverage
 from tdsl.symmetry.impose.law import LawReport, Margin
 from tdsl.symmetry.impose.layers import Between
@@ -28,6 +29,7 @@ __all__ = [
     "Resolvent",
     "SortPoints",
     "Symmetrised",
+    "declared_moves",
     "flattened",
     "moves",
     "on_axis",

@@ -42,11 +42,12 @@ class GroupAverage(OverFiniteGroup):
         self._over = self.order
         """How many elements are averaged over: all of them, but in the control of a check."""
 
-    def forward(self, *x: Tensor) -> Tensor | Tensors:
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor | Tensors:
         """As `f`."""
-        results = self._batched(x) if self.batch == 0 else None
+        given = (x, *others)
+        results = self._batched(given) if self.batch == 0 else None
         if results is None:
-            results = self._called(x)
+            results = self._called(given)
         acts = self.images_out(len(results[0]))
         means = tuple(
             moved_back([result[i] for result in results[: self._over]], images and images[: self._over]).mean(

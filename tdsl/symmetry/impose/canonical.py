@@ -75,14 +75,15 @@ class Canonicalise(OverFiniteGroup):
         super().__init__(f, inputs, outputs)
         self.score = score
 
-    def forward(self, *x: Tensor) -> Tensor | Tensors:
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor | Tensors:
         """As `f`."""
-        copies = self._copies(x)
+        given = (x, *others)
+        copies = self._copies(given)
         best = self._scores(copies).argmax(0)
-        rows = best * x[0].shape[0] + torch.arange(x[0].shape[0], device=best.device)
+        rows = best * x.shape[0] + torch.arange(x.shape[0], device=best.device)
         chosen = [
             whole if images is None else many.flatten(0, 1).index_select(0, rows)
-            for whole, many, images in zip(x, copies, self.images_in(len(x)), strict=True)
+            for whole, many, images in zip(given, copies, self.images_in(len(given)), strict=True)
         ]
         results = outputs_of(self.f(*chosen))
         found = tuple(
