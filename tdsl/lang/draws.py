@@ -107,10 +107,14 @@ class Draws:
             case "ints":
                 most = pick.choice((0, 2, 2))
                 return [pick.randint(min(most, 1), most) for _ in pick.choice((shape, (1, 1)))]
-            case "each":  # entry of a list for each spatial axis
-                return pick.choice(_window(param))
+            case "each":  # of a list for each spatial axis: a rule that has a name for it computes with it
+                steps = param.name in ("stride", "dilation")
+                return pick.choice(
+                    (0, 0, 1, 2) if "padding" in param.name else (1, 2, 2, 3) if steps else (1, 1, 2)
+                )
             case "ints1" | "ints2" | "ints3":
-                return pick.choices(_window(param), k=int(param.kind[-1]))
+                values = (0, 0, 1, 2) if "padding" in param.name else (1, 1, 2)
+                return pick.choices(values, k=int(param.kind[-1]))
             case "extents":
                 own = list(shape[2:])
                 others = pick.choices((1, 2, *self.pool), k=len(own))
@@ -140,11 +144,6 @@ class Draws:
             cut = self.random.randrange(1, len(shape))
             return [math.prod(shape[:cut]), *shape[cut:]]
         return list(shape) if way == 3 else self.random.sample(shape, len(shape))
-
-
-def _window(param: Param) -> tuple[int, ...]:
-    """What a padding, stride, kernel or dilation may be along one axis."""
-    return (0, 0, 1, 2) if "padding" in param.name else (1, 1, 2)
 
 
 def _unify(dims: tuple[str, ...], shape: tuple[int, ...], sizes: dict[str, Any]) -> None:

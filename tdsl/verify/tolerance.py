@@ -11,7 +11,8 @@ error ≲ condition number × backward error; random signs make n roundings add 
 * The rewritten module in float64, against the original in float64, may differ by `DOUBLE_SLACK`·κ·u₆₄.
   A wrong rule is off by an amount that does not shrink with u, so that generosity costs nothing here.
   Where a rewrite computed new weights and stored them in float32, these were rounded once to float32
-  whatever they run in, and the bound is the file's.
+  whatever they run in, and the bound is the file's; so it is where a rewrite did without a weight for
+  what it is up to rounding (an orthogonal matrix and its transpose).
 
 A measured distance can be zero by luck (small integers, one output). Both bounds therefore have a floor
 of `FLOOR`·√steps roundings, where `steps` counts the operations on the way to the output, a sum of n numbers
@@ -120,13 +121,20 @@ def widened(module: nn.Module) -> nn.Module:
 def stored_precision(original: nn.Module, rewritten: nn.Module) -> torch.dtype:
     """The lowest precision of the weights in `rewritten` that `original` does not have.
 
-    float64 when rewrites made no new weight, or kept them in float64.
+    Where there are none, that of the weights which `original` alone has: a rule took them for what they are to
+    their own precision, the inverse of one another perhaps. float64 when the weights are the same, or when new
+    ones are kept in float64.
     """
-    shared = {value.data_ptr() for value in _weights(original)}
-    new = [value for value in _weights(rewritten) if value.data_ptr() not in shared]
-    known = {_content(value) for value in _weights(original)} if new else set()
-    made = [value.dtype for value in new if _content(value) not in known]
+    made = _apart(rewritten, original) or _apart(original, rewritten)
     return max(made, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float64)
+
+
+def _apart(module: nn.Module, other: nn.Module) -> list[torch.dtype]:
+    """The element types of the weights that only `module` has."""
+    shared = {value.data_ptr() for value in _weights(other)}
+    new = [value for value in _weights(module) if value.data_ptr() not in shared]
+    known = {_content(value) for value in _weights(other)} if new else set()
+    return [value.dtype for value in new if _content(value) not in known]
 
 
 # ---------------------------------------------------------------- bounds

@@ -8,6 +8,9 @@ from dataclasses import replace
 import cases_attention
 import cases_bilinear
 import cases_cleanup
+import cases_commute_channels
+import cases_commute_flips
+import cases_commute_moves
 import cases_factorize
 import cases_finite
 import cases_fold
@@ -27,6 +30,9 @@ from tdsl.lang import parse
 
 CASES = [
     *cases_cleanup.CASES,
+    *cases_commute_flips.CASES,
+    *cases_commute_moves.CASES,
+    *cases_commute_channels.CASES,
     *cases_fold.CASES,
     *cases_finite.CASES,
     *cases_linear.CASES,

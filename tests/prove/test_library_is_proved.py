@@ -11,8 +11,21 @@ from tdsl.engine.library import standard_library
 from tdsl.prove import record
 from tdsl.prove.check import fresh_verdict
 
-TESTED = {"cleanup.identity.relu_of_nonnegative"}
-"""That a square is never negative is no fact of a field."""
+TESTED = {
+    "cleanup.identity.relu_of_nonnegative",
+    "commute.flips.extreme_of_flip",
+    "commute.invariance.bias_of_keys",
+    "commute.invariance.largest_of_softmax",
+    "commute.invariance.softmax_of_shifted",
+    "commute.laws.scale_relu",
+    "commute.scaling.homogeneous_of_quotient",
+    "commute.scaling.homogeneous_of_scaled",
+    "commute.scaling.max_pool2d_of_scaled",
+}
+"""A field does not know that a square is never negative, which number is positive, or what exp(x + y) is.
+
+The largest of many elements says little about each of their orders.
+"""
 
 RULES = standard_library().rules
 

@@ -1,0 +1,72 @@
+"""Wrong rules about actions are refuted with a counterexample; a condition makes them right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tdsl.engine.parameters import vocabulary
+from tdsl.errors import TdslError
+from tdsl.lang import parse, parse_file, tree
+from tdsl.lang.resolve import resolve
+from tdsl.prove.check import fresh_verdict
+
+WRONG = [
+    item
+    for item in parse_file(Path(__file__).with_name("wrong_commute.tdsl")).items
+    if isinstance(item, tree.Rule)
+]
+
+
+def test_there_are_many_of_them() -> None:
+    assert len(WRONG) >= 40
+
+
+@pytest.mark.parametrize("rule", WRONG, ids=[rule.name for rule in WRONG])
+def test_a_wrong_rule_is_refuted(rule: tree.Rule) -> None:
+    try:
+        found = fresh_verdict(resolve(rule, vocabulary()))
+    except TdslError as error:
+        assert "shape" in error.message or "computed" in error.message
+        return
+    assert found.status == "refuted", found
+    assert found.counterexample is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (
+            "rule r { linear(index_select(x: [..., n], -1, i: const [n]), W: const [m, n]) "
+            "=> linear(x, index_select(W, 1, inverse_order(i))) where is_permutation(i) }",
+            "proved",
+        ),
+        (
+            "rule r { rms_norm(linear(x: [..., n], Q: const [n, n]), [n]) => linear(rms_norm(x, [n]), Q) "
+            "where is_orthogonal(Q) }",
+            "proved",
+        ),
+        (
+            "rule r { group_norm(index_select(x: [b, n, w], -2, i: const [n]), g) "
+            "=> index_select(group_norm(x, g), -2, i) where keeps_groups(i, g) }",
+            "proved",
+        ),
+        (
+            "rule r { conv2d(flip(x: [b, i, h, w], [-1]), W: const [o, i, m, n]) "
+            "=> flip(conv2d(x, W), [-1]) where is_mirrored(W, [-1]) }",
+            "proved",
+        ),
+        ("rule r { relu(x * (a: const [])) => relu(x) * a where is_positive(a) }", "tested"),
+        (
+            "rule r { max_pool2d(flip(x: [b, c, h, w], [-1]), 2, 2) => flip(max_pool2d(x, 2, 2), [-1]) "
+            "where w % 2 == 0 }",
+            "proved",
+        ),
+    ],
+)
+def test_with_its_condition_it_is_right(text: str, status: str) -> None:
+    (rule,) = parse(text).items
+    assert isinstance(rule, tree.Rule)
+    found = fresh_verdict(resolve(rule, vocabulary()))
+    assert found.status == status, found
