@@ -22,14 +22,17 @@ from tdsl.factor.splits import Way, best, divisors, enough
 
 Factors = tuple[Tensor, Tensor, Tensor]
 
+SAMPLED, ROWS = 2, 8
+"""Blocks along each side, and rows of them, that are looked at first: what they lose, the whole loses."""
+
 
 def block_circulant(weight: Tensor, rank: object) -> Factors:
     """The nearest matrix of circulant blocks (Ding et al., 2017), as products of frequencies.
 
     [m, n] → transform [b, f], spectrum [f/2, 2q, 2p], back [f, b] with m = p·b, n = q·b and f = 2(b/2 + 1),
     rounded down. `rank` is anything `as_rank_rule` takes; where it bounds the error, the block size with the
-    fewest numbers is taken (1 is always exact), and a rank of 1 is the block size of the smallest error.
-    Raises `TdslError` for a weight that is no finite matrix.
+    fewest numbers and multiplications is taken (1 is always exact), and a rank of 1 is the block size of the
+    smallest error. Raises `TdslError` for a weight that is no finite matrix.
     """
     return _factors(weight, rank, adjacent=True)
 
@@ -65,15 +68,22 @@ circulant_product = _product(adjacent=False)
 
 def _factors(weight: Tensor, rank: object, *, adjacent: bool) -> Factors:
     exact, rule = checked(weight, ndim=2), as_rank_rule(rank)
-    ways = []
-    for size in divisors(math.gcd(*exact.shape)) if exact.numel() else (1,):
+    ways: list[Way] = []
+    total = float(exact.norm())
+    sizes = divisors(math.gcd(*exact.shape)) if exact.numel() else (1,)
+    for size in sorted(sizes, key=lambda size: _cost(exact.shape, size)):
         blocks = _blocks(exact, size, adjacent=adjacent)
+        seen = min(total, _lost(blocks[:SAMPLED, :SAMPLED], range(0, size, -(-size // ROWS))))
+        if not enough(rule, (total**2 - seen**2) ** 0.5, seen):
+            continue
         steps = _steps(blocks)
         kept = float(steps.norm()) * size**0.5
         lost = float((blocks - _spread(steps)).norm()) if size > 1 else 0.0
         if enough(rule, kept, lost):
             relative = lost / math.hypot(kept, lost) if lost else 0.0
             ways.append(Way((size,), (1,), _numbers(exact.shape, size), relative))
+            if rule.spectral:  # no other one costs less
+                break
     chosen = best(rule, ways, exact.numel())
     size = chosen.sizes[0] if chosen else 1
     return _diagonalised(_steps(_blocks(exact, size, adjacent=adjacent)))
@@ -82,6 +92,22 @@ def _factors(weight: Tensor, rank: object, *, adjacent: bool) -> Factors:
 def _numbers(shape: torch.Size, size: int) -> int:
     frequencies = size // 2 + 1
     return 4 * size * frequencies + 4 * frequencies * math.prod(shape) // size**2
+
+
+def _cost(shape: torch.Size, size: int) -> int:
+    """Multiplications for a row of inputs, and numbers of the factors twice: they are stored, and read."""
+    frequencies = size // 2 + 1
+    multiplications = 2 * frequencies * sum(shape) + 4 * frequencies * math.prod(shape) // size**2
+    return multiplications + 2 * _numbers(shape, size)
+
+
+def _lost(blocks: Tensor, rows: range) -> float:
+    """The norm of what some rows of blocks [p, q, b, b] lose at least where each diagonal is one number."""
+    size = blocks.shape[-1]
+    chosen = torch.tensor(rows)
+    places = torch.arange(size)[:, None]
+    wrapped = blocks[:, :, chosen, (chosen - places) % size]  # offset, row
+    return float((wrapped - wrapped.mean(-1, keepdim=True)).norm())
 
 
 def _blocks(weight: Tensor, size: int, *, adjacent: bool) -> Tensor:

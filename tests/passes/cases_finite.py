@@ -70,7 +70,7 @@ SPACES = """
 
 
 def found(rule: str, weight: Tensor, steps: str, rank: object, *leading: int) -> Case:
-    """The rule finds the group; `steps` with $rows for the rows of a batch and $shape for the result's sizes."""
+    """The rule finds the group; `steps` with $rows for the rows of a batch, $shape for the result's sizes."""
     rows = math.prod(leading)
     graph = textwrap.dedent(steps).strip().replace("$rows", str(rows)).replace("$twice", str(2 * rows))
     return fires(

@@ -227,17 +227,17 @@ CIRCULANTS = [
         CIRCULANT_BLOCKS,
         """
             reshape = reshape(x, [$rows, 4, 12])
-            matmul = matmul(reshape, w_block_circulant)
-            reshape_1 = reshape(matmul, [$rows, 4, 7, 2])
-            permute = permute(reshape_1, [2, 0, 1, 3])
-            reshape_2 = reshape(permute, [7, $rows, 8])
-            matmul_1 = matmul(reshape_2, w_block_circulant_1)
-            reshape_3 = reshape(matmul_1, [7, $rows, 3, 2])
-            permute_1 = permute(reshape_3, [1, 2, 0, 3])
-            reshape_4 = reshape(permute_1, [$rows, 3, 14])
-            matmul_2 = matmul(reshape_4, w_block_circulant_2)
-            reshape_5 = reshape(matmul_2, $shape)
-            add = add(reshape_5, b)
+            permute = permute(reshape, [0, 2, 1])
+            matmul = matmul(w_block_circulant_linear, permute)
+            reshape_1 = reshape(matmul, [$rows, 7, 8])
+            permute_1 = permute(reshape_1, [1, 0, 2])
+            matmul_1 = matmul(permute_1, w_block_circulant_linear_1)
+            permute_2 = permute(matmul_1, [1, 0, 2])
+            reshape_2 = reshape(permute_2, [$rows, 14, 3])
+            permute_3 = permute(reshape_2, [0, 2, 1])
+            matmul_2 = matmul(permute_3, w_block_circulant_linear_2)
+            reshape_3 = reshape(matmul_2, $shape)
+            add = add(reshape_3, b)
         """,
         1,
     ),
@@ -246,19 +246,15 @@ CIRCULANTS = [
         CIRCULANT,
         """
             reshape = reshape(x, [$rows, 12, 4])
-            permute = permute(reshape, [0, 2, 1])
-            matmul = matmul(permute, w_circulant)
-            reshape_1 = reshape(matmul, [$rows, 4, 7, 2])
-            permute_1 = permute(reshape_1, [2, 0, 1, 3])
-            reshape_2 = reshape(permute_1, [7, $rows, 8])
-            matmul_1 = matmul(reshape_2, w_circulant_1)
-            reshape_3 = reshape(matmul_1, [7, $rows, 4, 2])
-            permute_2 = permute(reshape_3, [1, 2, 0, 3])
-            reshape_4 = reshape(permute_2, [$rows, 4, 14])
-            matmul_2 = matmul(reshape_4, w_circulant_2)
-            permute_3 = permute(matmul_2, [0, 2, 1])
-            reshape_5 = reshape(permute_3, $shape)
-            add = add(reshape_5, b)
+            matmul = matmul(w_circulant_linear_1, reshape)
+            reshape_1 = reshape(matmul, [$rows, 7, 8])
+            permute = permute(reshape_1, [1, 0, 2])
+            matmul_1 = matmul(permute, w_circulant_linear_2)
+            permute_1 = permute(matmul_1, [1, 0, 2])
+            reshape_2 = reshape(permute_1, [$rows, 14, 4])
+            matmul_2 = matmul(w_circulant_linear, reshape_2)
+            reshape_3 = reshape(matmul_2, $shape)
+            add = add(reshape_3, b)
         """,
         1,
     ),
