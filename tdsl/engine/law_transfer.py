@@ -1,9 +1,9 @@
 """`law` declarations as a second opinion of the symmetry analysis, where no transfer passes an action.
 
 Around one operator of a model a graph of its own is captured, its operands acted on by operators of the
-language (`flip`, `roll`, `rot90`, `permute`, `index_select`). A law runs on it as a rule, from either side. When
-what is left is the same call on operands that nothing acts on, with movements behind it, these are the action on
-the result.
+language (`flip`, `roll`, `rot90`, `permute`, `index_select`). A law runs on it as a rule, from either side.
+When what is left is the same call on operands that nothing acts on, with movements behind it, these are the
+action on the result.
 """
 
 from __future__ import annotations

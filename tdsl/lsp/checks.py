@@ -20,6 +20,7 @@ from tdsl.lang.groups import with_groups
 from tdsl.lang.imports import find_import, full_name
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.unsupported import refuse_unsupported
+from tdsl.lang.walk import walk
 from tdsl.lsp.document import Document, Place, parsed
 from tdsl.lsp.files import Files, tested
 from tdsl.lsp.knowledge import Knowledge
@@ -169,9 +170,14 @@ class Checks:
         for one in self.files.imported(document):
             for place in one.places:
                 _caught(known.add, place.item)
+        wrong: set[str] = set()
         for place in places:
+            if _uses(place.item) & wrong:  # one mistake is said once
+                wrong.add(place.item.name)  # type: ignore[union-attr]  # of the three kinds
+                continue
             mistake = _caught(known.add, place.item)
             if mistake is not None:
+                wrong.add(place.item.name)  # type: ignore[union-attr]
                 yield _at(mistake, place)
 
     def _steps(self, document: Document) -> Iterator[Mistake]:
@@ -193,6 +199,19 @@ class Checks:
             for place in one.places
         )
         return tuple(Declared(d) for d in found if d is not None and not isinstance(d, TdslError))
+
+
+def _uses(item: tree.Item) -> set[str]:
+    """The groups and actions that a declaration of symmetry refers to."""
+    match item:
+        case tree.Group(value=value):
+            return {node.id for node in walk(value) if isinstance(node, tree.Name)}
+        case tree.Action(group=group):
+            return {group}
+        case tree.Symmetry(group=group, edges=edges):
+            return {group, *(edge.action for edge in edges if edge.action)}
+        case _:
+            return set()
 
 
 # ---------------------------------------------------------------- remembered by text

@@ -88,7 +88,16 @@ def operator_text(operator: Operator) -> str:
 
 
 def _facts(operator: Operator) -> Iterator[str]:
-    for fact in ("commutative", "associative", "pointwise", "elementwise", "random"):
+    for fact in (
+        "commutative",
+        "associative",
+        "pointwise",
+        "elementwise",
+        "odd",
+        "even",
+        "homogeneous",
+        "random",
+    ):
         if getattr(operator, fact):
             yield fact
     if operator.moves:

@@ -1,4 +1,4 @@
-"""A model held against a symmetry contract: layer by layer what is known, what is measured, what breaks it."""
+"""A model held against a symmetry contract: layer by layer what is known and measured, what breaks it."""
 
 from __future__ import annotations
 

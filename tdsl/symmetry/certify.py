@@ -1,7 +1,7 @@
 """An ONNX file held against a symmetry contract, as it runs in onnxruntime.
 
-In float64 where onnxruntime has kernels for it. Else in the own precision of the file, where what is below the
-bound for rounding (`tdsl.verify.tolerance`) cannot be told from nothing; and in float64 by the reference
+In float64 where onnxruntime has kernels for it. Else in the own precision of the file, where what is below
+the bound for rounding (`tdsl.verify.tolerance`) cannot be told from nothing; and in float64 by the reference
 implementation of ONNX, which is slow and computes the same function of real numbers.
 """
 

@@ -21,13 +21,16 @@ from tdsl.errors import TdslError
 from tdsl.ops import Operator
 from tdsl.ops.targets import operator_of
 from tdsl.symmetry import (  # noqa: F401  (each declares transfers)
+    transfer_constants,
     transfer_convolution,
     transfer_dense,
     transfer_elements,
+    transfer_folds,
     transfer_moves,
     transfer_norms,
     transfer_opaque,
     transfer_products,
+    transfer_recurrent,
     transfer_windows,
 )
 from tdsl.symmetry.action import Action, identity_on
@@ -156,6 +159,8 @@ def _call(
     sources = [known[source] for source in node.all_input_nodes]
     if all(source.is_constant for source in sources):
         return _Known((None,), _computed(node, known), True), None
+    if _is_number(node.meta.get("val")):  # a size: the one of the example
+        return _Known((None,), _hint(node.meta["val"]), True), None
     varying = [source for source in sources if not source.is_constant]
     origins = tuple(source for source in node.all_input_nodes if not known[source].is_constant)
     taken = tuple(source.actions[0] for source in varying)
@@ -204,11 +209,11 @@ def _law(
     if operator is None:
         return opaque(node, shapes, [known[source].actions[0] for source in node.all_input_nodes])
     site = Site(operator, _arguments(operator, node, known), shapes)
-    if operator.random:
-        raise Breaks(f"{operator.name} draws random numbers")
-    if all(value.still for value in site.values()):
-        return untouched(site)
     passes = transfer_of(operator)
+    if operator.random and passes is None:
+        raise Breaks(f"{operator.name} draws random numbers")
+    if all(value.still for value in site.values()) and not operator.random:
+        return untouched(site)
     try:
         if passes is None:
             raise Breaks(f"no law of {operator.name} is known")
@@ -263,6 +268,10 @@ def _argument(value: Any, known: Mapping[fx.Node, _Known]) -> Any:
     if isinstance(value, list | tuple):
         return [_argument(one, known) for one in value]
     return _hint(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool | int | float)
 
 
 def _hint(value: Any) -> Any:

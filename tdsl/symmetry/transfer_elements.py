@@ -160,7 +160,7 @@ def _together(site: Site, kind: str) -> Law:
             off = _constant_residual(value.constant, made, shape, kind)
             what = f"the constant operand of {site.operator.name} is not invariant under {made}"
             require_near(off, what, made)
-            if value.constant.numel() > 1 or not off.exact:
+            if not off.exact or any(_size(value, axis, shape) > 1 for axis in made.touched):
                 residual = off if residual is None else residual | off
     return law(site, made, residual=residual)
 

@@ -1,4 +1,4 @@
-"""Actions through data movement, and through what folds or scans axes.
+"""Actions through data movement.
 
 Moves of whole axes are followed axis by axis. For the others (reshape, slice, pixel shuffle, …) the operator
 itself is run on the numbers of the places; where an order of places goes in, one comes out or none does.
@@ -16,9 +16,21 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.ops.targets import overload_for
 from tdsl.symmetry.action import Action, action, resized
-from tdsl.symmetry.along import Along, Turn, along, is_orthogonal, matrix, permutes
+from tdsl.symmetry.along import Along, Turn, along, matrix, permutes
 from tdsl.symmetry.element import Linear, Permutation, direct_sum
-from tdsl.symmetry.transfer import Breaks, Law, Site, Value, axes_of, family, law, transfer
+from tdsl.symmetry.transfer import (
+    Breaks,
+    Law,
+    Residual,
+    Site,
+    Value,
+    axes_of,
+    distance,
+    family,
+    law,
+    require_near,
+    transfer,
+)
 from tdsl.symmetry.transfer_elements import lift
 
 MOST_PLACES = 1 << 22
@@ -40,14 +52,14 @@ def _permute(site: Site) -> Law:
 def _unsqueeze(site: Site) -> Law:
     x = site["x"]
     at = site["dim"] % (x.rank + 1)
-    return law(site, _renumbered(x.action, lambda axis: axis + (axis >= at), x.rank + 1, [at]))
+    return law(site, renumbered(x.action, lambda axis: axis + (axis >= at), x.rank + 1, [at]))
 
 
 @transfer("squeeze")
 def _squeeze(site: Site) -> Law:
     x = site["x"]
     gone = {axis for axis in axes_of(site["dims"], x.rank) if x.shape[axis] == 1} if site["dims"] else set()
-    return law(site, _without(x.action, gone, "squeeze"))
+    return law(site, without(x.action, gone, "squeeze"))
 
 
 @transfer("expand")
@@ -65,7 +77,7 @@ def _grown(x: Value, axis: int, shape: Sequence[int]) -> bool:
     return at < 0 or x.shape[at] != shape[axis]
 
 
-def _renumbered(acting: Action, place: Any, rank: int, fresh: Sequence[int] = ()) -> Action:
+def renumbered(acting: Action, place: Any, rank: int, fresh: Sequence[int] = ()) -> Action:
     """The same action on a tensor whose axes have other numbers."""
     parts = {place(axis): element for axis, element in acting.parts}
     order = list(range(rank))
@@ -74,7 +86,7 @@ def _renumbered(acting: Action, place: Any, rank: int, fresh: Sequence[int] = ()
     return action(rank, parts, order)
 
 
-def _without(acting: Action, gone: set[int], what: str) -> Action:
+def without(acting: Action, gone: set[int], what: str) -> Action:
     """The action on the axes that are left. Raises `Breaks` when one changes places with a lost one."""
     if any((place in gone) != (axis in gone) for place, axis in enumerate(acting.order)):
         raise Breaks(f"{what} along one of the axes that change places under {acting}")
@@ -115,7 +127,7 @@ def moves(site: Site) -> Law:
     if site.operator.name == "select":
         at = site["dim"] % x.rank
         if at not in x.action.touched:
-            return law(site, _without(x.action, {at}, "select"))
+            return law(site, without(x.action, {at}, "select"))
     if site.operator.name == "reshape":
         kept = _kept_axes(x, site.shapes[0])
         if kept is not None:
@@ -149,16 +161,17 @@ def _kept_axes(x: Value, shape: Sequence[int]) -> Action | None:
 
 def _joined(site: Site, acted: Sequence[Value]) -> Law:
     """Tensors side by side: alike on the other axes; along the axis they keep to their own pieces."""
-    values = site["tensors"]
-    if any(value.constant is not None for value in values):
-        raise Breaks(f"{site.operator.name} of what is acted on and a constant")
     rank = len(site.shapes[0])
     axis = site["dim"] % rank
+    values = site["tensors"]
+    residual: Residual | None = None
+    if any(value.constant is not None for value in values):
+        values, residual = _with_constants(site, acted[0], axis)
     if site.operator.name == "stack":
-        actions = [_renumbered(v.action, lambda a: a + (a >= axis), rank, [axis]) for v in values]
+        actions = [renumbered(v.action, lambda a: a + (a >= axis), rank, [axis]) for v in values]
         if any(one != actions[0] for one in actions):
             raise Breaks("stack of tensors that are acted on differently")
-        return law(site, actions[0])
+        return law(site, actions[0], residual=residual)
     first = values[0].action
     rest = [{a: e for a, e in v.action.parts if a != axis} for v in values]
     orders = {v.action.order for v in values}
@@ -172,7 +185,30 @@ def _joined(site: Site, acted: Sequence[Value]) -> Law:
         parts[axis] = along(direct_sum([Permutation(element.places) for element in own]))
     else:
         parts[axis] = along(direct_sum([Linear(matrix(element)) for element in own]))
-    return law(site, action(rank, parts, first.order))
+    return law(site, action(rank, parts, first.order), residual=residual)
+
+
+def _with_constants(site: Site, acted: Value, axis: int) -> tuple[list[Value], Residual | None]:
+    """The tensors, constants as what the action on the others, the common axis left out, leaves alone."""
+    own = acted.action if site.operator.name == "stack" else _beside(acted.action, axis)
+    found: list[Value] = []
+    residual: Residual | None = None
+    for value in site["tensors"]:
+        if value.constant is None:
+            found.append(value)
+            continue
+        if own.rank != value.rank or any(e.size != value.shape[a] for a, e in own.parts):
+            raise Breaks(f"a constant of {site.operator.name} has other sizes")
+        off = distance(own.apply(value.constant), value.constant)
+        what = f"a constant operand of {site.operator.name} is not invariant under {own}"
+        residual = require_near(off, what) | (residual or Residual())
+        found.append(Value(value.shape, own))
+    return found, residual
+
+
+def _beside(acting: Action, axis: int) -> Action:
+    """The action without what it does along an axis."""
+    return action(acting.rank, {a: e for a, e in acting.parts if a != axis}, acting.order)
 
 
 def _sources(site: Site) -> list[Tensor]:
@@ -295,6 +331,17 @@ def factored(places: Tensor) -> Action | None:
     return action(rank, parts, order)
 
 
+@transfer("embedding")
+def _embedding(site: Site) -> Law:
+    """Rows that the indices name: where these are permuted, so are the rows."""
+    weight, indices = site["weight"], site["indices"]
+    if not weight.still:
+        raise Breaks("the table of an embedding is acted on")
+    if not indices.action.permutes:
+        raise Breaks(f"indices are numbers that {indices.action} would change")
+    return law(site, renumbered(indices.action, lambda axis: axis, indices.rank + 1, [indices.rank]))
+
+
 @transfer("pad")
 def _pad(site: Site) -> Law:
     """A border commutes with flips where both sides are equal, and with an order of axes of equal borders."""
@@ -320,73 +367,3 @@ def _pad(site: Site) -> Law:
     if not acting.permutes and (site["value"] or site["mode"] != "constant"):
         raise Breaks(f"a border that is not zero, where {acting} does more than permute")
     return law(site, action(x.rank, parts, acting.order))
-
-
-# ---------------------------------------------------------------- folds and scans
-
-
-@family(lambda operator: operator.reduces)
-def reduces(site: Site) -> Law:
-    """Places along a folded axis do not matter; what is kept is acted on as before."""
-    x = site.x
-    dims = axes_of(site.arguments.get("dim"), x.rank)
-    name = site.operator.name
-    acting = x.action
-    linear = "x" in site.operator.linear_in
-    for axis, element in acting.parts:
-        if permutes(element):
-            continue
-        if axis in dims:
-            if name == "norm" and len(dims) == 1 and site["order"] == 2 and is_orthogonal(element):
-                continue
-            raise Breaks(f"{name} along an axis on which {acting} does more than permute")
-        scale = getattr(element, "scales", (-1.0,))
-        if not linear and not (name in ("amax", "amin", "norm", "std") and all(s > 0 for s in scale)):
-            raise Breaks(f"{name} is not linear, and {acting} does more than permute")
-    gone = set(dims)
-    if any((place in gone) != (axis in gone) for place, axis in enumerate(acting.order)):
-        raise Breaks(f"{name} along one of the axes that change places under {acting}")
-    order = [place if place in gone else acting.order[place] for place in range(x.rank)]
-    kept = action(x.rank, {axis: element for axis, element in acting.parts if axis not in gone}, order)
-    rank = len(site.shapes[0])
-    made = kept if rank == x.rank else _without(kept, gone, name)
-    return law(site, *[made] * len(site.shapes))
-
-
-@transfer("softmax", "log_softmax")
-def _softmax(site: Site) -> Law:
-    """Symmetric in the places of its axis."""
-    if not site["x"].action.permutes:
-        raise Breaks(f"{site.operator.name} commutes with permutations only, not with {site['x'].action}")
-    return _along_axis(site, site["dim"], symmetric=True)
-
-
-@transfer("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "sort", "topk", "argmax", "argmin",
-          "max_and_index", "min_and_index")  # fmt: skip
-def _scan(site: Site) -> Law:
-    """What depends on the order of the places along its axis."""
-    if not site["x"].action.permutes:
-        raise Breaks(f"{site.operator.name} commutes with permutations only, not with {site['x'].action}")
-    return _along_axis(site, site["dim"], symmetric=False)
-
-
-def _along_axis(site: Site, dim: Any, *, symmetric: bool) -> Law:
-    x = site["x"]
-    dims = axes_of(dim, x.rank)
-    acting = x.action
-    name = site.operator.name
-    if not symmetric and any(acting.part(axis) is not None for axis in dims):
-        raise Breaks(f"{name} depends on the order along its axis, which {acting} changes", acting)
-    if any(acting.order[axis] != axis for axis in dims):
-        raise Breaks(f"{name} along one of the axes that change places under {acting}")
-    rank = len(site.shapes[0])
-    made = acting if rank == x.rank else _without(acting, set(dims), name)
-    return law(site, *[made] * len(site.shapes))
-
-
-@transfer("glu")
-def _glu(site: Site) -> Law:
-    axis = site["dim"] % site["x"].rank
-    if axis in site["x"].action.touched or not site["x"].action.permutes:
-        raise Breaks(f"glu along an axis on which {site['x'].action} acts")
-    return law(site, site["x"].action)

@@ -215,7 +215,8 @@ def _resized(site: Site, symmetric: Callable[[int, int, float | None], str]) -> 
             parts[axis] = resized(element, after)
             if not broken and (why := symmetric(before, after, scales[axis - 2])):
                 name = axis_name(axis - 2, axes)
-                broken = f"resizing {name} {before} to {after} does not commute with {_in_words(acting, axes)}: {why}"
+                what = _in_words(acting, axes)
+                broken = f"resizing {name} {before} to {after} does not commute with {what}: {why}"
     made = action(x.rank, parts, acting.order)
     ratio = [site.shapes[0][axis] / x.shape[axis] for axis in range(2, x.rank)]
     for place, axis in enumerate(acting.order):

@@ -121,7 +121,7 @@ def test_whole_numbers_need_inputs(run: Callable[..., Any]) -> None:
         [table, axes],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), "bag.onnx")
-    text = "group Sn = S(n)\naction shuffle of Sn on [..., n] { generator: index_select(x, dim=n, index=g) }\n"
+    text = "group Sn = S(n)\naction shuffle of Sn on [..., n] { generator: index_select(x, n, g) }\n"
     text += "symmetry bag { group Sn input points: [b, n] by shuffle output output: [b, d] invariant }\n"
     Path("bag.tdsl").write_text(text, encoding="utf-8")
     refused = run("bag.onnx", "bag.tdsl")

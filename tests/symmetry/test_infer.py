@@ -237,6 +237,40 @@ def test_flatten_after_pooling_keeps_channels_and_before_it_mixes_them_with_plac
     assert part.places[:4] == (3, 2, 1, 0)
 
 
+class Reader(nn.Module):
+    """Words in a row, read by a recurrent layer, beside a constant token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.reads = nn.Embedding(9, 4), nn.LSTM(4, 5, batch_first=True)
+        self.first = nn.Parameter(torch.randn(1, 1, 4))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        words = torch.cat([self.first.expand(len(ids), 1, 4), self.words(ids)], 1)
+        return torch.dropout(self.reads(words)[0], 0.5, self.training)
+
+
+def test_the_sequences_of_a_batch_change_places_and_the_words_of_one_do_not() -> None:
+    ids = torch.randint(0, 9, (4, 6))
+    module = capture(Reader().eval(), (ids,)).module
+    batch = action(2, {0: Permutation((2, 0, 3, 1))})
+    found = infer(module, [batch])
+    assert found.broken is None
+    [out] = found.outputs
+    assert torch.allclose(module(batch.apply(ids)), out.apply(module(ids)), atol=1e-6)
+    assert infer(module, [flipped((4, 6), (1,))]).broken is not None
+
+
+def test_sizes_may_be_dynamic() -> None:
+    class Flat(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x).reshape(x.shape[0], -1).sum(-1)
+
+    module = capture(Flat(), (torch.randn(3, 2, 4),), dynamic_shapes={"x": {0: "batch", 2: "n"}}).module
+    found = infer(module, [action(3, {0: Permutation((1, 2, 0))})])
+    assert found.outputs == (action(2, {0: Permutation((1, 2, 0))}),)
+
+
 def test_an_action_that_does_not_fit_is_refused() -> None:
     module = capture(nn.ReLU(), (torch.randn(2, 3),)).module
     with pytest.raises(TdslError, match=r"flip\(-1\) does not act on input input_1, whose shape is \[2, 3\]"):
