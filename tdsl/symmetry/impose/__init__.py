@@ -1,5 +1,6 @@
 """Symmetry by construction: models averaged or canonicalised over a group, weights projected onto one."""
 
+from tdsl.symmetry.impose.affine import AffineInvariant
 from tdsl.symmetry.impose.average import GroupAverage
 from tdsl.symmetry.impose.canonical import Canonicalise, GenericScore
 from tdsl.symmetry.impose.contracts import declared_moves
@@ -14,6 +15,7 @@ from tdsl.symmetry.impose.sorting import PointKey, SortPoints
 from tdsl.symmetry.impose.symmetrise import Projected, Symmetrised, symmetrise
 
 __all__ = [
+    "AffineInvariant",
     "Between",
     "Canonicalise",
     "FrameAverage",
