@@ -11,7 +11,7 @@ from torch import nn
 
 from tdsl.errors import TdslError
 from tdsl.symmetry.group import special_orthogonal
-from tdsl.symmetry.impose import FrameAverage, GramSchmidt, PointKey, SortPoints
+from tdsl.symmetry.impose import AffineInvariant, FrameAverage, GramSchmidt, PointKey, SortPoints
 from tdsl.symmetry.impose.frames import spread
 from tdsl.symmetry.impose.jacobi import eigen3, gap
 
@@ -194,6 +194,14 @@ def test_what_there_is_not() -> None:
         FrameAverage(Forces(10), "O", "points")
     with pytest.raises(TdslError, match="no vectors of 3"):
         FrameAverage(Cloud(10), "O", "vectors")(X)
+    for wrapper in (FrameAverage, GramSchmidt, AffineInvariant):
+        for wrong in (X[0], X[..., :2]):
+            with pytest.raises(TdslError, match="no batch of point clouds"):
+                wrapper(Cloud(10))(wrong)
+    with pytest.raises(TdslError, match="no batch of sets"):
+        SortPoints(Cloud(10), PointKey(3))(X[0, 0])
+    with pytest.raises(TdslError, match="the key has shape"):
+        SortPoints(Cloud(10), lambda x: x)(X)
     with pytest.raises(TdslError, match="threshold"):
         FrameAverage(Cloud(10), "O", threshold=0.0)
 

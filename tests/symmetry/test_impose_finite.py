@@ -106,6 +106,8 @@ def test_a_function_that_hides_its_weights_is_told_to_be_a_module() -> None:
     with pytest.raises(TdslError, match="does not run in float64") as raised:
         GroupAverage(lambda x: model(x), D4).check(X)
     assert "nn.Module" in str(raised.value.hint)
+    with pytest.raises(TdslError, match="nothing to check the law on"):
+        GroupAverage(model, D4).check()
 
 
 def test_moves_that_are_no_action_are_refused() -> None:
@@ -178,6 +180,8 @@ def test_a_score_that_cannot_tell_copies_apart_is_reported() -> None:
     report = Canonicalise(classifier(), D4, score=lambda x: x.sum((1, 2, 3))).check(X)
     assert not report.passed
     assert any("tie between copies" in problem for problem in report.problems)
+    with pytest.raises(TdslError, match="meet a score of 12 numbers"):
+        Canonicalise(classifier(), D4, score=GenericScore((3, 4)))(X)
     with pytest.raises(TdslError, match="the score has shape"):
         Canonicalise(classifier(), D4, score=lambda x: x)(X)
 

@@ -36,6 +36,7 @@ class AffineInvariant(GramSchmidt):
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor | Tensors:
         """As `f`."""
+        self.require_cloud(x)
         return super().forward(whitened(x), *others)
 
     def margin(self, x: Tensor) -> Tensor:

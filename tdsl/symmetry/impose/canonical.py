@@ -49,7 +49,12 @@ class GenericScore(nn.Module):
         self.register_buffer("weights", (weights / weights.norm()).to(torch.get_default_dtype()))
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
-        """The score of each sample, by the first input."""
+        """The score of each sample, by the first input. Raises `TdslError` for samples of another size."""
+        if x.shape[1:].numel() != len(self.weights):
+            raise TdslError(
+                f"samples of shape {list(x.shape[1:])} meet a score of {len(self.weights)} numbers",
+                expected="the sizes of a sample without its batch axis",
+            )
         return x.flatten(1) @ self.weights
 
 

@@ -55,6 +55,14 @@ class OnCloud(nn.Module):
         """Whether shifted clouds are equal."""
         return self.group in ("E", "SE")
 
+    def require_cloud(self, x: Tensor) -> None:
+        """Raise `TdslError` unless x is a batch of clouds."""
+        if x.ndim != 3 or x.shape[2] != self.size:
+            raise TdslError(
+                f"an input of shape {list(x.shape)} is no batch of point clouds",
+                expected=f"[batch, points, {self.size}]",
+            )
+
     def centre(self, x: Tensor) -> Tensor:
         """The centroid, [B, 1, d]; zero where translations are none of the group's business."""
         return x.mean(1, keepdim=True) if self.translates else torch.zeros_like(x[:, :1])

@@ -60,6 +60,7 @@ class FrameAverage(OnCloud):
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor | Tensors:
         """As `f`; with `gap=True` the gap, [B], comes last."""
+        self.require_cloud(x)
         values, vectors = spread(x)
         results = outputs_of(self.seen(x, self.centre(x), self._bases(vectors), others))
         apart = gap(values)

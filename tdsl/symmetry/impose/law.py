@@ -171,15 +171,22 @@ def outputs_of(result: object) -> Tensors:
 
 
 def drawn(given: Tensors, seed: int) -> list[Tensors]:
-    """The given inputs and random ones of their shapes, in float64; what is no real number stays as it is."""
+    """The given inputs and random ones of their shapes, in float64; what is no real number stays as it is.
+
+    Raises `TdslError` where none is given.
+    """
+    if not given:
+        raise TdslError(
+            "nothing to check the law on", expected="an input of each kind, as the model takes it"
+        )
     random = torch.Generator().manual_seed(seed)
 
     def another(x: Tensor) -> Tensor:
         if not x.is_floating_point():
-            return x
+            return x.cpu()
         return torch.randn(x.shape, generator=random, dtype=torch.float64)
 
-    exact = tuple(x.detach().double() if x.is_floating_point() else x for x in given)
+    exact = tuple(x.detach().cpu().double() if x.is_floating_point() else x.cpu() for x in given)
     return [exact, *(tuple(another(x) for x in given) for _ in range(DRAWS))]
 
 
@@ -189,8 +196,8 @@ def name_of(sample: int) -> str:
 
 
 def in_double(module: M) -> M:
-    """A copy for measuring: float64, evaluation mode."""
-    return copy.deepcopy(module).double().eval()
+    """A copy for measuring: float64, evaluation mode, on the CPU."""
+    return copy.deepcopy(module).double().eval().cpu()
 
 
 def _defect(f: Callable[..., object], change: Change, samples: Sequence[Tensors], scale: float) -> float:

@@ -46,6 +46,7 @@ class GramSchmidt(OnCloud):
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor | Tensors:
         """As `f`."""
+        self.require_cloud(x)
         basis, _ = self._basis(x)
         return self.seen(x, self.centre(x), basis.unsqueeze(0), others)
 

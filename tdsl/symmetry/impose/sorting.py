@@ -62,6 +62,10 @@ class SortPoints(nn.Module):
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor | Tensors:
         """As `f`."""
+        if x.ndim < 2:
+            raise TdslError(
+                f"an input of shape {list(x.shape)} is no batch of sets", expected="[batch, points, …]"
+            )
         order = self._keys(x).argsort(dim=1)
         results = outputs_of(self.f(_in_order(x, order), *others))
         if self.output == "points":
