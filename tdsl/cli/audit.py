@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tdsl.cli import terminal
-from tdsl.cli.models import captured_model
+from tdsl.cli.models import FORMS, captured_model, kind_of
 from tdsl.cli.options import SAMPLES, AsJson, Model
+from tdsl.errors import TdslError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -49,6 +50,8 @@ def audit_model(
     The action on every edge is inferred, and its defect measured in float64 on random inputs, for each
     generator. Exit status 1 when the contract is broken, or kept only because the outputs hardly vary.
     """
+    if kind_of(model) == "onnx":
+        raise TdslError(f"{model} is a compiled file", expected=FORMS, hint="`tdsl certify` takes ONNX files")
     with terminal.stages() as progress:
         progress("start torch")
         from tdsl.engine.law_transfer import laws_of

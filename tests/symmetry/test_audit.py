@@ -258,6 +258,12 @@ def test_a_contract_that_does_not_fit_says_why(
     assert "wrong.tdsl:" in result.stderr
 
 
+def test_a_compiled_file_is_for_the_other_command(run: Callable[..., Any]) -> None:
+    result = run("audit", "net.onnx", "d4.tdsl")
+    assert "error: net.onnx is a compiled file" in result.stderr
+    assert "hint: `tdsl certify` takes ONNX files" in result.stderr
+
+
 def test_a_file_without_a_symmetry(run: Callable[..., Any]) -> None:
     Path("none.tdsl").write_text("group C4 = cyclic(4)\n", encoding="utf-8")
     assert "error: no symmetry is declared" in run("audit", "net.py:good", "none.tdsl").stderr

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 import torch
 from contracts import D4, O3, SETS, contract, declared
+from typer.testing import CliRunner
 
+from tdsl.cli.app import app
 from tdsl.engine.library import load
 from tdsl.errors import TdslError
 from tdsl.lang import format_file, parse, parse_expression
@@ -99,6 +102,18 @@ def test_what_the_docs_declare_is_right_and_canonical() -> None:
         assert blocks
         declared("\n".join(blocks))
         assert all(format_file(parse(block)) == block for block in blocks)
+
+
+def test_they_are_listed_and_shown(tmp_path: Path) -> None:
+    file = tmp_path / "square.tdsl"
+    file.write_text(D4, encoding="utf-8")
+    listed = CliRunner().invoke(app, ["list", "symmetries", "--rules", str(file), "--json"])
+    assert [entry["name"] for entry in json.loads(listed.stdout)["entries"]] == ["square.invariant"]
+    listed = CliRunner().invoke(app, ["list", "square.*", "--rules", str(file), "--json"])
+    kinds = {entry["name"]: entry["kind"] for entry in json.loads(listed.stdout)["entries"]}
+    assert kinds == {"square.D4": "group", "square.invariant": "symmetry"}
+    shown = CliRunner().invoke(app, ["show", "square.D4", "--rules", str(file)])
+    assert "group D4 = dihedral(4)" in shown.stdout
 
 
 def test_a_library_holds_them(tmp_path: Path) -> None:
