@@ -150,7 +150,9 @@ class _Driver:
 
     def apply(self, found: Replacement, variant: Variant) -> list[fx.Node]:
         """Apply a replacement; the nodes at which a match may have become possible, in graph order."""
-        operands = {operand: None for node in found.matched for operand in node.all_input_nodes}
+        operands: dict[fx.Node, None] = {}
+        for node in found.matched:
+            operands.update(dict.fromkeys(node.all_input_nodes))
         saved = self.journal.savings(found, variant, self.work)
         created = self.editor.apply(found, self.journal.next_number)
         seeds = [n for n in created if n.op != "get_attr"]
@@ -161,13 +163,13 @@ class _Driver:
         seeds += [n for n in found.values if isinstance(n, fx.Node)]
         seeds += [n for n in operands if not n._erased and len(n.users) <= 2]
         affected: dict[fx.Node, None] = dict.fromkeys(seeds)
-        frontier = list(affected)
+        frontier: Iterable[fx.Node] = list(affected)
         for _ in range(self.depth):
-            above = {user: None for node in frontier for user in node.users if user not in affected}
-            if not above:
-                break
-            affected.update(above)
-            frontier = list(above)
+            above: dict[fx.Node, None] = {}
+            for node in frontier:
+                above.update(node.users)
+            frontier = [user for user in above if user not in affected]
+            affected.update(dict.fromkeys(frontier))
         index = self.index
         return sorted([n for n in affected if n.target in index])
 
