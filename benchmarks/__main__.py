@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 
-PARTS = ("engine", "compile", "files", "factorize", "svd", "minilm", "crepe", "resnet", "mixing", "sixteen")
+PARTS = ("engine", "compile", "files", "factorize", "svd", "minilm", "crepe", "resnet", "mixing", "sixteen", "bilinear")
 """Modules of this package, in the order in which they run."""
 
 

@@ -224,7 +224,12 @@ def _pays(work: Workspace, matched: list[fx.Node], tensor: torch.Tensor, batch: 
     ) / hinted + PER_EINSUM * sum(map(_is_batched, matched))
     old = [fixed + count * each for count in counts]
     a, b, c = tensor.shape
-    dense = [EINSUM + PER_OPERATOR + count * (PER_EINSUM + PER_PRODUCT * a * b * c) for count in counts]
+    narrow = min(a, b)  # what `dense_product` makes of it
+    written, multiplied = narrow * c + 2 * c, a * b * c + narrow * c
+    dense = [
+        5 * PER_OPERATOR + count * (PER_EINSUM + PER_PRODUCT * multiplied + PER_NUMBER * written)
+        for count in counts
+    ]
     if all(new < LIMIT * before for new, before in zip(dense, old, strict=True)):
         return True
     terms = multiplications(tensor)
