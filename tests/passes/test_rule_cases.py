@@ -11,6 +11,7 @@ import cases_cleanup
 import cases_commute_channels
 import cases_commute_flips
 import cases_commute_moves
+import cases_diagrams
 import cases_factorize
 import cases_finite
 import cases_fold
@@ -43,6 +44,7 @@ CASES = [
     *cases_recurrent.CASES,
     *cases_factorize.CASES,
     *cases_structured.CASES,
+    *cases_diagrams.CASES,
     *cases_soft.CASES,
 ]
 
