@@ -700,6 +700,65 @@ SUMS = [
         dynamic={"x": {1: "length"}},
         because="two values in between say less",
     ),
+    fires(
+        "commute.sums.weighed_sum_of_linear",
+        lambda m, x, w: (m.fc(x) * w).sum(1),
+        TOKENS,
+        (2, 5, 1),
+        fc=nn.Linear(4, 3),
+        more_operators="weights are added up",
+        expect="""
+            mul_1 = mul(x, w)
+            sum_2 = sum(mul_1, dim=[-2])
+            linear_1 = linear(sum_2, fc.weight)
+            sum_3 = sum(w, dim=[-2])
+            mul_2 = mul(sum_3, fc.bias)
+            add = add(linear_1, mul_2)
+        """,
+    ),
+    fires(
+        "commute.sums.weighed_sum_of_linear",
+        lambda m, x, w: (m.fc(x) * w.unsqueeze(-1)).sum(1, keepdim=True),
+        TOKENS,
+        (2, 5),
+        fc=nn.Linear(4, 3, bias=False),
+        expect="""
+            unsqueeze = unsqueeze(w, -1)
+            mul_1 = mul(x, unsqueeze)
+            sum_2 = sum(mul_1, dim=[-2], keepdim=true)
+            linear_1 = linear(sum_2, fc.weight)
+        """,
+    ),
+    leaves(
+        "commute.sums.weighed_sum_of_linear",
+        lambda m, x, w: (m.fc(x) * w).sum(1),
+        TOKENS,
+        (2, 5, 3),
+        fc=nn.Linear(4, 3),
+        because="every feature has a weight of its own",
+    ),
+    fires(
+        "commute.sums.merge_weighed",
+        lambda m, x, t: m.out(F.linear(x, m.fc.weight) + t * m.fc.bias),
+        (2, 4),
+        (2, 1),
+        fc=nn.Linear(4, 6),
+        out=nn.Linear(6, 2),
+        expect="""
+            linear_2 = linear(x, out.weight_merge_weighed, out.bias)
+            mul_1 = mul(t, out.weight_merge_weighed_1)
+            add_1 = add(linear_2, mul_1)
+        """,
+    ),
+    leaves(
+        "commute.sums.merge_weighed",
+        lambda m, x, t: m.out((F.linear(x, m.fc.weight) + t * m.fc.bias).relu()),
+        (2, 4),
+        (2, 1),
+        fc=nn.Linear(4, 6),
+        out=nn.Linear(6, 2),
+        because="a relu stands between",
+    ),
 ]
 
 
