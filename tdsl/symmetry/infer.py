@@ -31,6 +31,7 @@ from tdsl.symmetry import (  # noqa: F401  (each declares transfers)
     transfer_opaque,
     transfer_products,
     transfer_recurrent,
+    transfer_reshape,
     transfer_windows,
 )
 from tdsl.symmetry.action import Action, identity_on

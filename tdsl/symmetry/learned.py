@@ -1,8 +1,8 @@
 """A linear action fitted to features: whether those of moved inputs are a matrix times those of the inputs.
 
-For features y of x and y' of ρ·x, A with y' ≈ A·y is fitted on some pairs and judged on others, so that as many
-features as pairs prove nothing. Features that do not vary fit any action, and are no evidence: what varies of y'
-must be explained, beyond what its mean explains.
+For features y of x and y' of ρ·x, A with y' ≈ A·y is fitted on some pairs and judged on others, so that as
+many features as pairs prove nothing. Features that do not vary fit any action, and are no evidence: what
+varies of y' must be explained, beyond what its mean explains.
 """
 
 from __future__ import annotations

@@ -58,19 +58,17 @@ def _filters(
     small = prod(weight.shape[2:]) == 1 and groups == 1
     made = {axis: e for axis, e in acting.parts if axis < first and axis != channel} | through.result
     if is_still_weight(moved, weight) and part is None:
-        found: Along = Turn(len(weight), 0)
-        residual = Residual()
+        found: Along | None = Turn(len(weight), 0)
+        residual, wrong = Residual(), ""
     else:
-        try:
-            found, residual = solved(site.operator.name, rows, plain, signs=groups == 1, linear=small)
-        except Breaks as breaks:
-            if through.broken:
-                raise Breaks(f"{through.broken}; moreover {breaks.reason}") from None
-            raise
+        found, residual, wrong = solved(site.operator.name, rows, plain, signs=groups == 1, linear=small)
+    reason = "; moreover ".join(one for one in (through.broken, wrong) if one)
+    if found is None:
+        raise Breaks(reason, None, residual.norm)
     made[channel] = found
     whole = action(rank, made, acting.order)
-    if through.broken:
-        raise Breaks(through.broken, whole)
+    if reason:
+        raise Breaks(reason, whole, residual.norm if wrong else None)
     weights = part is not None or bool(through.kernel) or acting.reorders
     return law(site, whole, residual=residual if weights else None)
 

@@ -51,17 +51,26 @@ def inner(weight: Tensor, element: Along | None, axis: int) -> Tensor:
     return scaled.index_select(axis, back)
 
 
-def solved(name: str, moved: Tensor, weight: Tensor, *, signs: bool, linear: bool) -> tuple[Along, Residual]:
-    """The action on the filters. Raises `Breaks` with the residual when there is none."""
+FAR = 0.7
+"""Beyond this residual the nearest permutation of filters is not what the layer was meant to do."""
+
+
+def solved(
+    name: str, moved: Tensor, weight: Tensor, *, signs: bool, linear: bool
+) -> tuple[Along | None, Residual, str]:
+    """The action on the filters, its residual, and what is wrong when that is too large for a law.
+
+    No action at all where even the nearest one is far off.
+    """
     found = matched(moved, weight, signs=signs, matrix=linear)
-    if found.residual.norm > NEAR:
-        raise Breaks(
-            f"the filters of {name} are not permuted by it: the nearest permutation leaves a residual of"
-            f" {found.residual.norm:.2g}",
-            None,
-            found.residual.norm,
-        )
-    return found.element, found.residual
+    residual = found.residual
+    if residual.norm <= NEAR:
+        return found.element, residual, ""
+    reason = (
+        f"the filters of {name} are not permuted by it: the nearest permutation leaves a residual of"
+        f" {residual.norm:.2g}"
+    )
+    return found.element if residual.norm <= FAR else None, residual, reason
 
 
 @transfer("linear")
@@ -100,8 +109,14 @@ def dense(site: Site, acting: Action, weight: Tensor, bias: Tensor | None) -> La
     if own is None:
         return law(site, action(acting.rank, others, acting.order))
     moved = rows_with(inner(weight, own, 1), bias)
-    found, residual = solved(site.operator.name, moved, rows_with(weight, bias), signs=True, linear=True)
-    return law(site, action(acting.rank, {**others, last: found}, acting.order), residual=residual)
+    rows = rows_with(weight, bias)
+    found, residual, wrong = solved(site.operator.name, moved, rows, signs=True, linear=True)
+    if found is None:
+        raise Breaks(wrong, None, residual.norm)
+    made = action(acting.rank, {**others, last: found}, acting.order)
+    if wrong:
+        raise Breaks(wrong, made, residual.norm)
+    return law(site, made, residual=residual)
 
 
 @transfer("matmul")
@@ -121,11 +136,14 @@ def _matmul(site: Site) -> Law:
 
 def _turned(site: Site) -> Law:
     """A constant matrix from the left: the axis before the last, as a dense layer."""
-
     x, y = site["x"], site["y"]
     order = [*range(y.rank - 2), y.rank - 1, y.rank - 2]
     swap = transposed(y.rank, order)
-    made = dense(site, swap.then(y.action).then(swap), x.constant, None)
+    try:
+        made = dense(site, swap.then(y.action).then(swap), x.constant, None)
+    except Breaks as why:
+        nominal = None if why.nominal is None else swap.then(why.nominal).then(swap)
+        raise Breaks(why.reason, nominal, why.residual) from None
     return Law(tuple(swap.then(one).then(swap) for one in made.actions), made.residual, made.weights)
 
 

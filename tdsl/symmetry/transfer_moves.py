@@ -128,35 +128,10 @@ def moves(site: Site) -> Law:
         at = site["dim"] % x.rank
         if at not in x.action.touched:
             return law(site, without(x.action, {at}, "select"))
-    if site.operator.name == "reshape":
-        kept = _kept_axes(x, site.shapes[0])
-        if kept is not None:
-            return law(site, kept)
     if not x.action.permutes:
         raise Breaks(f"{site.operator.name} of what {x.action} acts on")
     sources = _sources(site)
     return law(site, *(_followed(site, source, x) for source in sources))
-
-
-def _kept_axes(x: Value, shape: Sequence[int]) -> Action | None:
-    """The action where a reshape leaves every axis alone that it touches; `None` where it does not."""
-    place: dict[int, int] = {}
-    for axis in range(x.rank):
-        before = prod(x.shape[:axis])
-        after = next(
-            (at for at in range(len(shape)) if prod(shape[:at]) == before and shape[at] == x.shape[axis]),
-            None,
-        )
-        if after is not None and prod(x.shape[axis + 1 :]) == prod(shape[after + 1 :]):
-            place[axis] = after
-    touched = x.action.touched
-    if not touched <= place.keys() or len({place[axis] for axis in touched}) != len(touched):
-        return None
-    parts = {place[axis]: element for axis, element in x.action.parts}
-    order = list(range(len(shape)))
-    for axis in touched:
-        order[place[axis]] = place[x.action.order[axis]]
-    return action(len(shape), parts, order)
 
 
 def _joined(site: Site, acted: Sequence[Value]) -> Law:

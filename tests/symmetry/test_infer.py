@@ -237,6 +237,42 @@ def test_flatten_after_pooling_keeps_channels_and_before_it_mixes_them_with_plac
     assert part.places[:4] == (3, 2, 1, 0)
 
 
+class Pooled(nn.Module):
+    """Channels of orbits of eight, pooled over the orbit behind a reshape."""
+
+    def __init__(self, shuffled: bool) -> None:
+        super().__init__()
+        self.net = P4M((2, 3), shuffled=shuffled).layers
+
+    def forward(self, image: Tensor) -> Tensor:
+        y = self.net(image)
+        return y.reshape(len(y), 3, 8, y.shape[2], y.shape[3]).amax(2)
+
+
+def test_a_reshape_splits_the_channels_of_orbits() -> None:
+    turn = rotated(SHAPE, 1, 2, 3)
+    [found] = of(Pooled(False), SHAPE, turn)
+    assert found.outputs == (turn,)
+    [torn] = of(Pooled(True), SHAPE, turn)
+    assert torn.broken is not None
+    assert torn.broken.reason.startswith("reshape tears apart an axis that permute(-3)")
+
+
+def test_a_symmetry_that_is_half_there_is_broken_and_followed() -> None:
+    """Weights that were tied before noise: every later layer is judged on its own."""
+    model = P4M((2, 3, 2))
+    with torch.no_grad():
+        model.layers[3].weight += (
+            0.4 * model.layers[3].weight.std() * torch.randn_like(model.layers[3].weight)
+        )
+    [found] = of(model, SHAPE, rotated(SHAPE, 1, 2, 3))
+    broken = [step for step in found.steps.values() if step.strength == "broken"]
+    assert [step.node.name for step in broken] == ["conv2d_1"]
+    assert 0.3 < broken[0].residual < 0.7
+    later = list(found.steps.values())[4:]
+    assert all(step.nominal and step.passes for step in later)
+
+
 class Reader(nn.Module):
     """Words in a row, read by a recurrent layer, beside a constant token."""
 
