@@ -11,7 +11,8 @@ from hidden_models import made
 from torch import Tensor, nn
 
 from tdsl.capture import Captured, capture
-from tdsl.symmetry.hidden import Gauge, gauges, weights_of, with_weights
+from tdsl.errors import TdslError
+from tdsl.symmetry.hidden import Gauge, gauges, rotated, weights_of, with_weights
 
 
 def towers(meet: Callable[[Tensor, Tensor], Tensor]) -> Captured:
@@ -112,3 +113,62 @@ def test_an_internal_edge(middle: Callable[[Tensor], Tensor], scaling: bool, rot
     assert (change(found, a=d[:, None] * a, b=b / d) <= 1e-10) == scaling
     # The small constant in a root mean square does not see a rotation either.
     assert (change(found, a=q @ a, b=b @ q.T) <= 1e-10) == rotation
+
+
+def turn(size: int) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator))[0]
+
+
+@pytest.mark.parametrize("name", MEETINGS)
+def test_a_rotation_is_folded_into_both_towers(name: str) -> None:
+    found = towers(MEETINGS[name])
+    weights = rotated(found, "a.weight[0]", turn(8))
+    assert set(weights) == {"a.weight", "b.weight"}
+    for path, tensor in weights.items():
+        own = weights_of(found.module)[path]
+        assert float((tensor - own).abs().max()) > 0.1
+        assert torch.allclose(tensor.T @ tensor, own.T @ own, rtol=0, atol=1e-12)  # the Gram matrix
+    with torch.no_grad():
+        before, after = found.module(*found.args), with_weights(found.module, weights)(*found.args)
+    assert float((before - after).abs().max()) <= 1e-12
+
+
+def test_blocks_are_rotated_as_blocks() -> None:
+    torch.manual_seed(0)
+    found = capture(
+        *made(
+            lambda m, x: m.b(m.a(x).flatten(1)),
+            torch.randn(2, 3, 5, 5),
+            a=nn.Conv2d(3, 6, 2),
+            b=nn.Linear(6 * 16, 3),
+        )
+    )
+    weights = rotated(found, "a.weight[0]", turn(6))
+    assert set(weights) == {"a.weight", "a.bias", "b.weight"}
+    with torch.no_grad():
+        before, after = found.module(*found.args), with_weights(found.module, weights)(*found.args)
+    assert float((before - after).abs().max()) <= 1e-12
+
+
+def test_an_output_is_turned_only_where_it_is_declared_metric() -> None:
+    found = towers(lambda u, v: u + v)
+    with pytest.raises(TdslError, match="a graph output"):
+        rotated(found, "a.weight[0]", turn(8))
+    weights = rotated(found, "a.weight[0]", turn(8), metric_only=[0])
+    with torch.no_grad():
+        before, after = found.module(*found.args), with_weights(found.module, weights)(*found.args)
+    assert torch.allclose(after, before @ turn(8).T, rtol=0, atol=1e-12)
+    (gauge,) = [g for g in gauges(found, metric_only=[0]) if g.name == "a.weight[0]"]
+    assert gauge.rotation is None
+    assert "lengths and angles" in str(gauge.scaling)
+
+
+def test_what_is_no_rotation_or_not_allowed_is_refused() -> None:
+    found = towers(MEETINGS["cosine_similarity"])
+    with pytest.raises(TdslError, match="cannot be rotated by this matrix"):
+        rotated(found, "a.weight[0]", 2 * turn(8))
+    with pytest.raises(TdslError, match="is no hidden axis"):
+        rotated(found, "c.weight[0]", turn(8))
+    with pytest.raises(TdslError, match="tanh does not pass a rotation on"):
+        rotated(towers(lambda u, v: (u.tanh() * v.tanh()).sum(-1)), "a.weight[0]", turn(8))

@@ -14,6 +14,7 @@ from tdsl.symmetry.hidden.groups import (
     with_weights,
 )
 from tdsl.symmetry.hidden.merging import Merged, MergedGroup, merge_duplicates
+from tdsl.symmetry.hidden.rotation import rotated
 
 __all__ = [
     "Alignment",
@@ -32,6 +33,7 @@ __all__ = [
     "gauges",
     "hidden_symmetry",
     "merge_duplicates",
+    "rotated",
     "weights_of",
     "with_weights",
 ]

@@ -6,6 +6,7 @@ embeddings really about similarity?", 2024): a freedom that reaches an output, a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,18 +62,29 @@ class Gauge:
     rotation: Pin | None
 
 
-def gauges(model: Captured | fx.GraphModule) -> list[Gauge]:
+def gauges(model: Captured | fx.GraphModule, metric_only: Sequence[int] = ()) -> list[Gauge]:
     """The freedoms of every hidden axis that is a whole axis of a weight, in graph order.
 
-    Raises `TdslError` where the graph has no shapes.
+    Outputs whose numbers are in `metric_only` are declared to be read by nothing but lengths and angles: a
+    rotation may reach them. Raises `TdslError` where the graph has no shapes.
     """
-    inference = infer(model if isinstance(model, fx.GraphModule) else model.module)
+    return [gauge for _, gauge in gauges_of(inferred(model, metric_only))]
+
+
+def inferred(model: Captured | fx.GraphModule, metric_only: Sequence[int]) -> Inference:
+    """The axes of a captured model, those of some outputs not pinned."""
+    module = model if isinstance(model, fx.GraphModule) else model.module
+    return infer(module, frozenset(metric_only))
+
+
+def gauges_of(inference: Inference) -> list[tuple[int, Gauge]]:
+    """The hidden axes of a graph, with their atoms."""
     names: dict[int, str] = {}
     for node in inference.weights():
         for axis, layout in enumerate(inference.axes(node)):
             if isinstance(layout, Atom):
                 names.setdefault(layout.number, f"{node.target}[{axis}]")
-    return [_gauge(inference, atom, name) for atom, name in names.items()]
+    return [(atom, _gauge(inference, atom, name)) for atom, name in names.items()]
 
 
 def _gauge(inference: Inference, atom: int, name: str) -> Gauge:
@@ -81,6 +93,9 @@ def _gauge(inference: Inference, atom: int, name: str) -> Gauge:
     if pin is not None:
         return Gauge(name, size, pin, pin)
     refused: list[Pin | None] = [None, None]
+    output = inference.module.graph.output_node()
+    if any(atom in _atoms(inference, node) for node in output.all_input_nodes):
+        refused[0] = Pin(output, "what reads lengths and angles only sees a factor")
     for node in inference.module.graph.nodes:
         if node.op != "call_function" or not touches(inference, node, atom):
             continue
@@ -101,6 +116,8 @@ def _passes(inference: Inference, node: fx.Node, op: Operator, atom: int) -> Pas
         return _product(inference, node, op, atom)
     if name.startswith("conv") and argument(node, op, "groups") != 1:
         return SCALING
+    if name == "pad" and argument(node, op, "value"):
+        return NEITHER
     if name in _LINEAR or name.startswith(_AVERAGES):
         return BOTH
     if name in _HOMOGENEOUS or name.startswith("max_pool"):

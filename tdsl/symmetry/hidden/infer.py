@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from tdsl.errors import TdslError
 from tdsl.ops.spec import Operator
@@ -46,15 +47,16 @@ class Inference:
         return [node for node in self.module.graph.nodes if node.op == "get_attr" and self.axes(node)]
 
 
-def infer(module: fx.GraphModule) -> Inference:
+def infer(module: fx.GraphModule, open_outputs: frozenset[int] = frozenset()) -> Inference:
     """Tie the axes of all values of a graph in normal form, which must have shapes.
 
     Blocks that something tells apart (queries, keys and values in one weight) are found in a first walk and
-    followed one by one in the next. Raises `TdslError` where the graph has no shapes.
+    followed one by one in the next. Outputs with the numbers `open_outputs` do not pin their axes. Raises
+    `TdslError` where the graph has no shapes.
     """
     selectors: frozenset[Site] = frozenset()
     while True:
-        found = _Walk(module, selectors).run()
+        found = _Walk(module, selectors, open_outputs).run()
         system = found.system
         apart = {site for site, outer in system.splits if system.pin_of(outer) is not None}
         if apart <= selectors:
@@ -63,8 +65,11 @@ def infer(module: fx.GraphModule) -> Inference:
 
 
 class _Walk:
-    def __init__(self, module: fx.GraphModule, selectors: frozenset[Site]) -> None:
+    def __init__(
+        self, module: fx.GraphModule, selectors: frozenset[Site], open_outputs: frozenset[int]
+    ) -> None:
         self.module = module
+        self.open_outputs = open_outputs
         self.system = System(selectors)
         self.sizes = Sizes()
         self.values: dict[fx.Node, Value | None] = {}
@@ -90,8 +95,9 @@ class _Walk:
 
     def _value(self, node: fx.Node) -> Value | None:
         if node.op == "output":
-            for operand in node.all_input_nodes:
-                self._pin(self.values[operand], "a graph output")
+            for i, operand in enumerate(pytree.tree_leaves(node.args[0])):
+                if isinstance(operand, fx.Node) and i not in self.open_outputs:
+                    self._pin(self.values[operand], "a graph output")
             return None
         if node.op == "placeholder":
             return self._opaque(node, "a graph input")
