@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from tdsl.engine.expression import origins_of
-from tdsl.engine.order import dependents_before
+from tdsl.engine.order import dependents_before, shorten_keys
 from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import (
     CannotStage,
@@ -176,6 +176,7 @@ class _Builder:
             object.__setattr__(node, "kwargs", kwargs)
         self.last.append(node)
         self.last = node
+        shorten_keys(self.editor.graph, node)
         if val is not None:
             node.meta["val"] = val
         node.meta.update(self.inherited)

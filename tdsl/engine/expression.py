@@ -16,7 +16,16 @@ from torch import fx
 from tdsl.engine.frame import Approximation, Frame
 from tdsl.engine.functions import BUILTINS, PREDICATES
 from tdsl.engine.sizes import compare, value_of
-from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, stage, stages_directly, tensors_in
+from tdsl.engine.staged import (
+    CannotStage,
+    Constant,
+    Filled,
+    Staged,
+    Value,
+    stage,
+    stages_directly,
+    tensors_in,
+)
 from tdsl.errors import TdslError
 from tdsl.factor.rank import UnreachableRankError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -53,6 +54,22 @@ def dependents_before(sources: Iterable[fx.Node], point: fx.Node) -> list[fx.Nod
                 found.add(user)
                 stack.append(user)
     return sorted(found, key=_Order)
+
+
+def shorten_keys(graph: fx.Graph, node: fx.Node) -> None:
+    """Number the nodes of a graph anew where the key that says where `node` stands has grown too long.
+
+    FX keeps order by tuples: what is put before a node just made has a key one longer, and n such insertions
+    cost n². A key of √n numbers is as dear as its share of the renumbering.
+    """
+    length = len(node._sort_key)
+    if length > SHORT_KEY and length > math.isqrt(SHORT_KEY * len(graph.nodes)):
+        for place, each in enumerate(graph.nodes):
+            object.__setattr__(each, "_sort_key", (place,))
+
+
+SHORT_KEY = 64
+"""Keys of so many numbers are never shortened."""
 
 
 class _Order:

@@ -179,7 +179,7 @@ class Workspace:
         return isinstance(value, Constant | Filled)
 
     def _known(self, value: Staged) -> bool:
-        """Whether everything that a term is made of is known at compile time, and it draws nothing at random."""
+        """Whether all that a term is made of is known at compile time, and nothing drawn at random."""
         for part in value.args:  # most terms end here, at their first operand
             if isinstance(part, fx.Node) and part.op != "get_attr":
                 return False

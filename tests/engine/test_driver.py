@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -294,3 +296,22 @@ def test_rules_run_in_a_pass_manager_beside_other_passes():
     assert seen == [5, 3]
     torch.testing.assert_close(result.graph_module(X), torch.exp(X))
     assert not RulePass(RULES)(result.graph_module).modified
+
+
+def test_a_long_chain_is_bracketed_anew_without_long_keys_of_order():
+    """Each rewrite puts a node before the one that the last rewrite made."""
+
+    def chain(x, w):
+        for _ in range(400):
+            x = x @ w
+        return x
+
+    captured = graph_of(chain, torch.eye(2), torch.eye(2))
+    result = apply(
+        "rule bracket { matmul(matmul(x, a: [n, n]), b: [n, n]) => matmul(x, matmul(a, b)) }", captured
+    )
+    assert len(result.rules) == 399
+    result.assert_equal()
+    nodes = list(result.module.graph.nodes)
+    assert all(before < after for before, after in itertools.pairwise(nodes))
+    assert max(len(node._sort_key) for node in nodes) < 300
