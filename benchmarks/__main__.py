@@ -11,7 +11,20 @@ import os
 import subprocess
 import sys
 
-PARTS = ("engine", "compile", "files", "factorize", "svd", "minilm", "crepe", "resnet", "mixing", "sixteen", "bilinear")
+PARTS = (
+    "engine",
+    "compile",
+    "files",
+    "factorize",
+    "svd",
+    "minilm",
+    "crepe",
+    "resnet",
+    "mixing",
+    "diagrams",
+    "sixteen",
+    "bilinear",
+)
 """Modules of this package, in the order in which they run."""
 
 
