@@ -117,7 +117,7 @@ def main() -> None:
         lines = [row(graph, i, Path(folder)) for i, graph in enumerate(sixteen())]
     ideal = sum(reached for _, reached in lines)
     header = ("graph", "plain export", *peers(), "tdsl", "ideal", "equal", "speed")
-    about = (__doc__ or "").split("\n\n")[2].replace("\n", " ")
+    about = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
     counted = f"tdsl reaches the ideal on {ideal} of {len(lines)}."
     text = f"{table(header, [cells for cells, _ in lines])}\n\n{counted}"
     packages = [name for name in peers() if name != "onnxruntime"]

@@ -204,21 +204,6 @@ ROTATIONS = [
         IMAGE,
         because="channels are moved",
     ),
-    fires(
-        "commute.rotations.permute_of_vector",
-        lambda m, x: x.amax((0, 2), True).transpose(1, 2),
-        (*TOKENS[:2], 1),
-        expect="""
-            amax = amax(x, dim=[-3, -1], keepdim=true)
-            reshape = reshape(amax, [1, 1, 5])
-        """,
-    ),
-    leaves(
-        "commute.rotations.permute_of_vector",
-        lambda m, x: x.amax(2, True).transpose(0, 1),
-        TOKENS,
-        because="two axes have more than one position",
-    ),
 ]
 
 ROLLS = [

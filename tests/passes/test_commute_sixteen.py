@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,15 @@ def test_an_action_that_leads_nowhere_costs_nothing() -> None:
     plain = torch.onnx.export(module, (example,), dynamo=True, verbose=False).model_proto
     assert len(result.onnx.graph.node) <= len(plain.graph.node)
     assert result.onnx.ByteSize() < plain.ByteSize()
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x.flip(()).relu(), lambda x: x.sum().permute(()).relu(), lambda x: x.roll(0, 0).flip(0).exp()],
+)
+def test_actions_on_nothing_are_no_mistake(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    class Net(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return function(x)
+
+    assert operators(compiled(Net(), torch.randn(3, 4))) <= 3
