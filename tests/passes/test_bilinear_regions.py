@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 import pytest
@@ -54,7 +56,8 @@ def written(way: str, m: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         return (y[:, None] @ (x @ m.t.reshape(a, b * c)).reshape(-1, b, c)).squeeze(1)
     if way == "sum":
         return ((x @ m.t.reshape(a, b * c)).reshape(-1, b, c) * y[:, :, None]).sum(1)
-    parts = [sum(m.t[i, j, k] * x[:, i] * y[:, j] for i in range(a) for j in range(b)) for k in range(c)]
+    pairs = [(i, j) for i in range(a) for j in range(b)]
+    parts = [reduce(add, (m.t[i, j, k] * x[:, i] * y[:, j] for i, j in pairs)) for k in range(c)]
     return torch.stack(parts, -1)
 
 
