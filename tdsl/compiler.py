@@ -16,6 +16,7 @@ from tdsl.capture import Captured
 from tdsl.capture.captured import ModelLike
 from tdsl.emit import emit, save, session
 from tdsl.emit.storage import Stored, store_f16
+from tdsl.emit.tied import store_tied
 from tdsl.engine.census import Census, census, copied
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.library import Library
@@ -145,7 +146,7 @@ def compile(
     progress("verify")
     contract = Contract(tuple(Bound(b.metric, b.relation, b.value) for b in runner.contract))  # type: ignore[arg-type]
     approximate = any(entry.approximate for entry in journal.entries)
-    check = _Check(captured, samples, contract, exact=not approximate and stored is None)
+    check = _Check(captured, samples, contract, exact=not approximate and (stored is None or not stored.error))
     verdict = check.file(module, proto)
 
     progress("compare with the original's export")
@@ -196,7 +197,8 @@ def _emit(
 ) -> tuple[onnx.ModelProto, Stored | None]:
     """The ONNX model of `module`, its weights stored as the pipeline says, and what that changed."""
     proto = emit(captured, module, opset=opset, metadata=metadata)
-    return proto, store_f16(proto) if runner.storage == "f16" else None
+    store = {"f16": store_f16, "tied": store_tied}.get(runner.storage or "")
+    return proto, store(proto) if store is not None else None
 
 
 # ---------------------------------------------------------------- verification
@@ -309,7 +311,10 @@ def _plan_notes(planner: DataPlanner) -> tuple[Note, ...]:
 def _storage_note(stored: Stored | None) -> tuple[Note, ...]:
     if stored is None:
         return ()
-    text = f"{stored.weights} weights are stored as f16, relative error at most {stored.error:.2g}"
+    if stored.error:
+        text = f"{stored.weights} weights are stored as f16, relative error at most {stored.error:.2g}"
+    else:
+        text = f"{stored.weights} weights are stored without loss in {stored.saved_bytes} bytes less"
     return (Note("storage", text),)
 
 

@@ -296,7 +296,7 @@ class Runner:
         return bounds
 
     def _require_contract(self) -> None:
-        if self.contract or not (self.approximate or self.storage):
+        if self.contract or not (self.approximate or self.storage in ROUNDING):
             return
         few = ", ".join(self.approximate[:3]) + (", …" if len(self.approximate) > 3 else "")
         what = f"uses approximate rules ({few})" if self.approximate else f"rounds weights to {self.storage}"
@@ -306,6 +306,10 @@ class Runner:
             expected="a `check` step, which says how much may be lost",
             hint="add for example `check cosine >= 0.99`",
         )
+
+
+ROUNDING = ("f16",)
+"""Ways to store weights that change them."""
 
 
 def _named(argument: tree.Argument) -> str:

@@ -6,8 +6,8 @@ from tdsl.errors import NotSupportedYet
 from tdsl.lang import tree
 from tdsl.lang.walk import walk
 
-STORAGE = ("f16",)
-"""What `quantize` can do: store weights as float16, compute in float32."""
+STORAGE = ("f16", "tied")
+"""What `quantize` can do: store weights as float16 and compute in float32; store tied weights once."""
 
 RECOVERY = ("least_squares",)
 """What `heal` can do."""

@@ -1,0 +1,140 @@
+"""Storing tied weights once: representatives and a small table of places, put together at load.
+
+The kernels of a group convolution are copies of one another with their inputs and pixels in another order.
+Each such weight becomes the kernels of one group element, a `Gather` with a table of places for each element,
+and a change of axes; onnxruntime folds all of it when it loads the model, so that latency stays and every
+bit is the same. The table is found by comparing bits, whatever the group: nothing is annotated.
+
+This is done to the file and not by a rule: in a graph, what depends on weights alone is one weight.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from tdsl.emit.storage import SMALLEST, Stored
+
+ORDERS = (64, 48, 32, 24, 16, 12, 10, 8, 6, 5, 4, 3, 2)
+"""How many copies are looked for, the most first."""
+LOOKED_AT = 16
+"""Kernels by which a position is told from others before all are compared."""
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Tied:
+    """A weight as representatives [p, q, h] and, for each copy, the places of its entries [g, h]."""
+
+    representatives: Array
+    places: Array
+    split: tuple[int, ...]
+    """The axes of what is gathered, [p, q, g, …], before they are moved."""
+    order: tuple[int, ...]
+    """How they are moved."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the file, about as many for the three nodes as for an initializer's header."""
+        return int(self.representatives.nbytes + self.places.nbytes) + 400
+
+
+def store_tied(model: onnx.ModelProto) -> Stored:
+    """Store the tied float32 weights of `model` once, in place; bitwise the same when it is loaded."""
+    nodes: list[onnx.NodeProto] = []
+    count, saved = 0, 0
+    for tensor in list(model.graph.initializer):
+        if tensor.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(tensor)
+        found = _tied(values) if values.ndim >= 2 and values.size >= SMALLEST else None
+        if found is None:
+            continue
+        nodes += _written(model, tensor, found, values.shape)
+        count += 1
+        saved += values.nbytes - found.nbytes
+    every = [*nodes, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(every)
+    return Stored(count, saved, 0.0)
+
+
+def _written(
+    model: onnx.ModelProto, tensor: onnx.TensorProto, found: _Tied, shape: tuple[int, ...]
+) -> list[onnx.NodeProto]:
+    """The nodes that put a weight together; its initializer becomes the representatives."""
+    name = tensor.name
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(found.representatives), f"{name}.kept"))
+    tables: dict[str, Array] = {
+        "places": found.places,
+        "split": np.array(found.split, dtype=np.int64),
+        "shape": np.array(shape, dtype=np.int64),
+    }
+    model.graph.initializer.extend(numpy_helper.from_array(t, f"{name}.{key}") for key, t in tables.items())
+    steps = [
+        helper.make_node("Gather", [f"{name}.kept", f"{name}.places"], [f"{name}.copies"], axis=2),
+        helper.make_node("Reshape", [f"{name}.copies", f"{name}.split"], [f"{name}.axes"]),
+        helper.make_node("Transpose", [f"{name}.axes"], [f"{name}.moved"], perm=found.order),
+        helper.make_node("Reshape", [f"{name}.moved", f"{name}.shape"], [name]),
+    ]
+    for step in steps:
+        step.name = step.output[0] + ".node"
+    return steps
+
+
+def _tied(values: Array) -> _Tied | None:
+    """The form of a weight [m, n, …] that takes the fewest bytes; `None` where none saves any."""
+    rows, columns = values.shape[:2]
+    kernel = math.prod(values.shape[2:])
+    ways = []
+    for copies in (g for g in ORDERS if rows % g == 0):
+        for places in (h for h in (*ORDERS, 1) if columns % h == 0):
+            if places * kernel > 1:
+                for slow in ((True, True), (False, False), (True, False), (False, True)):
+                    one = _with(values, copies, places, *slow)
+                    if one is not None and one.nbytes < values.nbytes:
+                        ways.append(one)
+        if ways:
+            break
+    return min(ways, key=lambda way: way.nbytes, default=None)
+
+
+def _with(values: Array, copies: int, places: int, out_slow: bool, in_slow: bool) -> _Tied | None:
+    """Rows as `copies` of channels, columns as `places` of channels, either running slower than channels."""
+    rows, columns = values.shape[:2]
+    kernel = values.shape[2:]
+    p, q = rows // copies, columns // places
+    shape = (*((copies, p) if out_slow else (p, copies)), *((places, q) if in_slow else (q, places)), *kernel)
+    axes = (0 if out_slow else 1, 1 if out_slow else 0, 2 if in_slow else 3, 3 if in_slow else 2)
+    g, c, h, k = axes
+    pixels = tuple(range(4, 4 + len(kernel)))
+    entries = values.reshape(shape).transpose(g, c, k, h, *pixels).reshape(copies, p, q, -1)
+    if not np.array_equal(np.sort(entries[0, 0, 0]), np.sort(entries[1, 0, 0])):
+        return None
+    table = _places(entries)
+    if table is None:
+        return None
+    # What is gathered has axes p, q, g, h, pixels; each goes where it was.
+    gathered = {c: 0, k: 1, g: 2, h: 3, **{axis: axis for axis in pixels}}
+    order = tuple(gathered[axis] for axis in range(len(shape)))
+    return _Tied(entries[0], table, (p, q, copies, places, *kernel), order)
+
+
+def _places(entries: Array) -> Array | None:
+    """For each copy, where its entries are among those of the first. [g, p, q, h] → [g, h], or `None`."""
+    copies, p, q, size = entries.shape
+    bits = np.ascontiguousarray(entries).view(np.int32).reshape(copies, p * q, size)
+    seen = np.unique(np.linspace(0, p * q - 1, min(LOOKED_AT, p * q)).astype(np.int64))
+    first = np.lexsort(bits[0][seen])
+    table = np.empty((copies, size), dtype=np.int32)
+    for copy in range(copies):
+        table[copy, np.lexsort(bits[copy][seen])] = first
+        if not np.array_equal(bits[0][:, table[copy]], bits[copy]):
+            return None
+    return table
