@@ -146,7 +146,9 @@ def compile(
     progress("verify")
     contract = Contract(tuple(Bound(b.metric, b.relation, b.value) for b in runner.contract))  # type: ignore[arg-type]
     approximate = any(entry.approximate for entry in journal.entries)
-    check = _Check(captured, samples, contract, exact=not approximate and (stored is None or not stored.error))
+    check = _Check(
+        captured, samples, contract, exact=not approximate and (stored is None or not stored.error)
+    )
     verdict = check.file(module, proto)
 
     progress("compare with the original's export")
