@@ -5,7 +5,7 @@
 Channel mixing (1×1 convolutions, dense layers) and what works on positions, tokens or edges act on different
 axes: the first is done where there are fewer of the second, and additions at places that a constant index
 names become sums. Nothing is annotated: each model is a plain module with random weights, compiled with the
-exact rules. Both files are run in turn on one thread of onnxruntime; the original is written by torch's
+default pipeline. Both files are run in turn on one thread of onnxruntime; the original is written by torch's
 exporter. The last row is a control, of which nothing may be moved.
 """
 
@@ -24,19 +24,7 @@ from torch import Tensor, nn
 
 import tdsl
 from benchmarks.harness import export, machine, session, table, write_section
-from tdsl.engine.library import Library
-from tdsl.lang import parse
 from tdsl.verify.latency import Latency, session_latency
-
-PIPELINE = """
-pipeline mixed {
-    repeat cleanup.*, layout.*, fold.* until stable
-    repeat cleanup.*, layout.*, fold.*, commute.* until stable
-    bottom_up {
-        repeat cleanup.*, layout.*, fold.*, merge.siblings.* until stable
-    }
-}
-"""
 
 
 class Enlarged(nn.Module):
@@ -215,11 +203,9 @@ class Measured:
 
 def measured(model: nn.Module, inputs: tuple[Tensor, ...], folder: Path) -> Measured:
     """The model exported as it is and compiled, both run in turn."""
-    library = Library()
-    library.add_file(parse(PIPELINE, "bench"), "")
     before, after = folder / "before.onnx", folder / "after.onnx"
     export(model, inputs, before)
-    tdsl.compile(model, inputs, pipeline="mixed", rules=library, output=after)
+    tdsl.compile(model, inputs, output=after)
     nodes = tuple(len(onnx.load(path, load_external_data=False).graph.node) for path in (before, after))
     sessions = session(before), session(after)
     feeds = [
