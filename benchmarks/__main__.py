@@ -24,6 +24,7 @@ PARTS = (
     "diagrams",
     "sixteen",
     "bilinear",
+    "finite",
 )
 """Modules of this package, in the order in which they run."""
 
