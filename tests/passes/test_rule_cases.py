@@ -18,6 +18,7 @@ import cases_fold
 import cases_linear
 import cases_merge
 import cases_mixing
+import cases_mixing_sums
 import cases_recurrent
 import cases_soft
 import cases_structured
@@ -38,6 +39,7 @@ CASES = [
     *cases_finite.CASES,
     *cases_linear.CASES,
     *cases_mixing.CASES,
+    *cases_mixing_sums.CASES,
     *cases_merge.CASES,
     *cases_attention.CASES,
     *cases_bilinear.CASES,
