@@ -106,7 +106,8 @@ def _terms(node: fx.Node, additions: list[fx.Node]) -> Iterator[fx.Node]:
 def _alike(nodes: list[fx.Node]) -> bool:
     """Whether all values are tensors of one element type, so that no order of adding promotes them."""
     values = [node.meta.get("val") for node in nodes]
-    return all(isinstance(v, torch.Tensor) for v in values) and len({v.dtype for v in values}) == 1
+    dtypes = {value.dtype for value in values if isinstance(value, torch.Tensor)}
+    return len(dtypes) == 1 and all(isinstance(value, torch.Tensor) for value in values)
 
 
 def _cheapest(work: Workspace, add: Any, terms: list[fx.Node]) -> tuple[Any, int]:
