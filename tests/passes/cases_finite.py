@@ -8,6 +8,7 @@ from rule_cases import Case, fires, leaves, number
 from torch import Tensor
 from torch.export import Dim
 
+from tdsl.factor.group_svd import group_svd
 from tdsl.factor.rank import Energy, Error
 from tdsl.symmetry.finite import reynolds
 from tdsl.symmetry.group import Group, cyclic, dihedral
@@ -23,6 +24,12 @@ def planted(group: Group, channels_in: int, channels_out: int, *, last: bool = T
     places = regular(group)
     inner, out = (copies(places, c, inside=last) for c in (channels_in, channels_out))
     return reynolds(number(out.size, inner.size), out, inner)
+
+
+def low_rank_of(weight: Tensor) -> Tensor:
+    """The nearest weight of rank 9 that commutes with the same group."""
+    left, right = group_svd(weight, 9)
+    return left @ right
 
 
 TURNS = planted(cyclic(4), 16, 12)
@@ -119,6 +126,30 @@ def both_ways(rule: str, weight: Tensor, steps: str) -> list[Case]:
     ]
 
 
+LOW = low_rank_of(planted(dihedral(4), 6, 5))
+TWO = """
+    linear_1 = linear(x, w_group_svd)
+    linear_2 = linear(linear_1, w_group_svd_1, b)
+"""
+LOW_RANK = [
+    fires(
+        "decompose.finite.group_svd_linear",
+        lambda m, x: F.linear(x, m.w, m.b),
+        (3, 48),
+        w=LOW,
+        b=number(40),
+        precision=FULL,
+        expect=TWO,
+    ),
+    *(
+        leaves("decompose.finite.group_svd_linear", forward, (3, 48), w=weight, because=because)
+        for forward, weight, because in (
+            (lambda m, x: F.linear(x, m.w), SQUARE, "all of its rank is too much"),
+            (lambda m, x: F.linear(F.linear(x, m.w), m.w.T), LOW, "the weight is tied"),
+        )
+    ),
+]
+
 MANY_ROWS = leaves(
     "decompose.finite.group_irreps_linear",
     lambda m, x: F.linear(x, m.w),
@@ -150,6 +181,7 @@ ANY_ROWS = fires(
 CASES = [
     MANY_ROWS,
     ANY_ROWS,
+    *LOW_RANK,
     *both_ways("group_linear", TURNS, PRODUCTS),
     *both_ways("group_linear_inside", INSIDE, PRODUCTS_INSIDE),
     *both_ways("group_irreps_linear", SQUARE, SPACES),
