@@ -106,7 +106,7 @@ DENSE = (
         )
     ]
     + [
-        leaves(rule, mapped, (5, 2), (5, 2), t=COMPLEX, because="few multiplications do")
+        leaves(rule, mapped, (5, 2), (5, 2), t=COMPLEX, because="the map is small")
         for rule in ("decompose.bilinear.dense_product", "decompose.bilinear.dense_product_second")
     ]
     + [
