@@ -34,10 +34,12 @@ def matches(printed, shown):
 
 
 def test_every_command_prints_what_the_reference_shows(tdsl, folder):
-    [model] = blocks("python")
-    lossy, unsure, merge = blocks("tdsl")
+    model, mirror = blocks("python")
+    lossy, upright, unsure, merge = blocks("tdsl")
     [layers] = blocks("python", NEW_RULES)
     (folder / "tiny.py").write_text(model, encoding="utf-8")
+    (folder / "mirror.py").write_text(mirror, encoding="utf-8")
+    (folder / "upright.tdsl").write_text(upright, encoding="utf-8")
     (folder / "layers.py").write_text(layers, encoding="utf-8")
     (folder / "lossy.tdsl").write_text(lossy, encoding="utf-8")
     (folder / "unsure.tdsl").write_text(unsure, encoding="utf-8")
@@ -48,7 +50,7 @@ def test_every_command_prints_what_the_reference_shows(tdsl, folder):
         printed = seen[command].out + seen[command].err
         assert matches(printed, shown), f"tdsl {command}\n{printed}"
     commands = {"compile", "sweep", "profile", "check", "explain", "list", "show", "prove", "test", "new"}
-    assert {command.split()[0] for command in seen} == commands | {"fmt"}
+    assert {command.split()[0] for command in seen} == commands | {"fmt", "align", "audit", "certify"}
     assert {outcome.status for outcome in seen.values()} == {0, 1}
 
 
