@@ -101,9 +101,12 @@ class Acts:
     def check(self, shape: Sequence[int]) -> None:
         """Raise `TdslError` unless the generators keep the relations of a group that is not too large."""
         group = self.group
-        if not group.finite or (group.order or 0) > MOST_CHECKED:
+        if not group.finite or (group.known_order or 0) > MOST_CHECKED:
             return
-        elements = group.elements(MOST_CHECKED)
+        try:
+            elements = group.elements(MOST_CHECKED)
+        except TdslError:  # larger than that, or infinite
+            return
         position = {key(element): i for i, (_, element) in enumerate(elements)}
         images = [self.word(word, shape) for word, _ in elements]
         for word, element in elements:

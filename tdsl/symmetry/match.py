@@ -25,6 +25,12 @@ PROJECTIONS = 16
 LARGEST_ASSIGNMENT = 2048
 """More filters are assigned by nearest neighbours only."""
 
+LARGEST_MATRIX = 1024
+"""More filters are not asked for a matrix, whose condition would take long to find."""
+
+HOPELESS = 0.8
+"""Where the nearest filters are this far away, by projections, no assignment would be a law."""
+
 SHARPEST = 1e6
 """A least-squares action of a larger condition number is none."""
 
@@ -48,7 +54,7 @@ def matched(moved: Tensor, weight: Tensor, *, signs: bool = False, matrix: bool 
         return best
     if signs:
         signed = _signed(moved, weight)
-        if signed.residual.norm < best.residual.norm:
+        if signed is not None and signed.residual.norm < best.residual.norm:
             best = signed
     if matrix and not best.residual.exact:
         linear = _linear(moved, weight)
@@ -68,18 +74,20 @@ def _permuted(moved: Tensor, weight: Tensor) -> Match:
     places = torch.empty(count, dtype=torch.int64)
     places[torch.argsort(there[:, 0], stable=True)] = torch.argsort(here[:, 0], stable=True)
     residual = distance(moved, weight[places])
-    if not residual.exact:
-        nearest = _assigned(there, here)
+    nearest = None if residual.exact else _assigned(there, here)
+    if nearest is not None:
         other = distance(moved, weight[nearest])
         if other.norm < residual.norm:
             places, residual = nearest, other
     return Match(along(Permutation(tuple(places.tolist()))), residual)
 
 
-def _assigned(there: Tensor, here: Tensor) -> Tensor:
-    """For each filter there one of here, all different, near in every projection."""
+def _assigned(there: Tensor, here: Tensor) -> Tensor | None:
+    """For each filter there one of here, all different, near in every projection; `None` if none is near."""
     far = torch.cdist(there.to(torch.float64), here.to(torch.float64))
-    nearest = far.argmin(1)
+    closest, nearest = far.min(1)
+    if float(closest.norm()) > HOPELESS * float(there.norm()):
+        return None
     if len(torch.unique(nearest)) == len(nearest):
         return nearest
     if len(nearest) <= LARGEST_ASSIGNMENT:
@@ -99,12 +107,14 @@ def _greedy(far: Tensor) -> Tensor:
     return places
 
 
-def _signed(moved: Tensor, weight: Tensor) -> Match:
+def _signed(moved: Tensor, weight: Tensor) -> Match | None:
     """A permutation with signs: filters are compared by products of projections, which lose the sign."""
     directions = torch.from_numpy(_directions(weight.shape[1], PROJECTIONS)).to(weight.dtype)
     here, there = weight @ directions, moved @ directions
     even_here, even_there = (torch.cat([v.abs(), v[:, :1] * v], 1) for v in (here, there))
     places = _assigned(even_there, even_here)
+    if places is None:
+        return None
     same = (there * here[places]).sum(1)
     scales = torch.where(same < 0, -1.0, 1.0).to(torch.float64)
     element = along(Monomial(tuple(places.tolist()), tuple(scales.tolist())))
@@ -114,7 +124,7 @@ def _signed(moved: Tensor, weight: Tensor) -> Match:
 def _linear(moved: Tensor, weight: Tensor) -> Match | None:
     """The matrix of least squares, where the filters are independent: else many matrices would do."""
     count, entries = weight.shape
-    if count > entries:
+    if count > entries or count > LARGEST_MATRIX:
         return None
     wide, target = weight.to(torch.float64), moved.to(torch.float64)
     spread = torch.linalg.svdvals(wide)

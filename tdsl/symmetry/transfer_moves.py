@@ -129,7 +129,7 @@ def moves(site: Site) -> Law:
         if at not in x.action.touched:
             return law(site, without(x.action, {at}, "select"))
     if not x.action.permutes:
-        raise Breaks(f"{site.operator.name} of what {x.action} acts on")
+        raise Breaks(f"{site.operator.name} takes places apart that {x.action} does more than permute")
     sources = _sources(site)
     return law(site, *(_followed(site, source, x) for source in sources))
 

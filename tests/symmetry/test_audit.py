@@ -101,6 +101,56 @@ def test_permutations_of_points_for_any_weights() -> None:
     assert broken.first_broken[1].operator == "cumsum"
 
 
+def test_several_inputs_and_outputs_move_in_their_own_ways() -> None:
+    text = (
+        SETS.partition("symmetry")[0]
+        + """\
+action pairs of Sn on [..., n, n] { generator: g @ x @ g.T }
+
+symmetry graph {
+    group Sn
+    input nodes: [b, n, d] by shuffle
+    input edges: [b, n, n] by pairs
+    output states: [b, n, k] by shuffle
+    output total: [b, k] invariant
+}
+"""
+    )
+
+    class Passing(nn.Module):
+        def __init__(self, wrong: bool = False) -> None:
+            super().__init__()
+            self.dense, self.wrong = nn.Linear(3, 4), wrong
+
+        def forward(self, nodes: Tensor, edges: Tensor) -> dict[str, Tensor]:
+            weights = edges.softmax(1 if self.wrong else -1)
+            states = torch.relu((weights.mT if self.wrong else weights) @ self.dense(nodes))
+            return {"states": states, "total": states[:, 0] if self.wrong else states.sum(1)}
+
+    found = held(Passing(), text, (2, 5, 3), (2, 5, 5))
+    assert found.verdict == "kept"
+    assert found.claimed == (True, True)
+    assert all(element.proved for element in found.elements)
+    broken = held(Passing(wrong=True), text, (2, 5, 3), (2, 5, 5))
+    assert broken.elements[0].defects[0] < 1e-12 < broken.elements[0].defects[1]
+    assert broken.first_broken is not None
+    assert broken.first_broken[1].operator == "select"
+
+
+def test_a_matrix_group_that_is_infinite() -> None:
+    text = """\
+group Shears = generated([[1, 1], [0, 1]])
+action shear of Shears on [..., 2] { generator: x @ g.T }
+symmetry second { group Shears input x: [n, 2] by shear output output: [n] invariant }
+"""
+
+    class Second(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(x[:, 1])
+
+    assert held(Second(), text, (4, 2)).verdict == "kept"
+
+
 def test_a_continuous_group_by_random_elements_and_its_algebra() -> None:
     found = held(Weighted(), O3, (2, 5, 3))
     assert [element.name for element in found.elements] == ["mirror", "random 1", "random 2"]
