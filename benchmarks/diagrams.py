@@ -135,7 +135,7 @@ class DiagramByDiagram(nn.Module):
 
 DENSE = (
     Dense("S", 512, 1, 16),
-    Dense("S", 512, 1, 16, channels_last=False),
+    Dense("S", 128, 1, 16, channels_last=False),
     Dense("S", 64, 1, 16, rows=64),
     Dense("S", 1024, 1, 1),
     Dense("S", 8, 2, 16),
