@@ -24,8 +24,9 @@ from tdsl.ops import OPERATORS, Operator
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.targets import DTYPES, operator_of
 from tdsl.prove.checker import Known
-from tdsl.prove.facts import INDICES, Facts
+from tdsl.prove.facts import Facts
 from tdsl.prove.kernel import NoMeaning
+from tdsl.prove.numeric import NumericChecker
 from tdsl.prove.values import Values
 
 SIZES = (2, 3, 4, 6)
@@ -169,8 +170,8 @@ class _Scene(Values):
             return Known((), 0.5, "f64")
         if written is None and not bound:
             const = random.random() < 0.25
-        if bound and name in self.facts.structured:
-            values = self._index(shaped.shape, bound)
+        if name in self.facts.structured and (bound or const):
+            values = self._structured(name, shaped.shape, bound)
         else:
             values = self._values(shaped.shape, "i64" if bound else dtype, bound, positive=const)
         node = self._weight(name, values) if const else self._input(values)
@@ -178,17 +179,13 @@ class _Scene(Values):
             node.meta["val"] = torch.empty(shaped.shape, dtype=values.dtype)
         return Known(shaped.shape, node, _NAMES[values.dtype])
 
-    def _index(self, shape: Sequence[int], bound: int) -> Tensor:
-        """An index of a structure that a condition may ask for."""
-        count = math.prod(shape)
-        match self.instance.random.choice(INDICES):
-            case "permutation":
-                values = torch.randperm(count, generator=self.generator)
-            case "segments":
-                values = torch.arange(count) * bound // count
-            case _:
-                values = torch.randint(0, bound, (count,), generator=self.generator)
-        return values.reshape(tuple(shape))
+    def _structured(self, name: str, shape: Sequence[int], bound: int) -> Tensor:
+        """An index or a weight of a structure that a condition may ask for."""
+        numbers = NumericChecker(self.instance.random.randrange(1 << 16), "normal", sensitive=False)
+        family = self._family(name, selects=bound > 0)
+        known = numbers.draw(shape, "i64", family, bound) if bound else numbers.structured(shape, family)
+        values: Tensor = known.value
+        return values
 
     def _values(self, shape: Sequence[int], dtype: str, bound: int, positive: bool) -> Tensor:
         wanted = DTYPES[dtype]

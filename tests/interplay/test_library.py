@@ -46,8 +46,14 @@ def test_every_exact_rule_is_looked_at(found: Together) -> None:
 
 def test_there_is_no_loop(found: Together) -> None:
     assert not found.loops
-    explained = {names for kind, names in listed() if kind == CIRCLE}
-    assert {circle.rules for circle in found.may_loop} <= explained
+    explained = [names for kind, names in listed() if kind == CIRCLE]
+    for circle in found.may_loop:
+        assert any(circling(circle.rules, names) for names in explained), circle.rules
+
+
+def circling(rules: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    """Whether every rule of a circle is one that a line speaks of."""
+    return all(any(fnmatchcase(rule, pattern) for pattern in patterns) for rule in rules)
 
 
 def test_most_critical_pairs_join_and_none_is_wrong(found: Together) -> None:

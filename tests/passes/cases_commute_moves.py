@@ -507,10 +507,10 @@ ORTHOGONAL = [
     ),
     leaves(
         "commute.orthogonal.product_with_transpose",
-        lambda m, x, y: x @ y.T,
-        ROWS,
-        (4, 6),
-        because="it is no weight",
+        lambda m, x, y: x @ y.mT,
+        TOKENS,
+        (2, 4, 6),
+        because="there is a matrix for each sample",
     ),
     fires(
         "commute.orthogonal.rotated_and_back",
