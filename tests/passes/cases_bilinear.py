@@ -206,22 +206,22 @@ BLOCKS = [
     fires(
         "decompose.bilinear.block_bilinear_linear",
         lambda m, x: F.linear(x, m.w, m.b),
-        (32, 512),
+        (512, 512),
         w=of_blocks(COMPLEX, 256),
         b=number(512),
         precision=1e-12,
         expect="""
-            reshape = reshape(x, [32, 2, 256])
+            reshape = reshape(x, [512, 2, 256])
             permute = permute(reshape, [1, 0, 2])
-            reshape_1 = reshape(permute, [2, 8192])
+            reshape_1 = reshape(permute, [2, 131072])
             matmul = matmul(w_block_bilinear_1, reshape_1)
-            reshape_2 = reshape(matmul, [3, 32, 256])
+            reshape_2 = reshape(matmul, [3, 512, 256])
             matmul_1 = matmul(reshape_2, w_block_bilinear_linear)
-            reshape_3 = reshape(matmul_1, [3, 8192])
+            reshape_3 = reshape(matmul_1, [3, 131072])
             matmul_2 = matmul(w_block_bilinear, reshape_3)
-            reshape_4 = reshape(matmul_2, [2, 32, 256])
+            reshape_4 = reshape(matmul_2, [2, 512, 256])
             permute_1 = permute(reshape_4, [1, 0, 2])
-            reshape_5 = reshape(permute_1, [32, 512])
+            reshape_5 = reshape(permute_1, [512, 512])
             add = add(reshape_5, b)
         """,
     ),
