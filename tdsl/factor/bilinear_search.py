@@ -23,7 +23,7 @@ LARGEST = 150
 STARTS = 12
 """Random starts for each number of terms."""
 FIRST = 64
-"""The seed of the first start: the third from here leads quaternions to small fractions, as one in 50 does."""
+"""The first seed: the third start from here leads quaternions to small fractions, as one in fifty does."""
 ITERATIONS = 250
 CANCELLING = 100.0
 """Terms whose squared norms add up to more than this many times that of the tensor are none: they approach it
