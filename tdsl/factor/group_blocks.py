@@ -71,6 +71,12 @@ def _factors(weight: Tensor, rank: object, *, channels_last: bool) -> Factors:
 
 
 @memoised
+def _found(weight: Tensor, channels_last: bool) -> tuple[Places, ...]:
+    """What is read off a weight, once for every rule that asks."""
+    return tuple(find_places(weight, channels_last=channels_last))
+
+
+@memoised
 def chosen_places(
     weight: Tensor, rule: RankRule, channels_last: bool, one_space: bool = False
 ) -> tuple[Places, Tensor] | None:
@@ -81,9 +87,9 @@ def chosen_places(
     rows, columns = weight.shape
     ways = [Way((0,), (1,), weight.numel() + 2, 0.0)]
     known: list[tuple[Places, Tensor]] = []
-    candidates = find_places(weight, channels_last=channels_last)
+    candidates = _found(weight, channels_last)
     if not rule.spectral:
-        candidates += listed_places(weight)
+        candidates = (*candidates, *listed_places(weight))
     for places in candidates:
         count = places.products
         numbers = count * (places.rows + places.columns + rows * columns // (places.rows * places.columns))

@@ -25,11 +25,13 @@ def group_svd(weight: Tensor, rank: object) -> tuple[Tensor, Tensor]:
 
     `rank` is anything `as_rank_rule` takes; where it would cut a singular space, the space is kept whole
     under a bound on the error, and dropped under a number, unless nothing else is left. A weight without a
-    group has the plain decomposition. Raises `TdslError` for a weight that is no finite matrix,
-    `UnreachableRankError` for a rank that it does not have.
+    group stays whole under a bound, and has its plain decomposition under a number. Raises `TdslError` for a
+    weight that is no finite matrix, `UnreachableRankError` for a rank that it does not have.
     """
     exact, rule = checked(weight, ndim=2), as_rank_rule(rank)
     chosen = chosen_places(exact, SYMMETRIC, True)
+    if chosen is None and rule.spectral:
+        return torch.eye(len(exact), dtype=torch.float64), exact
     if chosen is None:
         left, right = svd(exact, rule)
         return left, right
