@@ -304,8 +304,9 @@ def _skew(n: int) -> tuple[Tensor, ...]:
 
 
 def _positive(name: str, n: int) -> None:
-    if n < 1:
-        raise TdslError(f"{name}({n}) does not exist", expected="a positive number")
+    if not isinstance(n, int) or n < 1:
+        shown = n if isinstance(n, int | float) else "…"
+        raise TdslError(f"{name}({shown}) does not exist", expected="a whole number of at least 1")
 
 
 CONSTRUCTORS: dict[str, Callable[[int], Group]] = {

@@ -15,6 +15,9 @@ from tdsl.factor.matrix import svd
 from tdsl.factor.rank import Energy, as_rank_rule
 from tdsl.factor.structure import relative_error
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
+from tdsl.symmetry.group import Group, cyclic, symmetric
+from tdsl.symmetry.representation import Representation
+from tdsl.symmetry.space import Space, commutant
 
 SIZES = {
     "e": 5,
@@ -120,6 +123,7 @@ def test_an_argument_declared_wrongly_would_be_seen():
 def test_every_kind_returns_what_it_says():
     weight = torch.eye(3)
     arguments = {
+        "defect": (weight, commutant(symmetric(3))),
         "energy_rank": (weight, 0.5),
         "homogeneous": (weight, weight[0]),
         "multiplications": (weight[None],),
@@ -128,11 +132,24 @@ def test_every_kind_returns_what_it_says():
         "keeps_groups": (torch.arange(4), 2),
         "relative_error": (weight, weight),
     }
+    ring = cyclic(3)
+    groups = {
+        "Sp": (2,),
+        "generated": ([1, 0, 2], [1, 2, 0]),
+        "aut": (torch.eye(3),),
+        **dict.fromkeys(("product", "wreath", "hom"), (ring, ring)),
+        **dict.fromkeys(("regular", "commutant"), (ring,)),
+        **dict.fromkeys(("power", "trivial"), (ring, 2)),
+        "channels": (commutant(ring), 2, 2),
+    }
     rank_arguments = {"energy": (0.9,), "ratio": (0.5,), "error": (0.1,), "auto": (), "tiled": (0.5, 8)}
     for name, entry in FUNCTIONS.items():
         if entry.kind == "rank":
             rule = entry.function(*rank_arguments[name])
             assert as_rank_rule(rule) is rule
+        elif entry.kind in ("group", "space"):
+            made = entry.function(*groups.get(name, (3,)))
+            assert isinstance(made, Space if entry.kind == "space" else Group | Representation), name
         else:
             answer = entry.function(*arguments.get(name, (weight,)))
             assert isinstance(answer, bool) is (entry.kind == "predicate")
