@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import tdsl
 from benchmarks.harness import machine, table, write_section
 from tdsl.factor.bilinear_grid import grid_terms
-from tdsl.symmetry.harmonics import clebsch_gordan
+from tdsl.factor.bilinear_harmonics import clebsch_gordan
 
 RULES = """
 pipeline bilinear {

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.linalg import qr
 from scipy.spatial.transform import Rotation
 
-from tdsl.symmetry.harmonics import wigner
+from tdsl.factor.bilinear_harmonics import wigner
 
 Array = NDArray[np.float64]
 

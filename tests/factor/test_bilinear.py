@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from tdsl.errors import TdslError
 from tdsl.factor.bilinear import bilinear, bilinear_product, occurring_pairs, rounding
 from tdsl.factor.bilinear_grid import gaunt_terms, grid_terms, harmonics, sphere_rule
+from tdsl.factor.bilinear_harmonics import clebsch_gordan, wigner
 from tdsl.factor.bilinear_round import is_identity
 from tdsl.factor.bilinear_search import distance, solutions
 from tdsl.factor.rank import Error
-from tdsl.symmetry.harmonics import clebsch_gordan, wigner
 
 EXACT = Error(1e-10)
 COMPLEX, QUATERNIONS = clifford(0, 1), clifford(0, 2)

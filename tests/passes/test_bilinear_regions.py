@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_cases import net, number
+from tdsl.passes.decompose.bilinear_forms import FIRST, SECOND, Forms
 from torch import Tensor, nn
 
 import tdsl
@@ -18,8 +19,7 @@ from tdsl.capture import capture
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import standard_library
 from tdsl.engine.staged import Workspace
-from tdsl.symmetry.bilinear_forms import FIRST, SECOND, Forms
-from tdsl.symmetry.harmonics import clebsch_gordan, wigner
+from tdsl.factor.bilinear_harmonics import clebsch_gordan, wigner
 
 PIPELINE = """
 pipeline few {
