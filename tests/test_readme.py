@@ -6,10 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
-from torch import manual_seed, nn, randn
+from torch import eye, manual_seed, nn, randn
 
 import tdsl
 from tdsl.capture import capture
+from tdsl.engine.driver import rewrite
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library, standard_library
 from tdsl.engine.strategy import Runner
@@ -38,13 +39,24 @@ def test_examples_are_canonical_and_load(text: str) -> None:
 def test_the_rules_shown_are_those_of_the_library() -> None:
     shown = [item for text in EXAMPLES for item in parse(text).items if isinstance(item, tree.Rule)]
     shipped = {d.source.name: d.source for d in standard_library().rules.values()}
-    assert [rule.name for rule in shown] == ["merge_linear", "svd_linear"]
-    for rule in shown:
+    assert [rule.name for rule in shown] == ["merge_linear", "svd_linear", "deep_sets"]
+    for rule in shown[:2]:
         assert (rule.lhs, rule.rhs, rule.where) == (
             shipped[rule.name].lhs,
             shipped[rule.name].rhs,
             shipped[rule.name].where,
         )
+
+
+def test_the_rule_about_a_group_finds_a_weight_of_two_numbers() -> None:
+    library = standard_library().extended(Library())
+    library.add_file(parse(example("rule deep_sets")), "readme")
+    assert library.rules["readme.deep_sets"].verdict.status == "proved"
+    layer = nn.Linear(8, 8)
+    layer.weight.data = 2 * eye(8) + 0.5
+    module = capture(layer.eval(), (randn(2, 8),)).module
+    assert rewrite(module, [library.rule("readme.deep_sets")]) == 1
+    assert "linear" not in {node.name for node in module.graph.nodes}
 
 
 def test_the_pipeline_shown_rewrites_the_layers_that_it_names() -> None:
