@@ -102,10 +102,9 @@ class KernelsOnce(nn.Module):
         self.layers = nn.ModuleList(
             nn.Conv2d(order * channels, order * channels, 3, padding=1) for _ in range(2)
         )
+        random = torch.Generator().manual_seed(order)
         for one in self.layers:
-            free = torch.randn(
-                channels, channels, order, 3, 3, generator=torch.Generator().manual_seed(order)
-            )
+            free = torch.randn(channels, channels, order, 3, 3, generator=random)
             one.weight = nn.Parameter(regular_kernels(free / (9 * order * channels) ** 0.5, mirrors=mirrors))
 
     def forward(self, x: Tensor) -> Tensor:

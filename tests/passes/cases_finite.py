@@ -150,14 +150,6 @@ LOW_RANK = [
     ),
 ]
 
-MANY_ROWS = leaves(
-    "decompose.finite.group_irreps_linear",
-    lambda m, x: F.linear(x, m.w),
-    (128, 48),
-    w=SQUARE,
-    parameters=SMALL,
-    because="of many rows, fewer products are faster",
-)
 ANY_ROWS = fires(
     "decompose.finite.group_linear",
     lambda m, x: F.linear(x, m.w),
@@ -179,7 +171,6 @@ ANY_ROWS = fires(
 )
 
 CASES = [
-    MANY_ROWS,
     ANY_ROWS,
     *LOW_RANK,
     *both_ways("group_linear", TURNS, PRODUCTS),
