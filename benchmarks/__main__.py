@@ -25,6 +25,7 @@ PARTS = (
     "sixteen",
     "bilinear",
     "finite",
+    "inference",
 )
 """Modules of this package, in the order in which they run."""
 
