@@ -51,7 +51,9 @@ def _to_other(x: Any, other: Operand, *_: Any) -> Converted:
     return None if other.dtype is None else (x, other.dtype)
 
 
-_ODD = frozenset("sin tan asin atan sinh asinh atanh erf erfinv round trunc frac".split())
+_ODD = frozenset(
+    ["sin", "tan", "asin", "atan", "sinh", "asinh", "atanh", "erf", "erfinv", "round", "trunc", "frac"]
+)
 _EVEN = frozenset({"cos", "cosh"})
 
 ACTIVATIONS = (

@@ -121,9 +121,9 @@ def widened(module: nn.Module) -> nn.Module:
 def stored_precision(original: nn.Module, rewritten: nn.Module) -> torch.dtype:
     """The lowest precision of the weights in `rewritten` that `original` does not have.
 
-    Where there are none, that of the weights which `original` alone has: a rule took them for what they are to
-    their own precision, the inverse of one another perhaps. float64 when the weights are the same, or when new
-    ones are kept in float64.
+    Where there are none, that of the weights which `original` alone has: a rule took them for what they are
+    to their own precision, the inverse of one another perhaps. float64 when the weights are the same, or when
+    new ones are kept in float64.
     """
     made = _apart(rewritten, original) or _apart(original, rewritten)
     return max(made, key=lambda dtype: torch.finfo(dtype).eps, default=torch.float64)
@@ -141,7 +141,7 @@ def _apart(module: nn.Module, other: nn.Module) -> list[torch.dtype]:
 
 
 def steps_of(graph: fx.Graph) -> int:
-    """How often numbers are rounded on the way through a captured graph: its operators, sums by their length."""
+    """How often numbers are rounded on the way through a captured graph; sums count by their length."""
     return sum(_terms(node) for node in graph.nodes if node.op == "call_function")
 
 
