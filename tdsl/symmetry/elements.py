@@ -56,12 +56,21 @@ class Plan:
     sizes: Mapping[str, int]
 
 
+def _named_by(contract: Contract, outputs: Shapes) -> Shapes:
+    """The outputs, a single one under the name that the contract gives it: PyTorch gives outputs none."""
+    declared = [edge.name for edge in contract.source.edges if edge.side == "output"]
+    return (
+        dict(zip(declared, outputs.values(), strict=True)) if len(declared) == len(outputs) == 1 else outputs
+    )
+
+
 def plan(contract: Contract, inputs: Shapes, outputs: Shapes, seed: int = 0) -> Plan:
     """How a contract is tried on a model with these inputs and outputs.
 
-    Raises `TdslError` where an edge names none of them, its shape does not fit, a size of the group is not
-    known, or the action is none of the group's on tensors of these shapes.
+    A single output may have any name. Raises `TdslError` where an edge names none of them, its shape does
+    not fit, a size of the group is not known, or the action is none of the group's on tensors of these shapes.
     """
+    outputs = _named_by(contract, outputs)
     sides = {"input": inputs, "output": outputs}
     for edge in contract.source.edges:
         there = sides[edge.side]

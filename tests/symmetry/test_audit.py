@@ -192,11 +192,26 @@ def test_an_input_whose_shape_must_not_change() -> None:
 
     found = held(Fixed(), D4, (2, 3, 4, 6))
     assert found.verdict == "kept" or found.elements[0].reason  # the mean does not mind
+
+
+def test_of_several_outputs_a_contract_names_one_and_a_single_one_has_any_name() -> None:
+    class Two(nn.Module):
+        def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+            return image.mean((-2, -1)), image.amax((-2, -1))
+
+    image = (torch.randn(2, 3, 4, 4),)
     with pytest.raises(TdslError, match="the model has no output `output`"):
-        audit(
-            capture(nn.Identity(), (torch.randn(2, 3, 4, 4),), output_names=["same"]),
-            contract(D4.replace("input image", "input input")),
-        )
+        audit(capture(Two(), image, output_names=["mean", "peak"]), contract(D4))
+    named = D4.replace("output output", "output peak")
+    assert audit(capture(Two(), image, output_names=["mean", "peak"]), contract(named)).verdict == "kept"
+
+    class One(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return image.mean((-2, -1))
+
+    assert (
+        audit(capture(One(), image), contract(D4.replace("output output", "output logits"))).verdict == "kept"
+    )
 
 
 # ---------------------------------------------------------------- the command
