@@ -68,7 +68,7 @@ def plan(contract: Contract, inputs: Shapes, outputs: Shapes, seed: int = 0) -> 
     """How a contract is tried on a model with these inputs and outputs.
 
     A single output may have any name. Raises `TdslError` where an edge names none of them, its shape does
-    not fit, a size of the group is not known, or the action is none of the group's on tensors of these shapes.
+    not fit, a size of the group is not known, or the action is none of the group's on tensors of that shape.
     """
     outputs = _named_by(contract, outputs)
     sides = {"input": inputs, "output": outputs}
