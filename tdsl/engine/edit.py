@@ -50,9 +50,8 @@ class Editor:
         record = Rewrite(number, replacement.rule.name, tuple(provenance(n) for n in replacement.matched))
         builder = _Builder(self, record, replacement.rule.name, root)
         first = root if len(outputs) == 1 else min(outputs)
-        inputs = (
-            [p for p in parts_of(replacement.values) if isinstance(p, fx.Node)] if len(outputs) > 1 else ()
-        )
+        several = len(outputs) > 1 or any(root < node for node in replacement.matched)
+        inputs = [p for p in parts_of(replacement.values) if isinstance(p, fx.Node)] if several else ()
         late = [node for node in inputs if not node < first]
         if not late:
             builder.before(first)

@@ -88,7 +88,8 @@ class Rule:
     ) -> Replacement | None:
         frame = Frame(work, variant, nodes, env, self.parameters)
         outputs = variant.pattern.output_nodes(nodes, env)
-        if len(outputs) > 1 and not disconnected(outputs, env):
+        several = len(outputs) > 1 or variant.pattern.kept
+        if several and not disconnected(outputs, env):
             if refused:
                 refused("one output is computed from another", None, frame)
             return None

@@ -345,3 +345,28 @@ def test_a_written_element_type_is_checked():
     rules = library("rule single {\n    relu(x: f32)\n  =>\n    tanh(x)\n}\n")
     assert apply(rules, graph_of(lambda x: torch.relu(x), X)).rules == ["single"]
     assert apply(rules, graph_of(lambda x: torch.relu(x), X.double())).rules == []
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_kept_value_may_stand_behind_the_one_that_is_replaced(last):
+    rule = """
+    rule sum_of_sums {
+        p = sum(x: [..., m, n], [-2, -1])
+        q = sum(x, [-1])
+      =>
+        p = sum(q, [-1])
+    }
+    """
+
+    def before(x):
+        rows = x.sum(-1)
+        return torch.relu(x.sum((-2, -1))), rows
+
+    def behind(x):
+        total = torch.relu(x.sum((-2, -1)))
+        return total, x.sum(-1)
+
+    result = apply(rule, graph_of(behind if last else before, X))
+    assert result.rules == ["sum_of_sums"]
+    assert result.operators == ["sum", "sum", "relu"]
+    result.assert_equal()
