@@ -12,7 +12,7 @@ import difflib
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,16 @@ class Declaration:
 
         Raises `TdslError` for a missing or unknown parameter, or a value of another kind.
         """
-        given = arguments or {}
+        if arguments or any(parameter.default is None for parameter in self.parameters):
+            return self._lowered(arguments or {}, span)
+        return self._by_default
+
+    @cached_property
+    def _by_default(self) -> Rule:
+        """The rule with its default values, lowered once for all pipelines, with the matchers it then has."""
+        return self._lowered({}, None)
+
+    def _lowered(self, given: Mapping[str, Any], span: Span | None) -> Rule:
         values = parameter_values(
             f"rule {self.name}",
             self.parameters,
