@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.models import FORMS, captured_model, kind_of
-from tdsl.cli.options import SAMPLES, AsJson, Model
+from tdsl.cli.options import AsJson, Beside, Contract, Model, Symmetry
 from tdsl.errors import TdslError
 
 if TYPE_CHECKING:
@@ -26,20 +25,9 @@ _WEAKEST = ("unknown", "broken", "approximate", "weights", "structural")
 
 def audit_model(
     model: Model,
-    contract: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE.tdsl", help="A file that declares a symmetry.", exists=True, dir_okay=False
-        ),
-    ],
-    symmetry: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The symmetry, where the file declares several."),
-    ] = None,
-    inputs: Annotated[
-        str | None,
-        typer.Option(metavar="SAMPLES", help=f"Inputs to measure on beside the random ones: {SAMPLES}."),
-    ] = None,
+    contract: Contract,
+    symmetry: Symmetry = None,
+    inputs: Beside = None,
     every: Annotated[
         bool, typer.Option("--all", help="List every operator, those that any weights would pass, too.")
     ] = False,

@@ -11,7 +11,7 @@ import typer
 from tdsl.cli import terminal
 from tdsl.cli.audit import finite, headline, number
 from tdsl.cli.models import kind_of, onnx_model
-from tdsl.cli.options import SAMPLES, AsJson
+from tdsl.cli.options import AsJson, Beside, Contract, Symmetry
 from tdsl.errors import TdslError
 
 if TYPE_CHECKING:
@@ -24,20 +24,9 @@ REFUSED = 1
 
 def certify_file(
     file: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="An emitted file.", show_default=False)],
-    contract: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE.tdsl", help="A file that declares a symmetry.", exists=True, dir_okay=False
-        ),
-    ],
-    symmetry: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The symmetry, where the file declares several."),
-    ] = None,
-    inputs: Annotated[
-        str | None,
-        typer.Option(metavar="SAMPLES", help=f"Inputs to measure on beside the random ones: {SAMPLES}."),
-    ] = None,
+    contract: Contract,
+    symmetry: Symmetry = None,
+    inputs: Beside = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="PATH", help="Write the certificate to a file, as JSON."),

@@ -48,6 +48,18 @@ Mask = Annotated[
         help="The input that is 0 where the others are padding; one called a mask by default.",
     ),
 ]
+Contract = Annotated[
+    Path,
+    typer.Argument(metavar="FILE.tdsl", help="A file that declares a symmetry.", exists=True, dir_okay=False),
+]
+Symmetry = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The symmetry, where the file declares several."),
+]
+Beside = Annotated[
+    str | None,
+    typer.Option(metavar="SAMPLES", help=f"Inputs to measure on beside the random ones: {SAMPLES}."),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option(

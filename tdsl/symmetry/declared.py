@@ -114,7 +114,7 @@ def _constructed(call: tree.Call, names: Mapping[str, Group | int]) -> Group:
         return generated([_element(value, names) for value in values])
     if call.callee == "aut":
         _arguments(call, 1, "an adjacency matrix")
-        return _automorphisms(call, _matrix(values[0], names))
+        return _automorphisms(_matrix(values[0], names))
     if call.callee == "product" and len(values) > 2:
         found = group_of(values[0], names)
         for value in values[1:]:
@@ -125,20 +125,12 @@ def _constructed(call: tree.Call, names: Mapping[str, Group | int]) -> Group:
     return PAIRS[call.callee](first, second)
 
 
-def _automorphisms(call: tree.Call, adjacency: list[list[float]]) -> Group:
-    import importlib
-
+def _automorphisms(adjacency: list[list[float]]) -> Group:
     import torch
 
-    try:
-        finite = importlib.import_module("tdsl.symmetry.finite")
-        automorphisms = finite.automorphisms
-    except (ImportError, AttributeError):
-        from tdsl.errors import NotSupportedYet
+    from tdsl.symmetry.finite import automorphisms
 
-        raise NotSupportedYet("groups of graphs (`aut`)", call.span) from None
-    found: Group = automorphisms(torch.tensor(adjacency, dtype=torch.float64))
-    return found
+    return automorphisms(torch.tensor(adjacency, dtype=torch.float64))
 
 
 def _arguments(call: tree.Call, count: int, what: str) -> None:

@@ -275,23 +275,15 @@ def wreath(inner: Group, outer: Group) -> Group:
 
 def _orbits(group: Group) -> list[int]:
     """The least place of each orbit of a permutation group."""
-    found: list[int] = []
-    seen: set[int] = set()
-    for start in range(group.degree):
-        if start in seen:
-            continue
-        found.append(start)
-        stack = [start]
-        while stack:
-            place = stack.pop()
-            if place in seen:
-                continue
-            seen.add(place)
-            for g in group.generators:
-                assert isinstance(g, Permutation)
-                stack.append(g.places[place])
-                stack.append(g.inverse().places[place])
-    return found
+    from tdsl.symmetry.finite.orbits import components
+
+    labels = components(
+        group.degree, [torch.tensor(g.places) for g in group.generators if isinstance(g, Permutation)]
+    )
+    least: dict[int, int] = {}
+    for place, label in enumerate(labels.tolist()):
+        least.setdefault(label, place)
+    return list(least.values())
 
 
 def _skew(n: int) -> tuple[Tensor, ...]:
