@@ -14,6 +14,7 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.sizes import elements_at_example
 from tdsl.engine.staged import CannotStage, Staged, Workspace
 from tdsl.ops.targets import operator_of
 from tdsl.provenance import module_path, source_line
@@ -48,7 +49,7 @@ class RegroupSums(GraphPass):
                 value, written = _cheapest(work, root.target, terms)
             except CannotStage:
                 continue
-            before = sum(_numbers(node.meta["val"]) for node in matched)
+            before = sum(elements_at_example(node.meta["val"]) for node in matched)
             if written >= before:
                 continue
             editor.apply(
@@ -117,16 +118,8 @@ def _cheapest(work: Workspace, add: Any, terms: list[fx.Node]) -> tuple[Any, int
     while len(left) > 1:
         pairs = itertools.combinations(range(len(left)), 2)
         sums = {pair: Staged(add, tuple(left[place] for place in pair), {}) for pair in pairs}
-        first, second = min(sums, key=lambda pair: _numbers(work.val(sums[pair])))
+        first, second = min(sums, key=lambda pair: elements_at_example(work.val(sums[pair])))
         left[first] = sums[first, second]
-        written += _numbers(work.val(left[first]))
+        written += elements_at_example(work.val(left[first]))
         del left[second]
     return left[0], written
-
-
-def _numbers(value: torch.Tensor) -> int:
-    """How many numbers a tensor has, in the traced example."""
-    total = 1
-    for size in value.shape:
-        total *= int(size.node.hint) if isinstance(size, torch.SymInt) else size
-    return total

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import fx
 
 from tdsl.engine.census import copied
 from tdsl.engine.driver import Scope
 from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.sizes import elements_at_example
 
 Run = Callable[[fx.GraphModule, Journal, Scope | None], int]
 """Carries out the steps on a module, at the nodes of a scope; returns the number of rewrites."""
@@ -84,13 +84,4 @@ def _groups(entries: Sequence[Applied]) -> list[tuple[int, set[str]]]:
 def _cost(module: fx.GraphModule) -> tuple[int, int]:
     """How many operators there are, and how many elements they write."""
     operators = [node for node in module.graph.nodes if node.op == "call_function"]
-    return len(operators), sum(_elements(node.meta.get("val")) for node in operators)
-
-
-def _elements(value: object) -> int:
-    if isinstance(value, list | tuple):
-        return sum(map(_elements, value))
-    if not isinstance(value, torch.Tensor):
-        return 0
-    count = value.numel()
-    return int(count.node.hint or 0) if isinstance(count, torch.SymInt) else count
+    return len(operators), sum(elements_at_example(node.meta.get("val")) for node in operators)

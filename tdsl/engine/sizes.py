@@ -102,3 +102,13 @@ def describe(value: Any) -> str:
         name = next((k for k, v in DTYPES.items() if v == described.dtype), str(described.dtype))
         return f"{name}[{', '.join(str(s) for s in described.shape)}]"
     return repr(described) if not isinstance(value, fx.Node) else "unknown"
+
+
+def elements_at_example(value: object) -> int:
+    """Elements of a described value, of all of several; dynamic sizes are those of the traced example."""
+    if isinstance(value, list | tuple):
+        return sum(map(elements_at_example, value))
+    if not isinstance(value, torch.Tensor):
+        return 0
+    count = value.numel()
+    return int(count.node.hint or 0) if isinstance(count, torch.SymInt) else count
