@@ -47,7 +47,9 @@ def explain_rule(
         library = standard_library().extended(load(rules)) if rules else standard_library()
         full = _one(library.select(rule), rule)
         declared = library.rules[full].parameters if full in library.rules else ()
-        chosen = library.rule(full, parameters_from(settings or (), f"rule {full}", declared))
+        given = parameters_from(settings or (), f"rule {full}", declared)
+        hand_written = library.passes[full]() if full in library.passes else None
+        chosen = None if hand_written else library.rule(full, given)
         progress("capture")
         module = copied(captured_model(model).module)
         state = "as captured"
@@ -57,7 +59,10 @@ def explain_rule(
             state = f"after {CLEANUP}{' without this rule' if full.startswith('cleanup.') else ''}"
             state += f", {count} rewrite{'' if count == 1 else 's'}"
         progress("explain")
-        explanation = explain(chosen, module, limit)
+        if hand_written is not None:
+            explanation = hand_written.explain(module, limit)
+        else:
+            explanation = explain(chosen, module, limit)
     if as_json:
         record = {"model": model, "rule": full, "state": state, **explanation.to_dict()}
         terminal.put_json({"format": "tdsl-explain/1", **record})

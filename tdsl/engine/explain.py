@@ -128,7 +128,7 @@ def explain(rule: Rule, module: fx.GraphModule, limit: int = 5) -> Explanation:
         rule=rule.name,
         candidates=candidates,
         fires=len(fired),
-        fired=tuple(_place_of(node) for node in fired[:limit]),
+        fired=tuple(place_of(node) for node in fired[:limit]),
         sites=tuple(search.site(group[0], len(group) - 1) for group in firsts),
         root=operators_text(rule.variants[0].pattern.roots[0]),
         nearest=nearest_names,
@@ -206,7 +206,7 @@ class _Explainer:
     def site(self, attempt: _Attempt, similar: int) -> Site:
         terms = list(attempt.variant.pattern.terms())
         matched = tuple(
-            (term_text(term), _place_of(nodes[0])) for term, nodes in attempt.partial.matched if nodes
+            (term_text(term), place_of(nodes[0])) for term, nodes in attempt.partial.matched if nodes
         )
         if attempt.refusal is not None:
             failures: tuple[Failure, ...] = (self.refusal(*attempt.refusal),)
@@ -214,7 +214,7 @@ class _Explainer:
             failures = tuple(_failure(mismatch) for mismatch in attempt.partial.mismatches)
         total = len(terms) + len(attempt.variant.tests)
         satisfied = attempt.partial.satisfied + attempt.passed
-        return Site(_place_of(attempt.node), satisfied, total, matched, failures, similar)
+        return Site(place_of(attempt.node), satisfied, total, matched, failures, similar)
 
     def refusal(self, reason: str, test: Test | None, frame: Frame) -> Failure:
         """A complete match that a condition, or the right side, refuses."""
@@ -234,7 +234,7 @@ class _Explainer:
         wanted = sorted({operator_name(t) for roots in self.rule.roots for t in roots})
         near = [n for name in wanted for n in difflib.get_close_matches(name, present, n=3, cutoff=0.6)]
         alike = [n for n in nodes if any(written_otherwise(name, n) for name in wanted)]
-        return tuple(dict.fromkeys(near))[:limit], tuple(_place_of(n) for n in alike[:limit])
+        return tuple(dict.fromkeys(near))[:limit], tuple(place_of(n) for n in alike[:limit])
 
 
 def _passed(variant: Variant, refusal: _Refusal) -> int:
@@ -257,7 +257,7 @@ def _kind_of(mismatch: Mismatch) -> tuple[Any, ...]:
 
 
 def _failure(mismatch: Mismatch) -> Failure:
-    place = _place_of(mismatch.value) if isinstance(mismatch.value, fx.Node) else None
+    place = place_of(mismatch.value) if isinstance(mismatch.value, fx.Node) else None
     return _written(mismatch.kind, mismatch.message, mismatch.span, place, hint=hint(mismatch))
 
 
@@ -301,7 +301,8 @@ def term_text(term: Term) -> str:
     return " ".join(part for line in lines for part in line.split())
 
 
-def _place_of(node: fx.Node) -> Place:
+def place_of(node: fx.Node) -> Place:
+    """A node of the model as an explanation shows it."""
     known = {"placeholder": "an input of the model", "output": "the outputs of the model"}
     text = known.get(node.op) or (f"weight {node.target}" if node.op == "get_attr" else call_text(node))
     return Place(node.name, text, module_path(node), source_line(node))

@@ -7,7 +7,7 @@ import pkgutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
@@ -15,6 +15,10 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 from tdsl.engine.driver import Scope, Settings, rewrite
 from tdsl.engine.journal import Journal
 from tdsl.engine.rule import Rule
+from tdsl.errors import TdslError
+
+if TYPE_CHECKING:
+    from tdsl.engine.explain import Explanation
 
 
 class GraphPass(PassBase):
@@ -29,6 +33,14 @@ class GraphPass(PassBase):
 
         The caller recompiles the module.
         """
+
+    def explain(self, module: fx.GraphModule, limit: int = 5) -> Explanation:
+        """Say where the pass would change something, and why not elsewhere. Raises `TdslError` if it cannot say."""
+        raise TdslError(
+            f"{self.name} is a pass that does not say where it applies",
+            expected="a rule, or a pass such as merge.calls",
+            hint=f"`tdsl show {self.name}` shows what it does",
+        )
 
     def call(self, graph_module: fx.GraphModule) -> PassResult:
         """Run as a PyTorch pass."""

@@ -1,0 +1,268 @@
+"""Calls of one subnetwork on different values: parts of a graph that differ in what they are applied to only.
+
+A `Bundle` is the same call once for each copy: one operator, the same attributes, the same weights. Bundles that
+feed one another form a region. It is grown from calls that share a weight, along operands and users, as far as
+all copies have the same call; what goes in is gathered from the copies, and so is what comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import getitem
+from typing import Any
+
+import torch
+from torch import fx
+
+from tdsl.capture.normal import attribute
+from tdsl.engine.driver import Scope
+from tdsl.ops.targets import operator_of
+
+Bundle = tuple[fx.Node, ...]
+"""The same call in every copy."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """A subnetwork that occurs several times: its calls in order, what goes in, what is used elsewhere."""
+
+    bundles: tuple[Bundle, ...]
+    entries: tuple[Bundle, ...]
+    """What goes in, for each copy; nodes of the graph, not of the region."""
+    exits: tuple[Bundle, ...]
+
+    @property
+    def copies(self) -> int:
+        """How often the subnetwork occurs."""
+        return len(self.bundles[0])
+
+    @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """The calls of all copies."""
+        return tuple(node for bundle in self.bundles for node in bundle)
+
+
+class Calls:
+    """The calls of a graph, what each depends on, and which of them are constants."""
+
+    def __init__(self, module: fx.GraphModule, allowed: Scope | None = None) -> None:
+        self.module = module
+        self.allowed = allowed
+        self.order = {node: place for place, node in enumerate(module.graph.nodes)}
+        self.behind: dict[fx.Node, int] = {}
+        """For each node the set of those it depends on, a bit for each place in the order."""
+        self.constant: set[fx.Node] = set()
+        self._keys: dict[fx.Node, Any] = {}
+        for node in module.graph.nodes:
+            inputs = node.all_input_nodes
+            behind = 0
+            for source in inputs:
+                behind |= self.behind[source] | 1 << self.order[source]
+            self.behind[node] = behind
+            if node.op == "get_attr" or (inputs and all(one in self.constant for one in inputs)):
+                self.constant.add(node)
+
+    def depends(self, node: fx.Node, on: int) -> bool:
+        """Whether a node depends on one of a set."""
+        return bool(self.behind[node] & on)
+
+    def bits(self, nodes: Iterable[fx.Node]) -> int:
+        """A set of nodes."""
+        found = 0
+        for node in nodes:
+            found |= 1 << self.order[node]
+        return found
+
+    def operands(self, node: fx.Node) -> list[fx.Node]:
+        """The operands that are not constant, one for each place where it stands."""
+        found: list[fx.Node] = []
+        fx.node.map_arg((node.args, node.kwargs), lambda one: found.append(one))
+        return [one for one in found if one not in self.constant]
+
+    def key(self, node: fx.Node) -> Any:
+        """What calls have in common that differ in their operands only; `None` for what may not be repeated."""
+        if node not in self._keys:
+            self._keys[node] = self._key(node)
+        return self._keys[node]
+
+    def _key(self, node: fx.Node) -> Any:
+        if node.op != "call_function" or node in self.constant:
+            return None
+        operator = operator_of(node.target)
+        if node.target is not getitem and (operator is None or operator.random):
+            return None
+        if self.allowed is not None and not self.allowed(node):
+            return None
+        sizes = _fixed(node.meta.get("val"))
+        ways = [_fixed(one.meta.get("val")) for one in self.operands(node)]
+        if sizes is None or not ways or None in ways:
+            return None
+        return (node.target, self._plain(node.args), self._plain(node.kwargs), sizes, tuple(ways))
+
+    def _plain(self, value: Any) -> Any:
+        """An argument as a key: constants are themselves, other operands all the same."""
+        if isinstance(value, fx.Node):
+            if value.op == "get_attr":
+                return ("weight", id(attribute(self.module, str(value.target))))
+            return ("constant", value) if value in self.constant else "operand"
+        if isinstance(value, list | tuple):
+            return tuple(self._plain(one) for one in value)
+        if isinstance(value, dict):
+            return tuple((name, self._plain(one)) for name, one in sorted(value.items()))
+        return (type(value).__name__, repr(value))
+
+
+def regions(calls: Calls) -> Iterator[Region]:
+    """The largest subnetworks that occur several times, those that begin first in the graph first."""
+    taken: set[fx.Node] = set()
+    for seed in _seeds(calls):
+        free = tuple(node for node in seed if node not in taken)
+        if len(free) < 2:
+            continue
+        found = region_of(calls, _Growth(calls, taken).grown(free))
+        if found is not None:
+            taken.update(found.nodes)
+            yield found
+
+
+def region_of(calls: Calls, bundles: Sequence[Bundle]) -> Region | None:
+    """The region of these bundles; `None` where something between two of its calls lies outside of it."""
+    ordered = tuple(sorted(bundles, key=lambda bundle: max(calls.order[node] for node in bundle)))
+    inside = {node for bundle in ordered for node in bundle}
+    own = set(ordered)
+    entries: dict[Bundle, None] = {}
+    exits = []
+    for bundle in ordered:
+        for ways in zip(*(calls.operands(node) for node in bundle), strict=True):
+            if ways not in own and len(set(ways)) > 1:
+                entries[ways] = None
+        if any(user not in inside for node in bundle for user in node.users):
+            if not isinstance(bundle[0].meta["val"], torch.Tensor):
+                return None  # several results, of which one leaves
+            exits.append(bundle)
+    if not exits or not _whole(calls, own):
+        return None
+    return Region(ordered, tuple(entries), tuple(exits))
+
+
+def _whole(calls: Calls, bundles: Collection[Bundle]) -> bool:
+    """Whether copies meet nowhere, and nothing outside lies between two calls."""
+    inside = {node for bundle in bundles for node in bundle}
+    everything = calls.bits(inside)
+    for bundle in bundles:
+        for ways in zip(*(calls.operands(node) for node in bundle), strict=True):
+            if ways in bundles:
+                continue
+            if any(one in inside or calls.depends(one, everything) for one in ways):
+                return False
+    return True
+
+
+def parted(calls: Calls, region: Region, refused: Callable[[Bundle], bool]) -> Iterator[Region]:
+    """What is left of a region without some of its bundles: the parts that hang together."""
+    left = [bundle for bundle in region.bundles if not refused(bundle)]
+    home = {node: i for i, bundle in enumerate(left) for node in bundle}
+    group = list(range(len(left)))
+
+    def root(i: int) -> int:
+        while group[i] != i:
+            i = group[i]
+        return i
+
+    for i, bundle in enumerate(left):
+        for source in calls.operands(bundle[0]):
+            if source in home:
+                group[root(i)] = root(home[source])
+    for first in dict.fromkeys(root(i) for i in range(len(left))):
+        found = region_of(calls, [bundle for i, bundle in enumerate(left) if root(i) == first])
+        if found is not None:
+            yield found
+
+
+def _seeds(calls: Calls) -> Iterator[Bundle]:
+    """Calls that share a weight and do not depend on one another."""
+    groups: dict[Any, list[fx.Node]] = {}
+    for node in calls.order:
+        if node.op == "call_function" and any(one.op == "get_attr" for one in node.all_input_nodes):
+            key = calls.key(node)
+            if key is not None:
+                groups.setdefault(key, []).append(node)
+    for group in groups.values():
+        levels: dict[int, list[fx.Node]] = {}  # a layer that a copy calls twice: first calls, second calls
+        for node in group:
+            levels.setdefault(sum(calls.depends(node, calls.bits([one])) for one in group), []).append(node)
+        yield from (tuple(level) for level in levels.values() if len(level) > 1)
+
+
+class _Growth:
+    """Grows a region from one bundle."""
+
+    def __init__(self, calls: Calls, taken: set[fx.Node]) -> None:
+        self.calls = calls
+        self.taken = taken
+        self.bundles: dict[Bundle, None] = {}
+        self.inside: set[fx.Node] = set()
+
+    def grown(self, seed: Bundle) -> list[Bundle]:
+        """The largest region around a bundle: operands first, then users, one after the other."""
+        waiting = [seed]
+        while waiting:
+            bundle = waiting.pop(0)
+            if not self._fits(bundle):
+                continue
+            self.bundles[bundle] = None
+            self.inside.update(bundle)
+            waiting += self._sources(bundle)
+            waiting += self._users(bundle)
+        return list(self.bundles)
+
+    def _sources(self, bundle: Bundle) -> list[Bundle]:
+        ways = zip(*(self.calls.operands(node) for node in bundle), strict=True)
+        return [way for way in ways if way not in self.bundles]
+
+    def _users(self, bundle: Bundle) -> Iterator[Bundle]:
+        """The users of the first copy with the calls that stand for them in the others."""
+        for user in sorted(bundle[0].users, key=self.calls.order.__getitem__):
+            key = self.calls.key(user)
+            place = self._place(user, bundle[0])
+            found = [user]
+            for node in bundle[1:]:
+                like = (
+                    other
+                    for other in sorted(node.users, key=self.calls.order.__getitem__)
+                    if other not in found
+                    and self.calls.key(other) == key
+                    and self._place(other, node) == place
+                )
+                found += [other for other in [next(like, None)] if other is not None]
+            if key is not None and len(found) == len(bundle):
+                yield tuple(found)
+
+    def _place(self, user: fx.Node, node: fx.Node) -> list[int]:
+        return [i for i, one in enumerate(self.calls.operands(user)) if one is node]
+
+    def _fits(self, bundle: Bundle) -> bool:
+        """Whether all copies have this call, none of them depends on another, and none is used already."""
+        if bundle in self.bundles or len(set(bundle)) < len(bundle):
+            return False
+        key = self.calls.key(bundle[0])
+        if key is None or any(self.calls.key(node) != key for node in bundle[1:]):
+            return False
+        if any(node in self.inside or node in self.taken for node in bundle):
+            return False
+        all_of = self.calls.bits(bundle)
+        if any(self.calls.depends(node, all_of) for node in bundle):
+            return False
+        return _whole(self.calls, {**self.bundles, bundle: None})
+
+
+def _fixed(value: Any) -> Any:
+    """Element type and sizes of a value as a key; `None` where they are dynamic or not known."""
+    if isinstance(value, list | tuple):
+        parts = tuple(_fixed(one) for one in value)
+        return None if None in parts else parts
+    if not isinstance(value, torch.Tensor) or not all(isinstance(size, int) for size in value.shape):
+        return None
+    return (value.dtype, tuple(value.shape))
+

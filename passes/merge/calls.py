@@ -1,0 +1,159 @@
+"""Calls of one subnetwork on several values (test-time augmentation, siamese towers, shared heads) as one call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import getitem
+
+from torch import fx
+
+from tdsl.engine.driver import Scope
+from tdsl.engine.edit import Editor
+from tdsl.engine.explain import Explanation, Failure, Place, Site, place_of
+from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.passes import GraphPass, graph_pass
+from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.staged import CannotStage, Staged, Workspace, stage
+from tdsl.ops import OPERATORS
+from tdsl.passes.merge.call_axis import Axes, axes_of, joined_values
+from tdsl.passes.merge.call_cost import cheapest
+from tdsl.passes.merge.call_regions import Bundle, Calls, Region, parted, regions
+from tdsl.provenance import module_path, source_line
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A subnetwork that is called several times, and what is in the way of one call: nothing, or reasons."""
+
+    region: Region
+    axes: Axes
+    reason: str
+    at: Bundle
+
+    @property
+    def fires(self) -> bool:
+        return not self.reason
+
+
+@graph_pass
+class BatchCalls(GraphPass):
+    """Call a subnetwork once on all values that it is called on, joined along their first axis, where that costs less."""
+
+    name = "merge.calls"
+
+    def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
+        """One sweep; what goes in is joined by `concat`, what comes out taken apart by `split`."""
+        work = Workspace(module)
+        count = 0
+        left_alone: set[Bundle] = set()
+        while work.typed and not journal.full:
+            found = next((c for c in _candidates(work, scope, left_alone) if c.fires), None)
+            if found is None or not self._apply(work, found, journal):
+                break
+            count += 1
+        if count:
+            module.graph.lint()
+        return count
+
+    def explain(self, module: fx.GraphModule, limit: int = 5) -> Explanation:
+        """Which calls would be one, and what is in the way of the others."""
+        found = list(_candidates(Workspace(module), None, set()))
+        fired = [place_of(candidate.at[0]) for candidate in found if candidate.fires]
+        others = [_site(candidate) for candidate in found if not candidate.fires]
+        return Explanation(
+            rule=self.name,
+            candidates=len(found),
+            fires=len(fired),
+            fired=tuple(fired[:limit]),
+            sites=tuple(others[:limit]),
+            root="a subnetwork that is called twice",
+            nearest=(),
+            otherwise=(),
+        )
+
+    def _apply(self, work: Workspace, found: _Candidate, journal: Journal) -> bool:
+        region = found.region
+        outputs = tuple(node for bundle in region.exits for node in bundle)
+        calls = Calls(work.module)
+        values = _taken_apart(work, region, found.axes, joined_values(work, calls, region, found.axes.axis))
+        first = region.bundles[0][0]
+        entry = Applied(
+            number=journal.next_number,
+            rule=self.name,
+            site=module_path(first),
+            source=source_line(first),
+            replaced=tuple(node.name for node in region.nodes),
+            saved_nodes=_saved_nodes(region),
+            saved_parameters=0,
+            saved_macs=0,
+            details={"calls": region.copies, "operators": len(region.bundles)},
+        )
+        Editor(work).apply(Replacement(Rule(self.name, ()), outputs, values, region.nodes), entry.number)
+        journal.add(entry)
+        return True
+
+
+def _candidates(work: Workspace, scope: Scope | None, left_alone: set[Bundle]) -> Iterator[_Candidate]:
+    """Subnetworks that are called several times, in order, judged; those known to be in vain are left out."""
+    calls = Calls(work.module, scope)
+    for region in regions(calls):
+        if region.bundles[0] in left_alone:
+            continue
+        judged = list(_judged(work, calls, region))
+        if not any(candidate.fires for candidate in judged):
+            left_alone.add(region.bundles[0])
+        yield from judged
+
+
+def _judged(work: Workspace, calls: Calls, region: Region) -> Iterator[_Candidate]:
+    """A region, or what is left of it without the operators that mix what is called."""
+    region, cost = cheapest(work, calls, region)
+    if not cost.pays:
+        yield _Candidate(region, Axes({}, {}), cost.text(), region.bundles[0])
+        return
+    axes = axes_of(work, calls, region)
+    if axes.refused:
+        at, reason = next(iter(axes.refused.items()))
+        yield _Candidate(region, axes, reason, at)
+        for part in parted(calls, region, axes.refused.__contains__):
+            yield from _judged(work, calls, part)
+        return
+    yield _Candidate(region, axes, "", region.bundles[0])
+
+
+def _taken_apart(
+    work: Workspace, region: Region, axes: Axes, joined: dict[Bundle, Staged]
+) -> tuple[Staged, ...]:
+    """What leaves the region, for each copy."""
+    values = []
+    for bundle in region.exits:
+        val = bundle[0].meta["val"]
+        axis = axes.axis[bundle]
+        sizes = [val.shape[axis]] * region.copies
+        parts = stage(work, OPERATORS["split"], {"x": joined[bundle], "sizes": sizes, "dim": axis - val.ndim})
+        for number, node in enumerate(bundle):
+            part = Staged(getitem, (parts, number), {})
+            if (own := work.val(part)).shape != node.meta["val"].shape or own.dtype != node.meta["val"].dtype:
+                raise CannotStage(f"{node.name} would have another type")
+            values.append(part)
+    return tuple(values)
+
+
+def _saved_nodes(region: Region) -> int:
+    """How many operators the graph has fewer: copies of calls less what joins and takes apart."""
+    fewer = len(region.bundles) * (region.copies - 1)
+    return fewer - len(region.entries) - len(region.exits) * (1 + region.copies)
+
+
+def _site(candidate: _Candidate) -> Site:
+    """A candidate that is left alone, as `tdsl explain` shows it."""
+    region = candidate.region
+    matched: list[tuple[str, Place]] = [
+        (f"call {number + 1}", place_of(node)) for number, node in enumerate(region.bundles[0])
+    ]
+    failure = Failure(
+        "condition", candidate.reason, "", "", "", place_of(candidate.at[0]), (), "", ""
+    )
+    operators = len(region.bundles)
+    return Site(place_of(region.bundles[0][0]), operators, operators + 1, tuple(matched), (failure,), 0)
