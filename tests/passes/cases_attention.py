@@ -240,4 +240,41 @@ FUSED = [
     ),
 ]
 
-CASES = [*QUERY_KEY, *VALUE_OUTPUT, *VALUE_OUTPUT_WEIGHTED, *FUSED]
+PLACES = torch.arange(128)
+BLOCKWISE = [
+    fires(
+        "layout.attention_blocks",
+        lambda m, q, k, v: F.scaled_dot_product_attention(q, k, v, m.seen),
+        (2, 128, 4),
+        (2, 128, 4),
+        (2, 128, 5),
+        seen=PLACES[:, None] // 32 == PLACES // 32,
+        more_operators="blocks are cut and put together",
+        more_bytes="the mask says so in float64 and no more in bits",
+        expect="""
+            mul = mul(q, 0.5)
+            reshape = reshape(mul, [2, 4, 32, 4])
+            index_select = index_select(k, -2, keys)
+            reshape_1 = reshape(index_select, [2, 4, 32, 4])
+            permute = permute(reshape_1, [0, 1, 3, 2])
+            matmul = matmul(reshape, permute)
+            add = add(matmul, mask)
+            softmax = softmax(add, -1)
+            index_select_1 = index_select(v, -2, keys)
+            reshape_2 = reshape(index_select_1, [2, 4, 32, 5])
+            matmul_1 = matmul(softmax, reshape_2)
+            reshape_3 = reshape(matmul_1, [2, 128, 5])
+        """,
+    ),
+    leaves(
+        "layout.attention_blocks",
+        lambda m, q, k, v, seen: F.scaled_dot_product_attention(q, k, v, seen),
+        (2, 128, 4),
+        (2, 128, 4),
+        (2, 128, 5),
+        PLACES[:, None] // 32 == PLACES // 32,
+        because="the mask is an input",
+    ),
+]
+
+CASES = [*QUERY_KEY, *VALUE_OUTPUT, *VALUE_OUTPUT_WEIGHTED, *FUSED, *BLOCKWISE]

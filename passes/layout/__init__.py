@@ -1,0 +1,1 @@
+"""The same values in an order that costs less."""
