@@ -44,7 +44,8 @@ class Dense:
 
     family: str
     n: int
-    order: int
+    orders: tuple[int, int]
+    """Axes of the input and of the output."""
     channels: int
     rows: int = 1
     """Inputs in a batch."""
@@ -57,18 +58,26 @@ class Dense:
         """The group, its size, the order and the channels."""
         place = "" if self.channels_last else ", channels first"
         control = "" if self.planted else ", one entry changed"
-        orders = f"{self.order} → {self.order}"
+        orders = f"{self.orders[0]} → {self.orders[1]}"
         return f"{self.family}({self.n}), {orders}, {self.channels} channels{place}{control}"
+
+    @property
+    def inputs(self) -> int:
+        """The width of the input."""
+        return int(self.n ** self.orders[0]) * self.channels
 
     def model(self) -> nn.Module:
         """The layer, with a bias that is the same for all indices."""
         drawn = torch.Generator().manual_seed(0)
-        positions = self.n**self.order
-        layer = nn.Linear(positions * self.channels, positions * self.channels)
+        into, out = (self.n**order for order in self.orders)
+        layer = nn.Linear(self.inputs, out * self.channels)
         whole = torch.zeros(layer.weight.shape, dtype=torch.float64)
-        split = (positions, self.channels) if self.channels_last else (self.channels, positions)
-        view = whole.view(*split, *split)
-        for diagram in basis(self.family, self.n, self.order, self.order):
+        rows, columns = (
+            (positions, self.channels) if self.channels_last else (self.channels, positions)
+            for positions in (out, into)
+        )
+        view = whole.view(*rows, *columns)
+        for diagram in basis(self.family, self.n, *self.orders):
             places = diagram.dense(self.n)
             mix = torch.randn(self.channels, self.channels, generator=drawn, dtype=torch.float64)
             mix /= self.channels**0.5 * places.norm(dim=1).max()
@@ -80,7 +89,7 @@ class Dense:
         with torch.no_grad():
             layer.weight.copy_(whole)
             layer.bias.copy_(
-                bias.repeat(positions) if self.channels_last else bias.repeat_interleave(positions)
+                bias.repeat(out) if self.channels_last else bias.repeat_interleave(out)
             )
             if not self.planted:
                 layer.weight[1, 2] += layer.weight.abs().max()
@@ -134,18 +143,30 @@ class DiagramByDiagram(nn.Module):
 
 
 DENSE = (
-    Dense("S", 512, 1, 16),
-    Dense("S", 128, 1, 16, channels_last=False),
-    Dense("S", 64, 1, 16, rows=64),
-    Dense("S", 1024, 1, 1),
-    Dense("S", 8, 2, 16),
-    Dense("S", 8, 2, 16, rows=64),
-    Dense("O", 16, 2, 4),
-    Dense("O", 16, 2, 8),
-    Dense("O", 16, 2, 16),
-    Dense("O", 16, 2, 8, rows=64),
-    Dense("S", 512, 1, 16, planted=False),
-    Dense("O", 16, 2, 8, planted=False),
+    Dense("S", 512, (1, 1), 16),
+    Dense("S", 128, (1, 1), 16, channels_last=False),
+    Dense("S", 64, (1, 1), 16, rows=64),
+    Dense("S", 1024, (1, 1), 1),
+    Dense("S", 64, (1, 2), 4),
+    Dense("S", 64, (2, 1), 4),
+    Dense("S", 64, (2, 1), 4, rows=64),
+    Dense("S", 64, (2, 1), 4, channels_last=False),
+    Dense("S", 64, (2, 0), 8),
+    Dense("S", 8, (2, 2), 16),
+    Dense("S", 8, (2, 2), 16, rows=64),
+    Dense("S", 8, (2, 2), 16, channels_last=False),
+    Dense("S", 16, (3, 1), 4),
+    Dense("S", 8, (3, 2), 4),
+    Dense("S", 8, (3, 3), 2),
+    Dense("O", 16, (2, 2), 4),
+    Dense("O", 16, (2, 2), 8),
+    Dense("O", 16, (2, 2), 16),
+    Dense("O", 16, (2, 2), 8, rows=64),
+    Dense("O", 16, (1, 3), 4),
+    Dense("O", 8, (3, 3), 2),
+    Dense("S", 512, (1, 1), 16, planted=False),
+    Dense("S", 64, (2, 1), 4, planted=False),
+    Dense("O", 16, (2, 2), 8, planted=False),
 )
 ORDER_2 = [(64, 16, rows, mixed_after) for rows in (1, 8) for mixed_after in (False, True)]
 
@@ -162,7 +183,7 @@ def main() -> None:
 def of_dense(case: Dense, library: Library) -> list[str]:
     """The row of a dense layer."""
     model = case.model()
-    x = torch.randn(case.rows, case.n**case.order * case.channels, generator=torch.Generator().manual_seed(1))
+    x = torch.randn(case.rows, case.inputs, generator=torch.Generator().manual_seed(1))
     rules = [library.rule(name) for name in library.select("decompose.diagrams.*")]
     graph = capture(model, (x,)).module
     start = time.perf_counter()

@@ -28,7 +28,7 @@ from tdsl.engine.staged import (
 )
 from tdsl.errors import TdslError
 from tdsl.factor.rank import UnreachableRankError
-from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
+from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, TERMS
 from tdsl.lang import tree
 from tdsl.lang.bind import bind, is_nary
 from tdsl.lang.vocabulary import COSTS, INFIX
@@ -178,6 +178,8 @@ class _Compiler:
             return self.operator_variable(call)
         if call.callee in DECOMPOSITIONS:
             return self.decomposition(call)
+        if call.callee in TERMS:
+            return self.built(call)
         is_operator = self.term and call.callee in OPERATORS
         if not is_operator and (call.callee in BUILTINS or call.callee in FUNCTIONS):
             return self.function(call)
@@ -239,6 +241,17 @@ class _Compiler:
                 _constant(frame, values, f, call.callee) if isinstance(f, torch.Tensor) else f
                 for f in factors
             ]
+
+        return evaluate
+
+    def built(self, call: tree.Call) -> Evaluate:
+        """A term whose operators a function chooses."""
+        declared = TERMS[call.callee]
+        arguments = self.arguments(call)
+
+        def evaluate(frame: Frame) -> Any:
+            values = arguments(frame)
+            return declared.function(StagedTerms(frame, values, call.callee), *values)
 
         return evaluate
 
@@ -312,6 +325,29 @@ class _Compiler:
             return value
 
         return evaluate
+
+
+class StagedTerms:
+    """Terms of a graph, for a function that builds one."""
+
+    def __init__(self, frame: Frame, values: list[Any], label: str) -> None:
+        self.frame = frame
+        self.values = values
+        self.label = label
+
+    def __call__(self, operator: str, *arguments: Any) -> Any:
+        """The operator on its arguments, staged."""
+        return apply(self.frame, operator, *arguments)
+
+    def known(self, value: Any) -> torch.Tensor:
+        """The values of a constant. Raises `CannotStage` for what is computed at run time."""
+        if not self.frame.work.is_const(value):
+            raise CannotStage(f"{self.label} needs a constant, not a value computed at run time")
+        return self.frame.work.evaluate(value)
+
+    def constant(self, values: torch.Tensor) -> Constant:
+        """A constant in the element type of the first argument, where it holds numbers."""
+        return _constant(self.frame, self.values, values, self.label)
 
 
 def _always(value: Any) -> Evaluate:

@@ -12,7 +12,7 @@ from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.pattern import Pattern
 from tdsl.engine.staged import CannotStage
 from tdsl.errors import Span, TdslError
-from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
+from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, TERMS
 from tdsl.lang import parse_expression, tree
 from tdsl.lang.expected import did_you_mean
 from tdsl.lang.vocabulary import PARAMETER_KINDS, Function, Vocabulary
@@ -24,7 +24,8 @@ def vocabulary() -> Vocabulary:
     """Every name that a rule may use: operators, built-in functions, factorizations, predicates."""
     decompositions = [Function(f.name, f.kind, f.params, f.results, f.doc) for f in DECOMPOSITIONS.values()]
     functions = [Function(f.name, f.kind, f.params, f.results, f.doc) for f in FUNCTIONS.values()]
-    return Vocabulary.standard([*decompositions, *functions])
+    terms = [Function(f.name, f.kind, f.params, f.results, f.doc, f.shape) for f in TERMS.values()]
+    return Vocabulary.standard([*decompositions, *functions, *terms])
 
 
 def parameter_values(

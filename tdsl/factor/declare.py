@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from torch import Tensor
 
@@ -56,7 +56,8 @@ class Decomposition:
     """
     roles: tuple[str, ...] = ()
     """What each factor is: `"dense"` (of all by default), `"selection"` (its rows are distinct unit vectors),
-    `"permutation"` (a list of distinct places)."""
+    `"permutation"` (a list of distinct places),
+    `"labels"` (whole numbers, of which it matters which are equal)."""
     bound: Callable[..., Decomposition] | None = None
     """The decomposition for the arguments of one call after the weight, where they shape the promise."""
     metric: Callable[..., float] | None = None
@@ -112,6 +113,41 @@ class CompileTimeFunction:
     arrays for weights."""
     family: str = ""
     """A name of `tdsl.prove.facts.FAMILIES`: weights drawn so have the property, mostly."""
+
+
+class Terms(Protocol):
+    """Builds terms of a right side: in a graph, or where a rule is proved on values."""
+
+    def __call__(self, operator: str, *arguments: Any) -> Any:
+        """The operator of that name on its arguments, in the order of its signature."""
+        ...
+
+    def known(self, value: Any) -> Tensor:
+        """The values of a constant."""
+        ...
+
+    def constant(self, values: Tensor) -> Any:
+        """A constant of these values; numbers in the element type of the model."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TermFunction:
+    """A term of a right side whose operators depend on the values of constants.
+
+    `function(terms, *arguments)` builds it, the arguments being values of the graph, constants among them.
+    """
+
+    kind: ClassVar[str] = "term"
+
+    name: str
+    params: tuple[str, ...]
+    """Argument names; `?` marks an optional one."""
+    function: Callable[..., Any]
+    shape: Callable[..., tuple[int, ...]]
+    """The shape of the term from those of the arguments. Raises `ValueError` where they do not fit."""
+    doc: str
+    results: int = 1
 
 
 def forms(*texts: str) -> tuple[Form, ...]:

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import tdsl.factor
-from tdsl.factor.declare import CompileTimeFunction, Decomposition
+from tdsl.factor.declare import CompileTimeFunction, Decomposition, TermFunction
 
 
-def _declared() -> dict[str, Decomposition | CompileTimeFunction]:
+def _declared() -> dict[str, Decomposition | CompileTimeFunction | TermFunction]:
     """What every module of this room declares, by name, in the order of the modules' names."""
-    found: dict[str, Decomposition | CompileTimeFunction] = {}
+    found: dict[str, Decomposition | CompileTimeFunction | TermFunction] = {}
     for module in sorted(info.name for info in pkgutil.iter_modules(tdsl.factor.__path__)):
         if module == "table":
             continue
@@ -39,3 +39,8 @@ FUNCTIONS: Mapping[str, CompileTimeFunction] = MappingProxyType(
     {name: one for name, one in _ALL.items() if isinstance(one, CompileTimeFunction)}
 )
 """Every other function on weights, and the rank rules, by name in the language."""
+
+TERMS: Mapping[str, TermFunction] = MappingProxyType(
+    {name: one for name, one in _ALL.items() if isinstance(one, TermFunction)}
+)
+"""Every term that a function builds, by name in the language."""

@@ -277,6 +277,10 @@ class Shapes:
         if is_operator and (in_graph or not is_function):
             found = self.vocabulary.operators[call.callee]
             return self.apply(found, self.arguments(call, found, in_graph))
+        function = self.vocabulary.functions.get(call.callee)
+        if function is not None and function.shape is not None:
+            shapes = [tuple(_shape(self._evaluate(a.value, True))) for a in call.arguments]
+            return Shaped(_known(function.shape, *shapes))
         if call.callee not in _FUNCTIONS:
             raise UnknownValueError(f"`{call.callee}` depends on more than shapes")
         values = [self.value(a.value) for a in call.arguments]

@@ -73,7 +73,7 @@ class Uses:
             function = self.vocabulary.functions.get(call.callee)
             if function is None:
                 raise self._unknown(call)
-            if function.kind not in ("number", "tensor"):
+            if function.kind not in ("number", "tensor", "term"):
                 raise TdslError(
                     f"`{call.callee}` is no operator of a graph",
                     call.span,

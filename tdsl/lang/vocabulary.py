@@ -46,15 +46,17 @@ INFIX: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Function:
-    """A compile-time function: on numbers, lists, constants or whole sides, never in the graph."""
+    """A compile-time function: on numbers, lists, constants or whole sides; or one that builds a term."""
 
     name: str
     kind: str
-    """`number`, `predicate`, `tensor`, `decomposition`, `rank`, `group` or `space`."""
+    """`number`, `predicate`, `tensor`, `decomposition`, `rank`, `group`, `space` or `term`."""
     params: tuple[str, ...]
     """Names of the parameters; a trailing `?` marks an optional one, a trailing `...` a list."""
     results: int = 1
     doc: str = ""
+    shape: Callable[..., tuple[int, ...]] | None = None
+    """Of a term, its shape from those of the arguments."""
 
     @property
     def least(self) -> int:

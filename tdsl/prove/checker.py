@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from tdsl.factor.declare import CompileTimeFunction, Decomposition
 from tdsl.lang.shapes import Shaped
 from tdsl.ops import Operator
@@ -29,7 +31,8 @@ class Checker(Protocol):
     def draw(self, shape: Sequence[int], dtype: str, kind: str, bound: int) -> Known:
         """A random tensor: `"dense"`, `"selection"` (distinct unit rows), `"index"` (below the bound).
 
-        Or an index with a structure: `"permutation"`, `"segments"` (in order, equally long where that fits).
+        Or an index with a structure: `"permutation"`, `"segments"` (in order, equally long where that fits),
+        `"labels"` (small whole numbers, often equal).
         """
 
     def structured(self, shape: Sequence[int], family: str) -> Known:
@@ -49,6 +52,12 @@ class Checker(Protocol):
 
     def function(self, declared: CompileTimeFunction, values: Sequence[Any]) -> Any:
         """A function of weights. Raises `UnknownValueError` where the checker cannot tell."""
+
+    def plain(self, value: Known) -> Tensor:
+        """Whole numbers as a tensor of int64."""
+
+    def constant(self, values: Tensor) -> Known:
+        """A constant of small whole numbers."""
 
     def numbered(self, shape: Sequence[int]) -> Known:
         """The numbers from 0 on, in order."""

@@ -28,7 +28,7 @@ from tdsl.prove.dtypes import holds
 from tdsl.prove.facts import OF_TRUTH_VALUES
 from tdsl.prove.field import Elements
 from tdsl.prove.kernel import NoMeaning, mapped, moved
-from tdsl.prove.structures import ARRANGED, arranged, mirrors, orthogonal
+from tdsl.prove.structures import ARRANGED, LABELS, arranged, mirrors, orthogonal
 
 LARGEST = 1 << 20
 """Most elements of a tensor that is evaluated."""
@@ -56,6 +56,8 @@ class ExactChecker:
             values = self.random.integers(0, bound, size=shape).astype(np.uint64)
         elif kind == "permutation":
             values = self.random.permutation(int(np.prod(shape))).astype(np.uint64).reshape(shape)
+        elif kind == "labels":
+            values = self.random.integers(0, LABELS, size=shape).astype(np.uint64)
         elif kind in ARRANGED:
             found = arranged(kind, int(np.prod(shape)), lambda n: self.random.permutation(n).tolist())
             values = np.array(found, dtype=np.uint64).reshape(shape)
@@ -186,6 +188,15 @@ class ExactChecker:
         if isinstance(result, torch.Tensor):
             return Known(tuple(result.shape), _elements(result), "i64", "i64")
         return result
+
+    def plain(self, value: Known) -> torch.Tensor:
+        """Whole numbers as a tensor of int64."""
+        return torch.from_numpy(value.value.astype(np.int64))
+
+    def constant(self, values: torch.Tensor) -> Known:
+        """A constant of small whole numbers."""
+        dtype = "f32" if values.is_floating_point() else "i64"
+        return Known(tuple(values.shape), _elements(values.to(torch.int64)), dtype, dtype)
 
     def numbered(self, shape: Sequence[int]) -> Known:
         """The numbers from 0 on, in order."""

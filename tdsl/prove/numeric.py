@@ -17,7 +17,7 @@ from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.targets import DTYPES
 from tdsl.prove.checker import Known
 from tdsl.prove.kernel import call
-from tdsl.prove.structures import ARRANGED, arranged, mirrors
+from tdsl.prove.structures import ARRANGED, LABELS, arranged, mirrors
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -49,6 +49,8 @@ class NumericChecker:
             return _known(torch.randint(0, bound, shape, generator=self.generator), dtype)
         if kind == "permutation":
             return _known(torch.randperm(math.prod(shape), generator=self.generator).reshape(shape), dtype)
+        if kind == "labels":
+            return _known(torch.randint(0, LABELS, shape, generator=self.generator), dtype)
         if kind in ARRANGED:
             return _known(torch.tensor(arranged(kind, math.prod(shape), self._order)).reshape(shape), dtype)
         if kind == "segments":
@@ -150,6 +152,14 @@ class NumericChecker:
             return _known(result) if isinstance(result, Tensor) else result
         except (TdslError, RuntimeError) as error:
             raise UnknownValueError(str(error)) from None
+
+    def plain(self, value: Known) -> Tensor:
+        """Whole numbers as a tensor of int64."""
+        return _whole(value.value)  # type: ignore[no-any-return]
+
+    def constant(self, values: Tensor) -> Known:
+        """A constant of small whole numbers."""
+        return _known(values.to(torch.float64) if values.is_floating_point() else values)
 
     def numbered(self, shape: Sequence[int]) -> Known:
         """The numbers from 0 on, in order."""

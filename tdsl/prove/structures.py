@@ -13,6 +13,10 @@ ARRANGED = ("in order", "blocks")
 """Permutations of places that a condition may ask for."""
 
 
+LABELS = 4
+"""Labels are below this: of three, two are equal more often than not."""
+
+
 def arranged(family: str, count: int, order: Callable[[int], Sequence[int]]) -> list[int]:
     """A permutation of `count` places that moves nothing, or one that takes blocks to blocks.
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from tdsl.errors import TdslError
 from tdsl.factor.declare import Decomposition
-from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS
+from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, TERMS
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
 from tdsl.lang.instance import Instance
@@ -354,6 +356,9 @@ class Values(Shapes):
             return self._algebraic(call)
         if name in FUNCTIONS and FUNCTIONS[name].kind != "rank":
             return self.checker.function(FUNCTIONS[name], [self.value(a.value) for a in call.arguments])
+        if name in TERMS:
+            operands = [self._evaluate(a.value, True) for a in call.arguments]
+            return TERMS[name].function(_Terms(self), *operands)
         if name in DECOMPOSITIONS:
             raise UnknownValueError(f"`{name}` stands for what its promise says")
         return super()._call(call, in_graph)
@@ -418,6 +423,26 @@ class Values(Shapes):
 
     def _is_class(self, variable: str) -> bool:
         return any(p.name == variable and p.kinds[0] in self.vocabulary.classes for p in self.rule.parameters)
+
+
+class _Terms:
+    """Terms on the values of an instance, for a function that builds one."""
+
+    def __init__(self, values: Values) -> None:
+        self.values = values
+
+    def __call__(self, operator: str, *arguments: Any) -> Any:
+        op = self.values.vocabulary.operators[operator]
+        given = {
+            p.name: self.values.argument(value, p) for p, value in zip(op.params, arguments, strict=False)
+        }
+        return self.values.apply(op, given)
+
+    def known(self, value: Any) -> Tensor:
+        return self.values.checker.plain(value)
+
+    def constant(self, values: Tensor) -> Known:
+        return self.values.checker.constant(values)
 
 
 def _complete(operator: Operator, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.factor.commuting import fitted, sizes
 from tdsl.factor.exchangeable import exchangeable, exchangeable_planes, interleaved, repeated
-from tdsl.factor.pairs import exchangeable_pairs, rotatable_pairs
 from tdsl.factor.rank import Error, Fixed
 from tdsl.factor.table import DECOMPOSITIONS
 
@@ -27,9 +26,6 @@ PLANTED = {
     "many items": ("exchangeable", 64, (1, 1), (1, 1)),
     "a prime number of items": ("exchangeable", 7, (3, 2), (3, 2)),
     "items of a channel": ("exchangeable_planes", 6, (2, 3), (2, 3)),
-    "matrices": ("rotatable_pairs", 5, (3, 2, 3)),
-    "plane matrices": ("rotatable_pairs", 2, (3, 1, 1)),
-    "pairs": ("exchangeable_pairs", 5, (2, 2, 3), (3, 2, 3, 3), (2, 2, 2, 3)),
 }
 
 
@@ -55,17 +51,6 @@ def test_a_perturbed_weight_is_refused(case: str) -> None:
     weight[0, 1] += 1e-3 * weight.norm()
     assert len(declared.function(weight, TIGHT)[-1]) < free
     assert len(declared.function(gaussian(*weight.shape), TIGHT)[-1]) == 1
-
-
-def test_below_four_items_some_maps_of_pairs_are_the_same_and_the_weight_is_found() -> None:
-    """Fifteen coefficients say less than fifteen things: others are found, for the same weight."""
-    shapes = ((2, 1, 2), (3, 1, 3, 2), (2, 1, 2, 2))
-    declared = DECOMPOSITIONS["exchangeable_pairs"]
-    for n in (2, 3):
-        weight = declared.promise(*(gaussian(*shape, seed=3) for shape in shapes), torch.arange(n))
-        found = exchangeable_pairs(weight, TIGHT)
-        assert len(found[-1]) == n
-        torch.testing.assert_close(declared.promise(*found), weight)
 
 
 def test_where_items_are_told_by_more_than_one_number_the_largest_is_taken() -> None:
@@ -120,7 +105,7 @@ def test_a_bias_of_equal_pieces() -> None:
 
 
 def test_what_is_no_finite_matrix_is_refused() -> None:
-    for function in (exchangeable, exchangeable_planes, rotatable_pairs, exchangeable_pairs):
+    for function in (exchangeable, exchangeable_planes):
         with pytest.raises(TdslError, match="2 axes"):
             function(gaussian(4, 4, 4), TIGHT)
         with pytest.raises(TdslError, match="NaN"):

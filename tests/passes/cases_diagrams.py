@@ -118,62 +118,6 @@ LAYERS = [
         """,
     ),
     *layer("exchangeable_planes_linear", PLANES, None, PLAIN_PLANES),
-    *layer(
-        "brauer_linear",
-        planted("rotatable_pairs", 4, (3, 2, 3)),
-        number(32),
-        """
-        reshape = reshape(x, [3, 4, 4, 3])
-        linear_1 = linear(reshape, w_brauer_linear)
-        permute = permute(reshape, [0, 2, 1, 3])
-        linear_2 = linear(permute, w_brauer_linear_1)
-        add = add(linear_1, linear_2)
-        reshape_1 = reshape(x, [3, 16, 3])
-        slice_1 = slice(reshape_1, dim=-2, start=0, end=16, step=5)
-        sum_1 = sum(slice_1, dim=[-2])
-        reshape_2 = reshape(sum_1, [3, 1, 1, 3])
-        linear_3 = linear(reshape_2, w_brauer_linear_2)
-        mul = mul(linear_3, w_brauer_linear_3)
-        add_1 = add(add, mul)
-        reshape_3 = reshape(add_1, [$])
-        add_2 = add(reshape_3, b)
-        """,
-    ),
-    *layer(
-        "exchangeable_pairs_linear",
-        planted("exchangeable_pairs", 4, (2, 2, 3), (3, 2, 3, 3), (2, 2, 2, 3)),
-        None,
-        """
-        reshape = reshape(x, [3, 4, 4, 3])
-        linear_1 = linear(reshape, w_exchangeable_pairs_linear)
-        permute = permute(reshape, [0, 2, 1, 3])
-        linear_2 = linear(permute, w_exchangeable_pairs_linear_1)
-        add = add(linear_1, linear_2)
-        reshape_1 = reshape(x, [3, 16, 3])
-        slice_1 = slice(reshape_1, dim=-2, start=0, end=16, step=5)
-        sum_1 = sum(reshape, dim=[-2])
-        sum_2 = sum(reshape, dim=[-3])
-        concat = concat(slice_1, sum_1, sum_2, dim=-1)
-        linear_3 = linear(concat, w_exchangeable_pairs_linear_2)
-        sum_3 = sum(slice_1, dim=[-2], keepdim=true)
-        sum_4 = sum(sum_1, dim=[-2], keepdim=true)
-        concat_1 = concat(sum_3, sum_4, dim=-1)
-        linear_4 = linear(concat_1, w_exchangeable_pairs_linear_3)
-        add_1 = add(linear_3, linear_4)
-        reshape_2 = reshape(add_1, [3, 4, 1, 2])
-        mul = mul(reshape_2, w_exchangeable_pairs_linear_4)
-        linear_5 = linear(concat, w_exchangeable_pairs_linear_5)
-        linear_6 = linear(concat_1, w_exchangeable_pairs_linear_6)
-        add_2 = add(linear_5, linear_6)
-        reshape_3 = reshape(add_2, [3, 4, 1, 2])
-        add_3 = add(mul, reshape_3)
-        add_4 = add(add, add_3)
-        linear_7 = linear(concat, w_exchangeable_pairs_linear_7)
-        reshape_4 = reshape(linear_7, [3, 1, 4, 2])
-        add_5 = add(add_4, reshape_4)
-        reshape_5 = reshape(add_5, [$])
-        """,
-    ),
 ]
 
 DYNAMIC = fires(

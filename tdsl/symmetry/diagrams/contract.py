@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tdsl.symmetry.diagrams.brauer import Matching
-from tdsl.symmetry.diagrams.diagram import Diagram, Labels, diagonal
+from tdsl.symmetry.diagrams.diagram import Diagram, Labels, diagonal, numbered
 from tdsl.symmetry.diagrams.jellyfish import Jellyfish
 from tdsl.symmetry.diagrams.partitions import Partition
 
@@ -46,13 +46,13 @@ def apply(diagrams: Sequence[Diagram], coefficients: Tensor, x: Tensor) -> Tenso
             continue
         out, inside = labels[:outputs], labels[outputs:]
         through = tuple(sorted(set(out) & set(inside)))
-        key = (_numbered(inside), tuple(sorted({inside.index(label) for label in through})))
+        key = (numbered(inside), tuple(sorted({inside.index(label) for label in through})))
         if key not in contracted:
             contracted[key] = _contracted(x, inside, set(through))
         order = sorted(through, key=inside.index)  # of the axes of what is contracted
         value = torch.einsum("oc,bc...->bo...", mix, contracted[key])
         value = value.permute(0, 1, *(2 + order.index(label) for label in through))
-        place = (_numbered(out), tuple(sorted({_numbered(out)[out.index(label)] for label in through})))
+        place = (numbered(out), tuple(sorted({numbered(out)[out.index(label)] for label in through})))
         spread[place] = spread[place] + value if place in spread else value
     for (out, through), value in spread.items():
         count = max(out, default=-1) + 1
@@ -76,15 +76,9 @@ def _equal_points(diagram: Diagram) -> Labels | None:
     return None
 
 
-def _numbered(labels: Sequence[int]) -> Labels:
-    """The same partition with blocks numbered as they come."""
-    known: dict[int, int] = {}
-    return tuple(known.setdefault(label, len(known)) for label in labels)
-
-
 def _contracted(x: Tensor, labels: Labels, through: set[int]) -> Tensor:
     """The diagonal of `x`, summed over the blocks that do not go through; an axis for each that does."""
-    view = diagonal(x, _numbered(labels), 2)
+    view = diagonal(x, numbered(labels), 2)
     blocks = list(dict.fromkeys(labels))
     summed = [2 + place for place, label in enumerate(blocks) if label not in through]
     return view.sum(summed) if summed else view

@@ -48,6 +48,12 @@ def block(points: Iterable[int], outputs: int) -> str:
     return "{" + " ".join(point(p, outputs) for p in points) + "}"
 
 
+def numbered(labels: Sequence[int]) -> Labels:
+    """The same partition with blocks numbered as they come."""
+    known: dict[int, int] = {}
+    return tuple(known.setdefault(label, len(known)) for label in labels)
+
+
 def diagonal(tensor: Tensor, labels: Sequence[int], first: int = 0) -> Tensor:
     """The view of the entries at which axes with equal labels have equal indices; one axis for each label.
 

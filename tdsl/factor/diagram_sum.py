@@ -1,0 +1,368 @@
+"""A sum of diagrams as operators of a graph: what diagrams share is contracted, mixed and spread once.
+
+A diagram takes a diagonal of its operand, sums over blocks of input axes alone, mixes channels, and writes
+the result to a diagonal of its output, the same along blocks of output axes alone (Godfrey et al., 2023;
+Pearce-Crump, 2023). Here the operators for any set of diagrams are chosen: sums of sums, one mix of channels
+for all that is spread alike, small terms added to the next larger ones before they are spread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tdsl.factor.declare import TermFunction, Terms
+from tdsl.symmetry.diagrams.diagram import Labels, numbered
+
+Blocks = tuple[int, ...]
+"""Some blocks of a partition, in an order that matters."""
+
+
+def diagram_sum(terms: Terms, x: Any, mixes: Any, *structure: Any) -> Any:
+    """Σ_d K[d] ⊗ D_d applied to x, the channels of an entry side by side.
+
+    x [..., n^k·q], K [d, p, q] → [b, n, …, p] with l axes, b as many as x has rows. `structure` is, for each
+    group of axes, the blocks of output axes [d, l], those of input axes [d, k] and the indices [n]: axes of
+    one group with equal labels have equal indices.
+    """
+    return _Sum(terms, mixes, structure, channels_last=True).of(x)
+
+
+def diagram_sum_planes(terms: Terms, x: Any, mixes: Any, *structure: Any) -> Any:
+    """As `diagram_sum`, with the entries of a channel side by side. → [b, p, n, …]"""
+    return _Sum(terms, mixes, structure, channels_last=False).of(x)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagrams:
+    """Diagrams on axes of given sizes."""
+
+    outputs: tuple[int, ...]
+    """The size of each output axis."""
+    inputs: tuple[int, ...]
+    labels: tuple[tuple[Labels, Labels], ...]
+    """The blocks of output axes and of input axes, for each diagram; a block is in one group of axes."""
+
+
+def joined(*structure: Tensor) -> Diagrams:
+    """The diagrams on all axes, from three tensors for each group of axes: [d, l], [d, k], [n]."""
+    groups = [structure[i : i + 3] for i in range(0, len(structure), 3)]
+    outputs, inputs = [], []
+    labels: list[tuple[list[int], list[int]]] = [([], []) for _ in groups[0][0]]
+    for out, into, indices in groups:
+        outputs += [len(indices)] * out.shape[1]
+        inputs += [len(indices)] * into.shape[1]
+        apart = 1 + max((label for pair in labels for part in pair for label in part), default=-1)
+        for known, one, other in zip(labels, out.tolist(), into.tolist(), strict=True):
+            known[0].extend(apart + label for label in one)
+            known[1].extend(apart + label for label in other)
+    return Diagrams(tuple(outputs), tuple(inputs), tuple((tuple(o), tuple(i)) for o, i in labels))
+
+
+@dataclass(frozen=True, slots=True)
+class _Contraction:
+    """A diagonal of the operand, summed over the blocks that are not kept."""
+
+    partition: Labels
+    """The blocks of input axes, numbered as they come."""
+    kept: Blocks
+    """Which blocks the value has an axis for, ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Feature:
+    """A contraction with its axes in the order in which the output has them."""
+
+    contraction: _Contraction
+    order: Blocks
+    """Which axis of the contraction comes at each place."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a value is written: a diagonal of the output, along some of its blocks."""
+
+    partition: Labels
+    along: Blocks
+    """The blocks that the value has an axis for, ascending."""
+
+
+class _Sum:
+    def __init__(self, terms: Terms, mixes: Any, structure: Sequence[Any], *, channels_last: bool) -> None:
+        self.terms = terms
+        self.mixes = mixes
+        self.channels_last = channels_last
+        self.diagrams = joined(*(terms.known(part) for part in structure))
+        self.count, self.p, self.q = terms.known(mixes).shape
+        self.contracted: dict[_Contraction, Any] = {}
+        self.merged: dict[tuple[_Feature, ...], Any] = {}
+
+    def of(self, x: Any) -> Any:
+        """The sum applied to x."""
+        places: dict[_Place, dict[_Feature, list[int]]] = {}
+        for number, (out, into) in enumerate(self.diagrams.labels):
+            place, feature = _parts(out, into)
+            places.setdefault(place, {}).setdefault(feature, []).append(number)
+        self.x = x
+        needed = {feature.contraction for features in places.values() for feature in features}
+        for contraction in sorted(needed, key=lambda c: (-len(c.kept), c.partition, c.kept)):
+            self.contracted[contraction] = self.contraction(contraction)
+        values: dict[Labels, dict[Blocks, Any]] = {}
+        for place, features in places.items():
+            values.setdefault(place.partition, {})[place.along] = self.broadcast(place, features)
+        return self.spread(values)
+
+    # ------------------------------------------------------------ layout
+
+    def reshape(self, value: Any, sizes: Sequence[int], channels: int) -> Any:
+        """Axes of these sizes, the channels behind or in front of them."""
+        inner = [*sizes, channels] if self.channels_last else [channels, *sizes]
+        return self.terms("reshape", value, [-1, *inner])
+
+    def axis(self, place: int) -> int:
+        """The axis of a value that stands at a place, not counting batch and channels."""
+        return place + (1 if self.channels_last else 2)
+
+    # ------------------------------------------------------------ contracting
+
+    def contraction(self, wanted: _Contraction) -> Any:
+        """The sum over blocks of what is there already, or of a diagonal."""
+        count = max(wanted.partition, default=-1) + 1
+        larger = [
+            known
+            for known in self.contracted
+            if known.partition == wanted.partition and set(known.kept) > set(wanted.kept)
+        ]
+        source = min(larger, key=lambda c: math.prod(self.sizes(c)), default=None)
+        if source is None:
+            source = _Contraction(wanted.partition, tuple(range(count)))
+            value = self.diagonal(wanted.partition)
+            if source == wanted:
+                return value
+        else:
+            value = self.contracted[source]
+        dims = [self.axis(place) for place, block in enumerate(source.kept) if block not in wanted.kept]
+        return self.terms("sum", value, dims)
+
+    def sizes(self, contraction: _Contraction) -> tuple[int, ...]:
+        """The sizes of its axes."""
+        first = [contraction.partition.index(block) for block in contraction.kept]
+        return tuple(self.diagrams.inputs[axis] for axis in first)
+
+    @cached_property
+    def entries(self) -> Any:
+        """The operand with an axis for each of its axes."""
+        return self.reshape(self.x, self.diagrams.inputs, self.q)
+
+    def diagonal(self, partition: Labels) -> Any:
+        """The entries at which the axes of a block have equal indices; one axis for each block."""
+        blocks = max(partition, default=-1) + 1
+        inputs = self.diagrams.inputs
+        if blocks == len(inputs):
+            return self.entries
+        sizes = [inputs[partition.index(block)] for block in range(blocks)]
+        if list(partition) == sorted(partition):  # neighbours: every so many entries of a row
+            members = [partition.count(block) for block in range(blocks)]
+            whole = [n**count for n, count in zip(sizes, members, strict=True)]
+            value = self.reshape(self.x, whole, self.q)
+            for place, (n, count) in enumerate(zip(sizes, members, strict=True)):
+                if count > 1:
+                    step = (n**count - 1) // (n - 1) if n > 1 else 1
+                    value = self.terms("slice", value, self.axis(place), 0, whole[place], step)
+            return value
+        steps = [math.prod(inputs[axis + 1 :]) for axis in range(len(inputs))]
+        index = torch.zeros((), dtype=torch.int64)
+        for block, n in enumerate(sizes):
+            step = sum(s for s, label in zip(steps, partition, strict=True) if label == block)
+            index = index[..., None] + step * torch.arange(n)
+        row = self.reshape(self.x, (math.prod(inputs),), self.q)
+        taken = self.terms("index_select", row, self.axis(0), self.terms.constant(index.flatten()))
+        return self.reshape(taken, sizes, self.q)
+
+    # ------------------------------------------------------------ mixing channels
+
+    def mixed(self, place: _Place, features: dict[_Feature, list[int]]) -> Any:
+        """What is written to a place: the features, each with its mix of channels, added."""
+        lengths = self.lengths(place.partition)
+        sizes = tuple(lengths[block] for block in place.along)
+        large = math.prod(sizes) >= math.prod(self.diagrams.inputs)
+        ordered = sorted(features, key=lambda f: (f.contraction.partition, f.contraction.kept, f.order))
+        groups = [(feature,) for feature in ordered] if large else [tuple(ordered)]
+        parts = []
+        for group in groups:
+            weights = [self.mix(features[feature]) for feature in group]
+            weight = weights[0] if len(weights) == 1 else self.terms("concat", weights, 1)
+            parts.append(self.layer(self.together(group), weight, sizes, len(group)))
+        return self.added(parts)
+
+    def mix(self, numbers: Sequence[int]) -> Any:
+        """The mix of channels of a diagram, or of several that are the same. [p, q]"""
+        rows = [self.terms("slice", self.mixes, 0, number, number + 1) for number in numbers]
+        return self.added([self.terms("reshape", row, [self.p, self.q]) for row in rows])
+
+    def together(self, features: tuple[_Feature, ...]) -> Any:
+        """The channels of several features side by side."""
+        if features not in self.merged:
+            values = [self.turned(feature) for feature in features]
+            channel = 1 if not self.channels_last else 1 + len(features[0].order)
+            self.merged[features] = values[0] if len(values) == 1 else self.terms("concat", values, channel)
+        return self.merged[features]
+
+    def turned(self, feature: _Feature) -> Any:
+        """A contraction with its axes in the order of the output."""
+        value, order = self.contracted[feature.contraction], feature.order
+        if order == tuple(range(len(order))):
+            return value
+        axes = [self.axis(place) for place in order]
+        return self.terms(
+            "permute", value, [0, *axes, len(order) + 1] if self.channels_last else [0, 1, *axes]
+        )
+
+    def layer(self, value: Any, weight: Any, sizes: tuple[int, ...], count: int) -> Any:
+        """Channels mixed at every position."""
+        if self.channels_last:
+            return self.terms("linear", value, weight)
+        row = value if len(sizes) == 1 else self.reshape(value, (math.prod(sizes),), count * self.q)
+        result = self.terms("matmul", weight, row)
+        return result if len(sizes) == 1 else self.reshape(result, sizes, self.p)
+
+    def added(self, parts: Sequence[Any]) -> Any:
+        total = parts[0]
+        for part in parts[1:]:
+            total = self.terms("add", total, part)
+        return total
+
+    # ------------------------------------------------------------ spreading
+
+    def spread(self, values: dict[Labels, dict[Blocks, Any]]) -> Any:
+        """Values at diagonals of the output put together, those of few entries first."""
+        whole = tuple(range(len(self.diagrams.outputs)))
+        while True:
+            partition = min(values, key=lambda labels: (max(labels, default=-1), labels))
+            along, value = self.gathered(partition, values.pop(partition))
+            if partition == whole:
+                return self.everywhere(value, along)
+            finer = [other for other in values if other != partition and _is_finer(other, partition)]
+            target = min([*finer, whole], key=lambda labels: (max(labels), labels))
+            blocks, part = self.embedded(value, partition, along, target)
+            there = values.setdefault(target, {})
+            there[blocks] = self.terms("add", there[blocks], part) if blocks in there else part
+
+    def lengths(self, partition: Labels) -> list[int]:
+        """The size of each block of output axes."""
+        return [self.diagrams.outputs[partition.index(b)] for b in range(max(partition, default=-1) + 1)]
+
+    def broadcast(self, place: _Place, features: dict[_Feature, list[int]]) -> Any:
+        """What is written to a place, with an axis for each block, of size 1 where it is not along that."""
+        value, sizes = self.mixed(place, features), self.lengths(place.partition)
+        if len(place.along) == len(sizes):
+            return value
+        return self.reshape(value, [n if b in place.along else 1 for b, n in enumerate(sizes)], self.p)
+
+    def gathered(self, partition: Labels, values: dict[Blocks, Any]) -> tuple[Blocks, Any]:
+        """The sum of values along some blocks each, and the blocks along which it is."""
+        sizes, shaped = self.lengths(partition), dict(values)
+
+        def entries(along: Blocks) -> tuple[int, Blocks]:
+            return math.prod(sizes[block] for block in along), along
+
+        small = sorted(shaped, key=entries)
+        total: Any = None
+        covered: set[int] = set()
+        for place, along in enumerate(small):
+            target = next((other for other in small[place + 1 :] if set(other) >= set(along)), None)
+            if target is not None:
+                shaped[target] = self.terms("add", shaped[target], shaped[along])
+                continue
+            total = shaped[along] if total is None else self.terms("add", shaped[along], total)
+            covered |= set(along)
+        return tuple(sorted(covered)), total
+
+    def embedded(self, value: Any, partition: Labels, along: Blocks, target: Labels) -> tuple[Blocks, Any]:
+        """A value on the diagonal of a finer partition: there, and zero elsewhere."""
+        sizes = self.lengths(target)
+        count = len(sizes)
+        block = [partition[target.index(b)] for b in range(count)]  # the block of each finer block
+        first = [block.index(block[b]) == b for b in range(count)]
+        shape = [
+            n if one and block[b] in along else 1 for b, (n, one) in enumerate(zip(sizes, first, strict=True))
+        ]
+        mask = torch.ones((1,) * count, dtype=torch.float64)
+        for b in range(count):
+            if not first[b]:
+                other = block.index(block[b])
+                axes = [sizes[c] if c in (b, other) else 1 for c in range(count)]
+                mask = mask * torch.eye(sizes[b], dtype=torch.float64).reshape(axes)
+        mask = mask[..., None] if self.channels_last else mask
+        spread = self.terms("mul", self.reshape(value, shape, self.p), self.terms.constant(mask))
+        joint = {b for b in range(count) if block.count(block[b]) > 1}
+        covered = {b for b in range(count) if block[b] in along}
+        return tuple(sorted(joint | covered)), spread
+
+    def everywhere(self, value: Any, along: Blocks) -> Any:
+        """The value with every axis of the output in full."""
+        outputs = self.diagrams.outputs
+        if all(n == 1 or place in along for place, n in enumerate(outputs)):
+            return value
+        sizes = [*outputs, self.p] if self.channels_last else [self.p, *outputs]
+        return self.terms("expand", value, [-1, *sizes])
+
+
+def _parts(out: Labels, into: Labels) -> tuple[_Place, _Feature]:
+    """A diagram as what it contracts and where it is written."""
+    through = set(out) & set(into)
+    sources, targets = numbered(into), numbered(out)
+    kept = tuple(sorted({b for b, label in zip(sources, into, strict=True) if label in through}))
+    along = tuple(sorted({b for b, label in zip(targets, out, strict=True) if label in through}))
+    labels = [into[sources.index(block)] for block in kept]
+    order = tuple(labels.index(out[targets.index(block)]) for block in along)
+    return _Place(targets, along), _Feature(_Contraction(sources, kept), order)
+
+
+def _is_finer(one: Labels, other: Labels) -> bool:
+    """Whether every block of `one` lies in a block of `other`."""
+    return len(set(zip(one, other, strict=True))) == max(one, default=-1) + 1
+
+
+def _shape(x: Sequence[int], mixes: Sequence[int], *structure: Sequence[int]) -> tuple[list[int], int, int]:
+    """The sizes of output axes, the channels, and the rows of x. Raises `ValueError` where shapes do not fit."""
+    groups = [structure[i : i + 3] for i in range(0, len(structure), 3)]
+    outputs = [indices[0] for out, _, indices in groups for _ in range(out[1])]
+    columns = mixes[2] * math.prod(indices[0] ** into[1] for _, into, indices in groups)
+    if x[-1] != columns or any(part[0] != mixes[0] for group in groups for part in group[:2]):
+        raise ValueError(f"{mixes[0]} diagrams of {columns} inputs, applied to a value of shape {list(x)}")
+    return outputs, mixes[1], math.prod(x[:-1])
+
+
+def _sum_shape(*shapes: Sequence[int]) -> tuple[int, ...]:
+    outputs, p, rows = _shape(*shapes)
+    return (rows, *outputs, p)
+
+
+def _planes_shape(*shapes: Sequence[int]) -> tuple[int, ...]:
+    outputs, p, rows = _shape(*shapes)
+    return (rows, p, *outputs)
+
+
+DECLARED = (
+    TermFunction(
+        "diagram_sum",
+        ("x", "K", "structure..."),
+        diagram_sum,
+        _sum_shape,
+        "The sum of diagrams with mixes of channels K, applied to x [..., n^k·q] → [b, n, …, p].",
+    ),
+    TermFunction(
+        "diagram_sum_planes",
+        ("x", "K", "structure..."),
+        diagram_sum_planes,
+        _planes_shape,
+        "The same with the entries of a channel side by side.",
+    ),
+)
