@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import logging
 import re
@@ -17,6 +18,8 @@ from onnxscript.rewriter import onnx_fusions
 from torch import fx
 from torch._guards import detect_fake_mode
 from torch.export import ExportedProgram
+from torch.onnx._constants import ONNX_DEFAULT_OPSET
+from torch.onnx._internal.exporter import _core, _registration
 
 from tdsl.capture.failure import line_span
 from tdsl.emit.program import NODE_ID
@@ -50,13 +53,14 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
         raise TdslError(
             f"opset {opset} is not available", expected=f"an opset from {OLDEST_OPSET} to {NEWEST_OPSET}"
         )
+    version = ONNX_DEFAULT_OPSET if opset is None else opset
     tried: set[Any] = set()
     while True:
         try:
             with quiet(), _no_symbol_left_behind(program):
-                exported = torch.onnx.export(program, opset_version=opset, verbose=False, optimize=False)
-            assert exported is not None
-            return exported.model
+                return _core.export(
+                    program, registry=_registry(version), opset_version=version, verbose=False, optimize=False
+                ).model
         except torch.onnx.OnnxExporterError as error:
             failed = _failed_node(error, program)
             if failed is None:
@@ -67,6 +71,12 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
             tried.add(failed.target)
             with quiet():
                 program = program.run_decompositions({failed.target: decomposition})
+
+
+@functools.cache
+def _registry(opset: int) -> _registration.ONNXRegistry:
+    """torch's lowerings for an operator set. `torch.onnx.export` reads their sources anew in every call."""
+    return _registration.ONNXRegistry.from_torchlib(opset_version=opset)
 
 
 def optimise(model: ir.Model) -> None:

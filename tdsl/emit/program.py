@@ -29,6 +29,7 @@ from torch.utils import _pytree as pytree
 
 from tdsl.capture.captured import Captured
 from tdsl.capture.normal import attribute, normalise
+from tdsl.emit.settled import SettledProgram, settle
 from tdsl.ops.targets import operator_of
 
 _ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
@@ -46,14 +47,16 @@ def exported_program(captured: Captured, module: fx.GraphModule) -> ExportedProg
     copies: dict[fx.Node, fx.Node] = {}
     result = graph.graph_copy(module.graph, copies)
     for original, node in copies.items():
-        if original.op == "call_function":
-            node.meta["stack_trace"] = f"{NODE_ID}{original.name}"
+        if original.op == "call_function":  # a size that tracing asked for belongs to whatever reads it
+            size = isinstance(original.meta.get("val"), torch.SymInt)
+            node.meta["stack_trace"] = "" if size else f"{NODE_ID}{original.name}"
     graph.output(_distinct(graph, pytree.tree_leaves(result)))
     flat = normalise(fx.GraphModule(module, graph))
     for node in flat.graph.find_nodes(op="call_function", target=_ATTENTION):
         _attend_in_rank_four(node)
     for node in flat.graph.nodes:
         _count_axes_from_the_first(node)
+    settle(flat.graph)
     return _lifted(captured, flat)
 
 
@@ -164,7 +167,7 @@ def _lifted(captured: Captured, gm: fx.GraphModule) -> ExportedProgram:
         out_spec=pytree.tree_structure(tuple(range(len(outputs)))),
         forward_arg_names=[node.name for node in inputs],
     )
-    return ExportedProgram(
+    return SettledProgram(
         root=gm,
         graph=graph,
         graph_signature=signature,
