@@ -70,6 +70,11 @@ def sparsity(weight: Tensor) -> float:
     return int((exact == 0).sum()) / exact.numel() if exact.numel() else 0.0
 
 
+def is_zero(weight: Tensor) -> bool:
+    """Whether every entry is zero."""
+    return not bool(checked(weight).any())
+
+
 def norm(weight: Tensor) -> float:
     """The Frobenius norm: the root of the sum of squares of all entries."""
     return float(checked(weight).norm())
@@ -115,6 +120,9 @@ DECLARED = (
         "The smallest rank that keeps that share of the squared Frobenius norm.",
     ),
     CompileTimeFunction("sparsity", "number", ("W",), sparsity, "The share of entries that are zero."),
+    CompileTimeFunction(
+        "is_zero", "predicate", ("W",), is_zero, "Whether every entry is zero.", family="zeros"
+    ),
     CompileTimeFunction("norm", "number", ("W",), norm, "The Frobenius norm."),
     CompileTimeFunction(
         "relative_error",

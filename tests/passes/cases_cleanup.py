@@ -646,4 +646,38 @@ PASSES = [
     leaves("cleanup.dead_code", lambda m, x: x.relu(), X, because="everything is used"),
 ]
 
-CASES = [*IDENTITY, *ARITHMETIC, *MOVEMENT, *POOLING, *PASSES]
+ZEROS = [
+    fires(
+        "cleanup.zeros.zero_linear",
+        lambda m, x: (F.linear(F.linear(x, m.w, m.b), m.v), x.exp()),
+        (4, 6),
+        w=torch.zeros(5, 6, dtype=torch.float64),
+        b=number(5),
+        v=number(3, 5),
+        dynamic=BATCH,
+        expect="""
+            sym_size_int = size(x, 0)
+            expand = expand(b, [sym_size_int, 5])
+            linear_1 = linear(expand, v)
+            exp = exp(x)
+        """,
+    ),
+    leaves(
+        "cleanup.zeros.zero_linear",
+        lambda m, x: F.linear(x, m.w, m.b),
+        (4, 6),
+        w=torch.eye(3, 6, dtype=torch.float64),
+        b=number(3),
+        because="one entry is no zero",
+    ),
+    leaves(
+        "cleanup.zeros.zero_linear",
+        lambda m, x: F.linear(x, m.w, m.b),
+        (40, 6),
+        w=torch.zeros(3, 6, dtype=torch.float64),
+        b=number(3),
+        because="the constant would be larger than the weight",
+    ),
+]
+
+CASES = [*ZEROS, *IDENTITY, *ARITHMETIC, *MOVEMENT, *POOLING, *PASSES]

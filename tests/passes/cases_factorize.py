@@ -100,4 +100,24 @@ EMBEDDING = [
     ),
 ]
 
-CASES = [*LINEAR, *EMBEDDING, *cases_factorize_conv.CASES]
+STEADY = [
+    fires(
+        "factorize.steady.steady_linear",
+        lambda m, x: F.linear(x, m.w, m.b),
+        X,
+        w=1e-5 * number(10, 12),
+        b=number(10),
+        precision=1e-3,
+        expect="linear_1 = linear(x, w_steady, w_steady_1)",
+    ),
+    leaves(
+        "factorize.steady.steady_linear",
+        lambda m, x: F.linear(x, m.w, m.b),
+        X,
+        w=0.1 * number(10, 12),
+        b=number(10),
+        because="outputs vary by more than is allowed",
+    ),
+]
+
+CASES = [*LINEAR, *EMBEDDING, *STEADY, *cases_factorize_conv.CASES]
