@@ -655,6 +655,7 @@ ZEROS = [
         b=number(5),
         v=number(3, 5),
         dynamic=BATCH,
+        more_operators="the batch has to be asked for its size",
         expect="""
             sym_size_int = size(x, 0)
             expand = expand(b, [sym_size_int, 5])
