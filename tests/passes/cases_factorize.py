@@ -1,6 +1,7 @@
 """Cases of `passes/factorize`: weights of low rank, which the factors hold exactly."""
 
 import cases_factorize_conv
+import cases_regression
 import torch
 import torch.nn.functional as F
 from rule_cases import fires, leaves, low_rank, number
@@ -120,4 +121,4 @@ STEADY = [
     ),
 ]
 
-CASES = [*LINEAR, *EMBEDDING, *STEADY, *cases_factorize_conv.CASES]
+CASES = [*LINEAR, *EMBEDDING, *STEADY, *cases_regression.CASES, *cases_factorize_conv.CASES]
