@@ -9,6 +9,7 @@ from tdsl.symmetry.impose.law import LawReport, Margin
 from tdsl.symmetry.impose.layers import Between
 from tdsl.symmetry.impose.moves import Moves, flattened, moves, on_axis
 from tdsl.symmetry.impose.orthonormal import GramSchmidt
+from tdsl.symmetry.impose.principal import PrincipalPrefix
 from tdsl.symmetry.impose.relative import Relative
 from tdsl.symmetry.impose.resolvent import Resolvent
 from tdsl.symmetry.impose.sorting import PointKey, SortPoints
@@ -26,6 +27,7 @@ __all__ = [
     "Margin",
     "Moves",
     "PointKey",
+    "PrincipalPrefix",
     "Projected",
     "Relative",
     "Resolvent",
