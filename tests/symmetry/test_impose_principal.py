@@ -1,4 +1,4 @@
-"""Principal prefixes: inner products at full width, the energy lost below it, one smaller layer in the file."""
+"""Principal prefixes: inner products at full width, the energy lost below it, one layer in the file."""
 
 from __future__ import annotations
 
