@@ -21,6 +21,7 @@ PARTS = (
     "crepe",
     "resnet",
     "mixing",
+    "orbit",
     "diagrams",
     "sixteen",
     "bilinear",

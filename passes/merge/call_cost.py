@@ -1,8 +1,9 @@
 """What one call in place of several saves, and what it costs to join values and to take results apart.
 
-Saved is the time that it takes onnxruntime to start operators, and to read the weights of a dense layer once more
-for a single row: a product of a matrix and a vector takes as long as the matrix takes to be read, one with several
-rows does not. What goes in is copied once more, and what comes out. Everything else takes as long as before.
+Saved is the time that it takes onnxruntime to start operators, and to read the weights of a dense layer once
+more for a single row: a product of a matrix and a vector takes as long as the matrix takes to be read, one
+with several rows does not. What goes in is copied once more, and what comes out. Everything else takes as
+long as before.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _VIEWS = frozenset({"reshape", "unsqueeze", "squeeze"})
 
 @dataclass(frozen=True)
 class Cost:
-    """Nanoseconds: what operators take that need not be started, weights that need not be read, and copies."""
+    """Nanoseconds: for operators that need not be started, weights that need not be read, and copies."""
 
     starts: float
     weights: float
@@ -76,7 +77,7 @@ def cheapest(work: Workspace, calls: Calls, region: Region) -> tuple[Region, Cos
     best, saved = (region, whole), 0.0
     for first in range(1, len(region.bundles)):
         kept = set(region.bundles[first:])
-        for part in parted(calls, region, lambda bundle, kept=kept: bundle not in kept):  # type: ignore[misc]
+        for part in parted(calls, region.bundles, lambda bundle, kept=kept: bundle not in kept):  # type: ignore[misc]
             cost = cost_of(work, calls, part)
             gain = cost.starts + cost.weights - cost.copies
             if cost.pays and gain > saved:
@@ -85,7 +86,7 @@ def cheapest(work: Workspace, calls: Calls, region: Region) -> tuple[Region, Cos
 
 
 def _starts(calls: Calls, node: fx.Node) -> int:
-    """How many operators onnxruntime starts for a call: none where it is a view, or done by the one before."""
+    """How many operators onnxruntime starts for a call: none for a view, or where the one before does it."""
     operator = operator_of(node.target)
     if operator is None or operator.name in _VIEWS:
         return 0

@@ -1,8 +1,8 @@
 """Calls of one subnetwork on different values: parts of a graph that differ in what they are applied to only.
 
-A `Bundle` is the same call once for each copy: one operator, the same attributes, the same weights. Bundles that
-feed one another form a region. It is grown from calls that share a weight, along operands and users, as far as
-all copies have the same call; what goes in is gathered from the copies, and so is what comes out.
+A `Bundle` is the same call once for each copy: one operator, the same attributes, the same weights. Bundles
+that feed one another form a region. It is grown from calls that share a weight, along operands and users, as
+far as all copies have the same call; what goes in is gathered from the copies, and so is what comes out.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Calls:
         return [one for one in found if one not in self.constant]
 
     def key(self, node: fx.Node) -> Any:
-        """What calls have in common that differ in their operands only; `None` for what may not be repeated."""
+        """What calls that differ in their operands only have in common; `None` for what stays by itself."""
         if node not in self._keys:
             self._keys[node] = self._key(node)
         return self._keys[node]
@@ -120,48 +120,14 @@ def regions(calls: Calls) -> Iterator[Region]:
         free = tuple(node for node in seed if node not in taken)
         if len(free) < 2:
             continue
-        found = region_of(calls, _Growth(calls, taken).grown(free))
-        if found is not None:
+        for found in parted(calls, _Growth(calls, taken).grown(free), lambda bundle: False):
             taken.update(found.nodes)
             yield found
 
 
-def region_of(calls: Calls, bundles: Sequence[Bundle]) -> Region | None:
-    """The region of these bundles; `None` where something between two of its calls lies outside of it."""
-    ordered = tuple(sorted(bundles, key=lambda bundle: max(calls.order[node] for node in bundle)))
-    inside = {node for bundle in ordered for node in bundle}
-    own = set(ordered)
-    entries: dict[Bundle, None] = {}
-    exits = []
-    for bundle in ordered:
-        for ways in zip(*(calls.operands(node) for node in bundle), strict=True):
-            if ways not in own and len(set(ways)) > 1:
-                entries[ways] = None
-        if any(user not in inside for node in bundle for user in node.users):
-            if not isinstance(bundle[0].meta["val"], torch.Tensor):
-                return None  # several results, of which one leaves
-            exits.append(bundle)
-    if not exits or not _whole(calls, own):
-        return None
-    return Region(ordered, tuple(entries), tuple(exits))
-
-
-def _whole(calls: Calls, bundles: Collection[Bundle]) -> bool:
-    """Whether copies meet nowhere, and nothing outside lies between two calls."""
-    inside = {node for bundle in bundles for node in bundle}
-    everything = calls.bits(inside)
-    for bundle in bundles:
-        for ways in zip(*(calls.operands(node) for node in bundle), strict=True):
-            if ways in bundles:
-                continue
-            if any(one in inside or calls.depends(one, everything) for one in ways):
-                return False
-    return True
-
-
-def parted(calls: Calls, region: Region, refused: Callable[[Bundle], bool]) -> Iterator[Region]:
-    """What is left of a region without some of its bundles: the parts that hang together."""
-    left = [bundle for bundle in region.bundles if not refused(bundle)]
+def parted(calls: Calls, bundles: Sequence[Bundle], refused: Callable[[Bundle], bool]) -> Iterator[Region]:
+    """What is left of some bundles without those that are refused: the parts that hang together."""
+    left = [bundle for bundle in bundles if not refused(bundle)]
     home = {node: i for i, bundle in enumerate(left) for node in bundle}
     group = list(range(len(left)))
 
@@ -175,9 +141,52 @@ def parted(calls: Calls, region: Region, refused: Callable[[Bundle], bool]) -> I
             if source in home:
                 group[root(i)] = root(home[source])
     for first in dict.fromkeys(root(i) for i in range(len(left))):
-        found = region_of(calls, [bundle for i, bundle in enumerate(left) if root(i) == first])
-        if found is not None:
-            yield found
+        part = [bundle for i, bundle in enumerate(left) if root(i) == first]
+        wrong = _offending(calls, part)
+        if wrong:
+            yield from parted(calls, part, wrong.__contains__)
+        else:
+            yield _region(calls, part)
+
+
+def _region(calls: Calls, bundles: Sequence[Bundle]) -> Region:
+    """The region of bundles of which none offends."""
+    ordered = tuple(sorted(bundles, key=lambda bundle: max(calls.order[node] for node in bundle)))
+    own = set(ordered)
+    inside = {node for bundle in ordered for node in bundle}
+    ways = (way for bundle in ordered for way in _ways(calls, bundle))
+    entries = tuple(dict.fromkeys(way for way in ways if way not in own and len(set(way)) > 1))
+    exits = tuple(b for b in ordered if any(user not in inside for node in b for user in node.users))
+    return Region(ordered, entries, exits)
+
+
+def _ways(calls: Calls, bundle: Bundle) -> Iterator[Bundle]:
+    """What a call is applied to, operand by operand, in every copy."""
+    return zip(*(calls.operands(node) for node in bundle), strict=True)
+
+
+def _offending(calls: Calls, bundles: Collection[Bundle]) -> set[Bundle]:
+    """Bundles that cannot be part of one call with the others.
+
+    They read another copy, or what is computed outside from the others, or one of several results of a call
+    outside; or they have several results themselves, and one of these is read outside.
+    """
+    own = set(bundles)
+    inside = {node for bundle in bundles for node in bundle}
+    everything = calls.bits(inside)
+
+    def outside(one: fx.Node) -> bool:
+        val = one.meta.get("val")
+        return (
+            isinstance(val, torch.Tensor)
+            and val.ndim > 0
+            and one not in inside
+            and not calls.depends(one, everything)
+        )
+
+    wrong = {b for b in bundles if any(w not in own and not all(map(outside, w)) for w in _ways(calls, b))}
+    several = (b for b in bundles if not isinstance(b[0].meta["val"], torch.Tensor))
+    return wrong | {b for b in several if any(user not in inside for node in b for user in node.users)}
 
 
 def _seeds(calls: Calls) -> Iterator[Bundle]:
@@ -211,15 +220,23 @@ class _Growth:
             bundle = waiting.pop(0)
             if not self._fits(bundle):
                 continue
-            self.bundles[bundle] = None
-            self.inside.update(bundle)
-            waiting += self._sources(bundle)
-            waiting += self._users(bundle)
+            added = [bundle]
+            if bundle[0].target is getitem:  # goes with what has the results
+                added = [*(way for way in _ways(self.calls, bundle) if way not in self.bundles), bundle]
+            if all(map(self._fits, added[:-1])) and self._joins(added):
+                for one in added:
+                    self.bundles[one] = None
+                    self.inside.update(one)
+                    waiting += [way for way in _ways(self.calls, one) if way not in self.bundles]
+                for one in added:
+                    waiting += self._users(one)
         return list(self.bundles)
 
-    def _sources(self, bundle: Bundle) -> list[Bundle]:
-        ways = zip(*(self.calls.operands(node) for node in bundle), strict=True)
-        return [way for way in ways if way not in self.bundles]
+    def _joins(self, added: Sequence[Bundle]) -> bool:
+        """Whether nothing outside would lie between two calls of the region."""
+        together = {**self.bundles, **dict.fromkeys(added)}
+        wrong = _offending(self.calls, together)
+        return all(isinstance(bundle[0].meta["val"], tuple | list) for bundle in wrong)  # results come later
 
     def _users(self, bundle: Bundle) -> Iterator[Bundle]:
         """The users of the first copy with the calls that stand for them in the others."""
@@ -252,9 +269,7 @@ class _Growth:
         if any(node in self.inside or node in self.taken for node in bundle):
             return False
         all_of = self.calls.bits(bundle)
-        if any(self.calls.depends(node, all_of) for node in bundle):
-            return False
-        return _whole(self.calls, {**self.bundles, bundle: None})
+        return not any(self.calls.depends(node, all_of) for node in bundle)
 
 
 def _fixed(value: Any) -> Any:
@@ -265,4 +280,3 @@ def _fixed(value: Any) -> Any:
     if not isinstance(value, torch.Tensor) or not all(isinstance(size, int) for size in value.shape):
         return None
     return (value.dtype, tuple(value.shape))
-

@@ -1,4 +1,4 @@
-"""Calls of one subnetwork on several values (test-time augmentation, siamese towers, shared heads) as one call."""
+"""One call in place of several: test-time augmentation, siamese towers, shared heads."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class _Candidate:
 
 @graph_pass
 class BatchCalls(GraphPass):
-    """Call a subnetwork once on all values that it is called on, joined along their first axis, where that costs less."""
+    """Call a subnetwork once on all the values it is called on, joined into one, where that costs less."""
 
     name = "merge.calls"
 
@@ -76,7 +76,7 @@ class BatchCalls(GraphPass):
         region = found.region
         outputs = tuple(node for bundle in region.exits for node in bundle)
         calls = Calls(work.module)
-        values = _taken_apart(work, region, found.axes, joined_values(work, calls, region, found.axes.axis))
+        values = _taken_apart(work, region, found.axes, joined_values(work, calls, region, found.axes.place))
         first = region.bundles[0][0]
         entry = Applied(
             number=journal.next_number,
@@ -116,7 +116,7 @@ def _judged(work: Workspace, calls: Calls, region: Region) -> Iterator[_Candidat
     if axes.refused:
         at, reason = next(iter(axes.refused.items()))
         yield _Candidate(region, axes, reason, at)
-        for part in parted(calls, region, axes.refused.__contains__):
+        for part in parted(calls, region.bundles, axes.refused.__contains__):
             yield from _judged(work, calls, part)
         return
     yield _Candidate(region, axes, "", region.bundles[0])
@@ -129,7 +129,7 @@ def _taken_apart(
     values = []
     for bundle in region.exits:
         val = bundle[0].meta["val"]
-        axis = axes.axis[bundle]
+        axis = axes.place[bundle].axis
         sizes = [val.shape[axis]] * region.copies
         parts = stage(work, OPERATORS["split"], {"x": joined[bundle], "sizes": sizes, "dim": axis - val.ndim})
         for number, node in enumerate(bundle):
@@ -152,8 +152,6 @@ def _site(candidate: _Candidate) -> Site:
     matched: list[tuple[str, Place]] = [
         (f"call {number + 1}", place_of(node)) for number, node in enumerate(region.bundles[0])
     ]
-    failure = Failure(
-        "condition", candidate.reason, "", "", "", place_of(candidate.at[0]), (), "", ""
-    )
+    failure = Failure("condition", candidate.reason, "", "", "", place_of(candidate.at[0]), (), "", "")
     operators = len(region.bundles)
     return Site(place_of(region.bundles[0][0]), operators, operators + 1, tuple(matched), (failure,), 0)

@@ -35,7 +35,7 @@ class GraphPass(PassBase):
         """
 
     def explain(self, module: fx.GraphModule, limit: int = 5) -> Explanation:
-        """Say where the pass would change something, and why not elsewhere. Raises `TdslError` if it cannot say."""
+        """Say where the pass applies, and why not elsewhere. Raises `TdslError` where it cannot say."""
         raise TdslError(
             f"{self.name} is a pass that does not say where it applies",
             expected="a rule, or a pass such as merge.calls",
