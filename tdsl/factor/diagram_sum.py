@@ -20,6 +20,15 @@ from torch import Tensor
 from tdsl.factor.declare import TermFunction, Terms
 from tdsl.symmetry.diagrams.diagram import Labels, numbered
 
+FEW_CHANNELS = 8
+"""Up to so many channels are repeated by a product, which runs along rows, and not by broadcasting."""
+MOST_REPEATED = 16384
+"""Numbers of the matrix of such a product."""
+FEW_POSITIONS = 64
+"""Fewer positions are not worth another operator."""
+FEW_SUMMED = 4
+"""Up to so many channels are summed over their neighbours by a product."""
+
 Blocks = tuple[int, ...]
 """Some blocks of a partition, in an order that matters."""
 
@@ -46,6 +55,8 @@ class Diagrams:
     outputs: tuple[int, ...]
     """The size of each output axis."""
     inputs: tuple[int, ...]
+    groups: tuple[int, ...]
+    """The group of each axis, of output axes and then of input axes."""
     labels: tuple[tuple[Labels, Labels], ...]
     """The blocks of output axes and of input axes, for each diagram; a block is in one group of axes."""
 
@@ -53,16 +64,22 @@ class Diagrams:
 def joined(*structure: Tensor) -> Diagrams:
     """The diagrams on all axes, from three tensors for each group of axes: [d, l], [d, k], [n]."""
     groups = [structure[i : i + 3] for i in range(0, len(structure), 3)]
-    outputs, inputs = [], []
+    outputs: list[int] = []
+    inputs: list[int] = []
+    before: list[int] = []
+    after: list[int] = []
     labels: list[tuple[list[int], list[int]]] = [([], []) for _ in groups[0][0]]
-    for out, into, indices in groups:
+    for place, (out, into, indices) in enumerate(groups):
+        before += [place] * out.shape[1]
+        after += [place] * into.shape[1]
         outputs += [len(indices)] * out.shape[1]
         inputs += [len(indices)] * into.shape[1]
         apart = 1 + max((label for pair in labels for part in pair for label in part), default=-1)
         for known, one, other in zip(labels, out.tolist(), into.tolist(), strict=True):
             known[0].extend(apart + label for label in one)
             known[1].extend(apart + label for label in other)
-    return Diagrams(tuple(outputs), tuple(inputs), tuple((tuple(o), tuple(i)) for o, i in labels))
+    pairs = tuple((tuple(out), tuple(into)) for out, into in labels)
+    return Diagrams(tuple(outputs), tuple(inputs), (*before, *after), pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +139,12 @@ class _Sum:
 
     def reshape(self, value: Any, sizes: Sequence[int], channels: int) -> Any:
         """Axes of these sizes, the channels behind or in front of them."""
-        inner = [*sizes, channels] if self.channels_last else [channels, *sizes]
-        return self.terms("reshape", value, [-1, *inner])
+        return self.terms("reshape", value, self.shape(sizes, channels))
+
+    def shape(self, sizes: Sequence[int], channels: int | None = None) -> list[int]:
+        """Of a value with axes of these sizes."""
+        count = self.p if channels is None else channels
+        return [-1, *sizes, count] if self.channels_last else [-1, count, *sizes]
 
     def axis(self, place: int) -> int:
         """The axis of a value that stands at a place, not counting batch and channels."""
@@ -148,7 +169,15 @@ class _Sum:
         else:
             value = self.contracted[source]
         dims = [self.axis(place) for place, block in enumerate(source.kept) if block not in wanted.kept]
-        return self.terms("sum", value, dims)
+        last = len(source.kept) - 1
+        sizes = self.sizes(source)
+        narrow = self.channels_last and self.q <= FEW_SUMMED and math.prod(sizes) >= FEW_POSITIONS
+        if narrow and self.axis(last) in dims:
+            ones = torch.eye(self.q, dtype=torch.float64).repeat(1, sizes[last])
+            row = self.terms("reshape", value, [-1, *sizes[:last], sizes[last] * self.q])
+            value = self.terms("linear", row, self.terms.constant(ones))
+            dims.remove(self.axis(last))
+        return self.terms("sum", value, dims) if dims else value
 
     def sizes(self, contraction: _Contraction) -> tuple[int, ...]:
         """The sizes of its axes."""
@@ -278,40 +307,78 @@ class _Sum:
         for place, along in enumerate(small):
             target = next((other for other in small[place + 1 :] if set(other) >= set(along)), None)
             if target is not None:
-                shaped[target] = self.terms("add", shaped[target], shaped[along])
+                value = self.repeated(shaped[along], along, target, sizes)
+                shaped[target] = self.terms("add", shaped[target], value)
                 continue
-            total = shaped[along] if total is None else self.terms("add", shaped[along], total)
+            if total is None:
+                total = shaped[along]
+            else:
+                total = self.repeated(total, tuple(sorted(covered)), along, sizes)
+                total = self.terms("add", shaped[along], total)
             covered |= set(along)
         return tuple(sorted(covered)), total
+
+    def repeated(self, value: Any, along: Blocks, other: Blocks, sizes: list[int]) -> Any:
+        """A value that is to be added to one along other blocks, the same along the last axis already.
+
+        Few channels beside an axis of size 1 are added a few numbers at a time; a product is faster.
+        """
+        last = len(sizes) - 1
+        count = self.p * self.p * sizes[last] if sizes else 0
+        if not self.channels_last or last in along or last not in other:
+            return value
+        if self.p > FEW_CHANNELS or count > MOST_REPEATED or math.prod(sizes) < FEW_POSITIONS:
+            return value
+        tiled = torch.eye(self.p, dtype=torch.float64).repeat(sizes[last], 1)
+        row = [sizes[b] if b in along else 1 for b in range(last)]
+        flat = self.terms("reshape", value, [-1, *row, self.p])
+        return self.reshape(
+            self.terms("linear", flat, self.terms.constant(tiled)), [*row, sizes[last]], self.p
+        )
 
     def embedded(self, value: Any, partition: Labels, along: Blocks, target: Labels) -> tuple[Blocks, Any]:
         """A value on the diagonal of a finer partition: there, and zero elsewhere."""
         sizes = self.lengths(target)
-        count = len(sizes)
-        block = [partition[target.index(b)] for b in range(count)]  # the block of each finer block
-        first = [block.index(block[b]) == b for b in range(count)]
-        shape = [
-            n if one and block[b] in along else 1 for b, (n, one) in enumerate(zip(sizes, first, strict=True))
-        ]
-        mask = torch.ones((1,) * count, dtype=torch.float64)
-        for b in range(count):
-            if not first[b]:
-                other = block.index(block[b])
-                axes = [sizes[c] if c in (b, other) else 1 for c in range(count)]
-                mask = mask * torch.eye(sizes[b], dtype=torch.float64).reshape(axes)
-        mask = mask[..., None] if self.channels_last else mask
-        spread = self.terms("mul", self.reshape(value, shape, self.p), self.terms.constant(mask))
-        joint = {b for b in range(count) if block.count(block[b]) > 1}
-        covered = {b for b in range(count) if block[b] in along}
-        return tuple(sorted(joint | covered)), spread
+        block = [partition[target.index(b)] for b in range(len(sizes))]  # the block of each finer block
+        joint = {b for b in block if block.count(b) > 1}
+        full = {block.index(b): sizes[block.index(b)] if b in along or b in joint else 1 for b in set(block)}
+        if not joint <= set(along):
+            value = self.terms("expand", value, self.shape([full[place] for place in sorted(full)]))
+        for place, own in enumerate(block):
+            if block.index(own) != place:
+                before = max(other for other in full if block[other] == own and other < place)
+                value = self.doubled(value, full, before, place)
+                full[place] = sizes[place]
+        value = self.reshape(value, [full[place] for place in range(len(sizes))], self.p)
+        return tuple(b for b in range(len(sizes)) if block[b] in joint or block[b] in along), value
+
+    def doubled(self, value: Any, sizes: dict[int, int], before: int, place: int) -> Any:
+        """One more axis at `place` with the index of the axis at `before`; zero where the two are not equal.
+
+        `sizes` are those of the axes that are there, by place. Entries of a diagonal are equally far apart: a
+        row of zeros behind each entry puts them there, which copies long runs and multiplies nothing.
+        """
+        n = sizes[before]
+        inside = math.prod(size for other, size in sizes.items() if before < other < place)
+        behind = math.prod(size for other, size in sizes.items() if other > place)
+        run = behind * self.p if self.channels_last else behind
+        if inside > 1:
+            value = self.terms("reshape", value, [-1, inside, run])
+            value = self.terms("pad", value, [0, (n - 1) * run])
+            value = self.terms("reshape", value, [-1, n, inside * n * run])
+            value = self.terms("pad", value, [0, run])
+        else:
+            value = self.terms("reshape", value, [-1, n, run])
+            value = self.terms("pad", value, [0, n * run])
+        value = self.terms("reshape", value, [-1, n * (inside * n + 1) * run])
+        return self.terms("slice", value, 1, 0, n * inside * n * run)
 
     def everywhere(self, value: Any, along: Blocks) -> Any:
         """The value with every axis of the output in full."""
         outputs = self.diagrams.outputs
         if all(n == 1 or place in along for place, n in enumerate(outputs)):
             return value
-        sizes = [*outputs, self.p] if self.channels_last else [self.p, *outputs]
-        return self.terms("expand", value, [-1, *sizes])
+        return self.terms("expand", value, self.shape(outputs))
 
 
 def _parts(out: Labels, into: Labels) -> tuple[_Place, _Feature]:
@@ -331,7 +398,7 @@ def _is_finer(one: Labels, other: Labels) -> bool:
 
 
 def _shape(x: Sequence[int], mixes: Sequence[int], *structure: Sequence[int]) -> tuple[list[int], int, int]:
-    """The sizes of output axes, the channels, and the rows of x. Raises `ValueError` where shapes do not fit."""
+    """The sizes of output axes, the channels, the rows of x. Raises `ValueError` where these do not fit."""
     groups = [structure[i : i + 3] for i in range(0, len(structure), 3)]
     outputs = [indices[0] for out, _, indices in groups for _ in range(out[1])]
     columns = mixes[2] * math.prod(indices[0] ** into[1] for _, into, indices in groups)

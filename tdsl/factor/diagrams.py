@@ -21,12 +21,12 @@ from tdsl.factor.diagram_sum import joined
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
 from tdsl.factor.orbit_probe import Axes, Layout, allowed
+from tdsl.factor.orbits import incidence, nearest, pattern_of, patterns
 from tdsl.factor.rank import RankRule, as_rank_rule
 from tdsl.factor.splits import Way, best, divisors, enough
 from tdsl.symmetry.diagrams import dimension
 from tdsl.symmetry.diagrams.diagram import Labels
-from tdsl.symmetry.diagrams.partitions import Partition, size
-from tdsl.symmetry.diagrams.project import project
+from tdsl.symmetry.diagrams.partitions import size
 
 MOST_POINTS = 6
 """Largest k + l: 203 diagrams."""
@@ -56,17 +56,11 @@ def _product(*, channels_last: bool) -> Callable[..., Tensor]:
         """The weight of these diagrams. [d, p, q], and [d, l], [d, k], [n] for each group → [m, n_in]."""
         found = joined(*structure)
         _, p, q = mixes.shape
-        sizes = (*found.outputs, *found.inputs)
-        grid = torch.meshgrid(*(torch.arange(n) for n in sizes), indexing="ij") if sizes else ()
         rows, columns = math.prod(found.outputs), math.prod(found.inputs)
-        whole = torch.zeros(rows, p, columns, q, dtype=mixes.dtype)
-        for (out, into), mix in zip(found.labels, mixes, strict=True):
-            equal = torch.ones(sizes, dtype=torch.bool)
-            labels = (*out, *into)
-            for axis, label in enumerate(labels):
-                equal = equal.logical_and(grid[axis] == grid[labels.index(label)])
-            places = equal.to(mixes.dtype).reshape(rows, 1, columns, 1)
-            whole = whole + places * mix[None, :, None]
+        kinds, ids = patterns((*found.outputs, *found.inputs), found.groups).unique(return_inverse=True)
+        wanted = torch.tensor([pattern_of((*out, *into), found.groups) for out, into in found.labels])
+        entries = torch.einsum("od,dpq->opq", incidence(kinds, wanted).to(mixes.dtype), mixes)
+        whole = entries[ids.reshape(rows, columns)].permute(0, 2, 1, 3)
         if not channels_last:
             whole = whole.permute(1, 0, 3, 2)
         return whole.reshape(rows * p, columns * q)
@@ -137,7 +131,7 @@ def first_found(weight: Tensor, layouts: Sequence[Layout], rule: RankRule) -> Fo
             continue
         if rule.spectral and not allowed(weight, norm, layout, rule):
             continue
-        labels, mixes, lost = fitted(layout.view(weight), layout)
+        labels, mixes, lost = nearest(weight, layout)
         kept = math.sqrt(max(0.0, norm**2 - lost**2))
         if not kept or not enough(rule, kept, lost):
             continue
@@ -155,17 +149,6 @@ def _numbers(layout: Layout) -> int:
     diagrams = [dimension("S", group.n, group.inputs, group.outputs) for group in layout.groups]
     positions = math.prod(layout.positions)
     return math.prod(diagrams) * (layout.rows * layout.columns // positions)
-
-
-def fitted(view: Tensor, layout: Layout) -> tuple[list[tuple[Labels, ...]], Tensor, float]:
-    """Every diagram with its mix of channels in the nearest weight, and the distance to it.
-
-    [p, q, output axes…, input axes…] → diagrams, [d, p, q], the Frobenius norm of the rest.
-    """
-    (group,) = layout.groups
-    found = project(view.movedim(1, group.outputs + 1), "S", group.n, group.inputs, group.outputs)
-    labels: list[tuple[Labels, ...]] = [(one.labels,) for one in found.diagrams if isinstance(one, Partition)]
-    return labels, found.coefficients, found.lost
 
 
 def _counting(
@@ -194,7 +177,7 @@ def _counting(
     return tuple(labels[place] for place in kept), mixes[kept]
 
 
-_FORMS = forms("[M, N] -> [d, p, q], [d, l], [d, k], [i]")
+_FORMS = forms("[M, N] -> [D, p, q], [D, L], [D, K], [i]")
 _ROLES = ("dense", "labels", "labels", "permutation")
 _SOURCE = "Maron et al., 2019 (invariant graph networks); Brauer, 1937"
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.export import Dim
 
 from tdsl.factor.table import DECOMPOSITIONS
+from tdsl.symmetry.diagrams.partitions import set_partitions
 
 FULL = 1e-6
 """Precision where a mask of zeros and ones is float32; otherwise nothing is lost."""
@@ -19,6 +20,22 @@ FULL = 1e-6
 def planted(name: str, n: int, *shapes: tuple[int, ...]) -> Tensor:
     """A weight that keeps the promise of that decomposition exactly."""
     return DECOMPOSITIONS[name].promise(*(number(*shape) for shape in shapes), torch.arange(n))
+
+
+def of_pairs(n: int, labels: list[list[int]], p: int, q: int) -> Tensor:
+    """From pairs of n items to pairs: a mix of channels for each partition of output and input axes."""
+    table = torch.tensor(labels)
+    promise = DECOMPOSITIONS["diagrams"].promise
+    weight: Tensor = promise(number(len(labels), p, q), table[:, :2], table[:, 2:], torch.arange(n))
+    return weight
+
+
+def planes_of_pairs(n: int, labels: list[list[int]], p: int, q: int) -> Tensor:
+    """From pairs of n items to the items, for partitions of one output and two input axes."""
+    table = torch.tensor(labels)
+    promise = DECOMPOSITIONS["diagrams_planes"].promise
+    weight: Tensor = promise(number(len(labels), p, q), table[:, :1], table[:, 1:], torch.arange(n))
+    return weight
 
 
 def layer(rule: str, weight: Tensor, bias: Tensor | None, graph: str) -> list[Case]:
@@ -118,6 +135,86 @@ LAYERS = [
         """,
     ),
     *layer("exchangeable_planes_linear", PLANES, None, PLAIN_PLANES),
+    *layer(
+        "diagrams_linear",
+        of_pairs(4, [[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 0]], 2, 3),
+        number(32),
+        """
+        reshape = reshape(x, [3, 4, 4, 3])
+        linear_1 = linear(reshape, w_diagrams_linear)
+        permute = permute(reshape, [0, 2, 1, 3])
+        linear_2 = linear(permute, w_diagrams_linear_1)
+        add = add(linear_1, linear_2)
+        reshape_1 = reshape(x, [3, 16, 3])
+        slice_1 = slice(reshape_1, dim=-2, start=0, end=16, step=5)
+        sum_1 = sum(slice_1, dim=[-2])
+        linear_3 = linear(sum_1, w_diagrams_linear_2)
+        reshape_2 = reshape(linear_3, [3, 1, 2])
+        expand = expand(reshape_2, [3, 4, 2])
+        reshape_3 = reshape(expand, [3, 4, 2])
+        pad = pad(reshape_3, [0, 8])
+        reshape_4 = reshape(pad, [3, 40])
+        slice_2 = slice(reshape_4, dim=-1, start=0, end=32)
+        reshape_5 = reshape(slice_2, [3, 4, 4, 2])
+        add_1 = add(add, reshape_5)
+        reshape_6 = reshape(add_1, [$])
+        add_2 = add(reshape_6, b)
+        """,
+    ),
+    *layer(
+        "diagrams_planes_linear",
+        planes_of_pairs(4, [[0, 0, 1], [0, 0, 0], [1, 1, 0]], 2, 3),
+        None,
+        """
+        reshape = reshape(x, [3, 3, 16])
+        slice_1 = slice(reshape, dim=-1, start=0, end=16, step=5)
+        reshape_1 = reshape(x, [3, 3, 4, 4])
+        sum_1 = sum(reshape_1, dim=[-1])
+        concat = concat(slice_1, sum_1, dim=-2)
+        matmul = matmul(w_diagrams_planes_linear, concat)
+        reshape_2 = reshape(matmul, [$])
+        """,
+    ),
+    *layer(
+        "diagrams_linear",
+        of_pairs(4, [list(labels) for labels in set_partitions(4, 4)], 2, 3),
+        None,
+        """
+        reshape = reshape(x, [3, 4, 4, 3])
+        linear_1 = linear(reshape, w_diagrams_linear)
+        permute = permute(reshape, [0, 2, 1, 3])
+        linear_2 = linear(permute, w_diagrams_linear_1)
+        add = add(linear_1, linear_2)
+        reshape_1 = reshape(x, [3, 16, 3])
+        slice_1 = slice(reshape_1, dim=-2, start=0, end=16, step=5)
+        sum_1 = sum(reshape, dim=[-2])
+        sum_2 = sum(reshape, dim=[-3])
+        concat = concat(slice_1, sum_1, sum_2, dim=-1)
+        linear_3 = linear(concat, w_diagrams_linear_2)
+        sum_3 = sum(slice_1, dim=[-2])
+        sum_4 = sum(sum_1, dim=[-2])
+        concat_1 = concat(sum_3, sum_4, dim=-1)
+        linear_4 = linear(concat_1, w_diagrams_linear_3)
+        reshape_2 = reshape(linear_4, [3, 1, 2])
+        add_1 = add(linear_3, reshape_2)
+        reshape_3 = reshape(add_1, [3, 4, 2])
+        pad = pad(reshape_3, [0, 8])
+        reshape_4 = reshape(pad, [3, 40])
+        slice_2 = slice(reshape_4, dim=-1, start=0, end=32)
+        reshape_5 = reshape(slice_2, [3, 4, 4, 2])
+        add_2 = add(add, reshape_5)
+        linear_5 = linear(concat, w_diagrams_linear_4)
+        reshape_6 = reshape(linear_5, [3, 4, 1, 2])
+        linear_6 = linear(concat_1, w_diagrams_linear_5)
+        reshape_7 = reshape(linear_6, [3, 1, 1, 2])
+        add_3 = add(reshape_6, reshape_7)
+        add_4 = add(add_2, add_3)
+        linear_7 = linear(concat, w_diagrams_linear_6)
+        reshape_8 = reshape(linear_7, [3, 1, 4, 2])
+        add_5 = add(add_4, reshape_8)
+        reshape_9 = reshape(add_5, [$])
+        """,
+    ),
 ]
 
 DYNAMIC = fires(
