@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tdsl.factor.declare import TermFunction, Terms
-from tdsl.symmetry.diagrams.diagram import Labels, numbered
+from tdsl.factor.diagram_parts import Blocks, Contraction, Feature, Place, is_finer, joined, parts
+from tdsl.symmetry.diagrams.diagram import Labels
 
 FEW_CHANNELS = 8
 """Up to so many channels are repeated by a product, which runs along rows, and not by broadcasting."""
@@ -28,9 +27,6 @@ FEW_POSITIONS = 64
 """Fewer positions are not worth another operator."""
 FEW_SUMMED = 4
 """Up to so many channels are summed over their neighbours by a product."""
-
-Blocks = tuple[int, ...]
-"""Some blocks of a partition, in an order that matters."""
 
 
 def diagram_sum(terms: Terms, x: Any, mixes: Any, *structure: Any) -> Any:
@@ -48,68 +44,6 @@ def diagram_sum_planes(terms: Terms, x: Any, mixes: Any, *structure: Any) -> Any
     return _Sum(terms, mixes, structure, channels_last=False).of(x)
 
 
-@dataclass(frozen=True, slots=True)
-class Diagrams:
-    """Diagrams on axes of given sizes."""
-
-    outputs: tuple[int, ...]
-    """The size of each output axis."""
-    inputs: tuple[int, ...]
-    groups: tuple[int, ...]
-    """The group of each axis, of output axes and then of input axes."""
-    labels: tuple[tuple[Labels, Labels], ...]
-    """The blocks of output axes and of input axes, for each diagram; a block is in one group of axes."""
-
-
-def joined(*structure: Tensor) -> Diagrams:
-    """The diagrams on all axes, from three tensors for each group of axes: [d, l], [d, k], [n]."""
-    groups = [structure[i : i + 3] for i in range(0, len(structure), 3)]
-    outputs: list[int] = []
-    inputs: list[int] = []
-    before: list[int] = []
-    after: list[int] = []
-    labels: list[tuple[list[int], list[int]]] = [([], []) for _ in groups[0][0]]
-    for place, (out, into, indices) in enumerate(groups):
-        before += [place] * out.shape[1]
-        after += [place] * into.shape[1]
-        outputs += [len(indices)] * out.shape[1]
-        inputs += [len(indices)] * into.shape[1]
-        apart = 1 + max((label for pair in labels for part in pair for label in part), default=-1)
-        for known, one, other in zip(labels, out.tolist(), into.tolist(), strict=True):
-            known[0].extend(apart + label for label in one)
-            known[1].extend(apart + label for label in other)
-    pairs = tuple((tuple(out), tuple(into)) for out, into in labels)
-    return Diagrams(tuple(outputs), tuple(inputs), (*before, *after), pairs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Contraction:
-    """A diagonal of the operand, summed over the blocks that are not kept."""
-
-    partition: Labels
-    """The blocks of input axes, numbered as they come."""
-    kept: Blocks
-    """Which blocks the value has an axis for, ascending."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Feature:
-    """A contraction with its axes in the order in which the output has them."""
-
-    contraction: _Contraction
-    order: Blocks
-    """Which axis of the contraction comes at each place."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a value is written: a diagonal of the output, along some of its blocks."""
-
-    partition: Labels
-    along: Blocks
-    """The blocks that the value has an axis for, ascending."""
-
-
 class _Sum:
     def __init__(self, terms: Terms, mixes: Any, structure: Sequence[Any], *, channels_last: bool) -> None:
         self.terms = terms
@@ -117,14 +51,14 @@ class _Sum:
         self.channels_last = channels_last
         self.diagrams = joined(*(terms.known(part) for part in structure))
         self.count, self.p, self.q = terms.known(mixes).shape
-        self.contracted: dict[_Contraction, Any] = {}
-        self.merged: dict[tuple[_Feature, ...], Any] = {}
+        self.contracted: dict[Contraction, Any] = {}
+        self.merged: dict[tuple[Feature, ...], Any] = {}
 
     def of(self, x: Any) -> Any:
         """The sum applied to x."""
-        places: dict[_Place, dict[_Feature, list[int]]] = {}
+        places: dict[Place, dict[Feature, list[int]]] = {}
         for number, (out, into) in enumerate(self.diagrams.labels):
-            place, feature = _parts(out, into)
+            place, feature = parts(out, into)
             places.setdefault(place, {}).setdefault(feature, []).append(number)
         self.x = x
         needed = {feature.contraction for features in places.values() for feature in features}
@@ -152,7 +86,7 @@ class _Sum:
 
     # ------------------------------------------------------------ contracting
 
-    def contraction(self, wanted: _Contraction) -> Any:
+    def contraction(self, wanted: Contraction) -> Any:
         """The sum over blocks of what is there already, or of a diagonal."""
         count = max(wanted.partition, default=-1) + 1
         larger = [
@@ -162,7 +96,7 @@ class _Sum:
         ]
         source = min(larger, key=lambda c: math.prod(self.sizes(c)), default=None)
         if source is None:
-            source = _Contraction(wanted.partition, tuple(range(count)))
+            source = Contraction(wanted.partition, tuple(range(count)))
             value = self.diagonal(wanted.partition)
             if source == wanted:
                 return value
@@ -179,7 +113,7 @@ class _Sum:
             dims.remove(self.axis(last))
         return self.terms("sum", value, dims) if dims else value
 
-    def sizes(self, contraction: _Contraction) -> tuple[int, ...]:
+    def sizes(self, contraction: Contraction) -> tuple[int, ...]:
         """The sizes of its axes."""
         first = [contraction.partition.index(block) for block in contraction.kept]
         return tuple(self.diagrams.inputs[axis] for axis in first)
@@ -216,7 +150,7 @@ class _Sum:
 
     # ------------------------------------------------------------ mixing channels
 
-    def mixed(self, place: _Place, features: dict[_Feature, list[int]]) -> Any:
+    def mixed(self, place: Place, features: dict[Feature, list[int]]) -> Any:
         """What is written to a place: the features, each with its mix of channels, added."""
         lengths = self.lengths(place.partition)
         sizes = tuple(lengths[block] for block in place.along)
@@ -235,7 +169,7 @@ class _Sum:
         rows = [self.terms("slice", self.mixes, 0, number, number + 1) for number in numbers]
         return self.added([self.terms("reshape", row, [self.p, self.q]) for row in rows])
 
-    def together(self, features: tuple[_Feature, ...]) -> Any:
+    def together(self, features: tuple[Feature, ...]) -> Any:
         """The channels of several features side by side."""
         if features not in self.merged:
             values = [self.turned(feature) for feature in features]
@@ -243,7 +177,7 @@ class _Sum:
             self.merged[features] = values[0] if len(values) == 1 else self.terms("concat", values, channel)
         return self.merged[features]
 
-    def turned(self, feature: _Feature) -> Any:
+    def turned(self, feature: Feature) -> Any:
         """A contraction with its axes in the order of the output."""
         value, order = self.contracted[feature.contraction], feature.order
         if order == tuple(range(len(order))):
@@ -277,7 +211,7 @@ class _Sum:
             along, value = self.gathered(partition, values.pop(partition))
             if partition == whole:
                 return self.everywhere(value, along)
-            finer = [other for other in values if other != partition and _is_finer(other, partition)]
+            finer = [other for other in values if other != partition and is_finer(other, partition)]
             target = min([*finer, whole], key=lambda labels: (max(labels), labels))
             blocks, part = self.embedded(value, partition, along, target)
             there = values.setdefault(target, {})
@@ -287,7 +221,7 @@ class _Sum:
         """The size of each block of output axes."""
         return [self.diagrams.outputs[partition.index(b)] for b in range(max(partition, default=-1) + 1)]
 
-    def broadcast(self, place: _Place, features: dict[_Feature, list[int]]) -> Any:
+    def broadcast(self, place: Place, features: dict[Feature, list[int]]) -> Any:
         """What is written to a place, with an axis for each block, of size 1 where it is not along that."""
         value, sizes = self.mixed(place, features), self.lengths(place.partition)
         if len(place.along) == len(sizes):
@@ -379,22 +313,6 @@ class _Sum:
         if all(n == 1 or place in along for place, n in enumerate(outputs)):
             return value
         return self.terms("expand", value, self.shape(outputs))
-
-
-def _parts(out: Labels, into: Labels) -> tuple[_Place, _Feature]:
-    """A diagram as what it contracts and where it is written."""
-    through = set(out) & set(into)
-    sources, targets = numbered(into), numbered(out)
-    kept = tuple(sorted({b for b, label in zip(sources, into, strict=True) if label in through}))
-    along = tuple(sorted({b for b, label in zip(targets, out, strict=True) if label in through}))
-    labels = [into[sources.index(block)] for block in kept]
-    order = tuple(labels.index(out[targets.index(block)]) for block in along)
-    return _Place(targets, along), _Feature(_Contraction(sources, kept), order)
-
-
-def _is_finer(one: Labels, other: Labels) -> bool:
-    """Whether every block of `one` lies in a block of `other`."""
-    return len(set(zip(one, other, strict=True))) == max(one, default=-1) + 1
 
 
 def _shape(x: Sequence[int], mixes: Sequence[int], *structure: Sequence[int]) -> tuple[list[int], int, int]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tdsl.factor.declare import Decomposition, forms
-from tdsl.factor.diagram_sum import joined
+from tdsl.factor.diagram_parts import joined
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
 from tdsl.factor.orbit_probe import Axes, Layout, allowed
@@ -57,7 +57,9 @@ def _product(*, channels_last: bool) -> Callable[..., Tensor]:
         found = joined(*structure)
         _, p, q = mixes.shape
         rows, columns = math.prod(found.outputs), math.prod(found.inputs)
-        kinds, ids = patterns((*found.outputs, *found.inputs), found.groups).unique(return_inverse=True)
+        kinds, ids = torch.unique(
+            patterns((*found.outputs, *found.inputs), found.groups), return_inverse=True
+        )
         wanted = torch.tensor([pattern_of((*out, *into), found.groups) for out, into in found.labels])
         entries = torch.einsum("od,dpq->opq", incidence(kinds, wanted).to(mixes.dtype), mixes)
         whole = entries[ids.reshape(rows, columns)].permute(0, 2, 1, 3)

@@ -61,7 +61,9 @@ def nearest(weight: Tensor, layout: Layout) -> tuple[list[tuple[Labels, ...]], T
     axes = [place for place, group in enumerate(layout.groups) for _ in range(group.outputs)]
     axes += [place for place, group in enumerate(layout.groups) for _ in range(group.inputs)]
     sizes = (*outputs, *inputs)
-    kinds, ids, counts = patterns(sizes, axes).flatten().unique(return_inverse=True, return_counts=True)
+    kinds, ids, counts = torch.unique(
+        patterns(sizes, axes).flatten(), return_inverse=True, return_counts=True
+    )
     view = layout.view(weight)
     step = max(1, AT_ONCE // max(1, view[0].numel()))
     means, lost = [], 0.0
