@@ -39,9 +39,11 @@ def found() -> Together:
 
 
 def repeated() -> dict[str, Declaration]:
-    """The rules of the steps of the default pipeline before and after its `attempt`."""
+    """The rules of the steps of the default pipeline before and after its `attempt` that are repeated."""
     library = standard_library()
-    steps = [step for step in library.pipeline("exact").steps if not isinstance(step, tree.Attempt)]
+    steps = [
+        step for step in library.pipeline("exact").steps if not isinstance(step, tree.Attempt | tree.Once)
+    ]
     patterns = {node.pattern for step in steps for node in walk(step) if isinstance(node, tree.RuleRef)}
     return {n: rule for n, rule in library.rules.items() if any(fnmatchcase(n, p) for p in patterns)}
 

@@ -20,6 +20,7 @@ import cases_merge
 import cases_mixing
 import cases_mixing_sums
 import cases_recurrent
+import cases_runtime
 import cases_soft
 import cases_structured
 import pytest
@@ -44,6 +45,7 @@ CASES = [
     *cases_attention.CASES,
     *cases_bilinear.CASES,
     *cases_recurrent.CASES,
+    *cases_runtime.CASES,
     *cases_factorize.CASES,
     *cases_structured.CASES,
     *cases_diagrams.CASES,
