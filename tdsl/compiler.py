@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from types import NoneType
@@ -19,6 +19,7 @@ from tdsl.emit.storage import Stored, store_f16
 from tdsl.emit.tied import store_tied
 from tdsl.engine.census import Census, census, copied
 from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.law_transfer import laws_of
 from tdsl.engine.library import Library
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.errors import TdslError
@@ -29,6 +30,8 @@ from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
 from tdsl.prepare import SEED, Batch, Progress, prepare, require_kinds
 from tdsl.report import Note, Report, RewriteRecord, Size, correctness_of, notes_of, to_text, write_json
+from tdsl.symmetry.audit import Audit
+from tdsl.symmetry.kept import Kept, require_kept_by_file, require_kept_by_graph
 from tdsl.verify import (
     Bound,
     Contract,
@@ -140,6 +143,7 @@ def compile(
     module = copied(captured.module)
     runner.run(module, journal)
 
+    audits = _audits(captured, module, runner, journal, progress)
     progress("emit")
     proto, stored = _emit(captured, module, runner, opset, metadata)
 
@@ -183,6 +187,8 @@ def compile(
             report,
             hint=_blame(blame, journal),
         )
+    kept = _certificates(proto, runner, audits, samples, progress)
+    report = replace(report, notes=(*report.notes, *(Note("symmetry", str(one)) for one in kept)))
     path = None
     if output is not None:
         progress("write")
@@ -239,6 +245,48 @@ class _Check:
             output_names=self.captured.output_names,
             steps=self.steps,
         )
+
+
+def _audits(
+    captured: Captured, module: fx.GraphModule, runner: PipelineRunner, journal: Journal, progress: Progress
+) -> list[Audit]:
+    """What the symmetries that the pipeline checks say of the rewritten graph; raises at a broken one."""
+    if not runner.symmetries:
+        return []
+    progress("audit symmetry")
+
+    def blame(broken: Callable[[fx.GraphModule], bool]) -> str:
+        def after(count: int) -> bool:
+            limited = copied(captured.module)
+            runner.run(limited, Journal(limit=count))
+            return broken(limited)
+
+        number = guilty(len(journal.entries), after)
+        return "" if number is None else _blame(number, journal)
+
+    fallback = laws_of(runner.library)
+    return [
+        require_kept_by_graph(captured, module, one.contract, one.span, fallback=fallback, blame=blame)
+        for one in runner.symmetries
+    ]
+
+
+def _certificates(
+    proto: onnx.ModelProto,
+    runner: PipelineRunner,
+    audits: Sequence[Audit],
+    samples: Sequence[Sample],
+    progress: Progress,
+) -> list[Kept]:
+    """The same of the file."""
+    if not audits:
+        return []
+    progress("certify symmetry")
+    given = [next(sample.inputs for sample in samples if sample.kind == "example")]
+    return [
+        Kept(found, require_kept_by_file(proto, one.contract, one.span, given))
+        for found, one in zip(audits, runner.symmetries, strict=True)
+    ]
 
 
 def _guilty(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from tdsl.errors import NotSupportedYet, Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.expected import did_you_mean
 from tdsl.provenance import module_path
+from tdsl.symmetry.contract import Contract
 
 OBJECTIVES = ("latency", "bytes", "parameters", "macs", "error")
 """What a plan can make small."""
@@ -38,6 +39,14 @@ class ContractBound:
     relation: str
     value: float
     source: tree.Expr
+
+
+@dataclass(frozen=True, slots=True)
+class SymmetryBound:
+    """A symmetry that a `check` asks for, its tolerance set."""
+
+    contract: Contract
+    span: Span
 
 
 class Planner(Protocol):
@@ -109,6 +118,8 @@ class Runner:
             f"pipeline {pipeline.name}", pipeline.parameters, arguments or {}, pipeline.span
         )
         self.contract = tuple(self._bounds(pipeline.steps))
+        self.symmetries = tuple(self._symmetries(pipeline.steps))
+        """What the rewritten graph and its file must be symmetric under."""
         self._compiled: dict[int, tuple[list[Rule], list[GraphPass]]] = {}
         self._choices: dict[int, ChoiceStep] = {}
         for step in _all_steps(pipeline.steps):
@@ -294,6 +305,21 @@ class Runner:
             for bound in step.bounds if isinstance(step, tree.Check) else ():
                 bounds.append(self._bound(bound, "a check", "cosine >= 0.999"))
         return bounds
+
+    def _symmetries(self, steps: Sequence[tree.Step]) -> Iterator[SymmetryBound]:
+        for step in _all_steps(steps):
+            for kept in step.symmetries if isinstance(step, tree.Check) else ():
+                contract = self.library.symmetry.contract(kept.name, kept.span)
+                if kept.within is not None:
+                    within = constant_value(kept.within, self.names)
+                    if isinstance(within, bool) or not isinstance(within, int | float) or within <= 0:
+                        raise TdslError(
+                            "a symmetry holds within a relative defect",
+                            kept.within.span,
+                            expected="a positive number, such as 1e-6",
+                        )
+                    contract = replace(contract, within=float(within))
+                yield SymmetryBound(contract, kept.span)
 
     def _require_contract(self) -> None:
         if self.contract or not (self.approximate or self.storage in ROUNDING):

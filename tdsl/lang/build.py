@@ -377,8 +377,13 @@ class Builder(Transformer_NonRecursive[Token, Any]):
         )
 
     def check(self, meta: Any, items: list[Any]) -> tree.Check:
-        bounds = items[0]
-        return tree.Check(bounds=bounds, span=self._span(meta).until(bounds[-1].span))
+        kept = tuple(item for item in items if isinstance(item, tree.Kept))
+        bounds = tuple(item for item in items if not isinstance(item, tree.Kept))
+        return tree.Check(bounds=bounds, symmetries=kept, span=self._span(meta).until(items[-1].span))
+
+    def kept(self, meta: Any, items: list[Any]) -> tree.Kept:
+        name, within = items
+        return tree.Kept(name=str(name), within=within, span=self._span(meta))
 
     def block(self, meta: Any, items: list[Any]) -> tuple[tree.Step, ...]:
         return _steps(items)

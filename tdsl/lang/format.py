@@ -216,7 +216,13 @@ def _step(step: tree.Step) -> list[Line]:
         case tree.Quantize():
             return [Line(f"quantize {step.scheme}{_method(step.arguments)}", first, last)]
         case tree.Check():
-            return _listed("check ", [(flat(b), b) for b in step.bounds], "")
+            promises: list[tuple[str, tree.Node]] = [(flat(bound), bound) for bound in step.bounds]
+            promises += [(_kept(one), one) for one in step.symmetries]
+            return _listed("check ", promises, "")
+
+
+def _kept(node: tree.Kept) -> str:
+    return f"symmetry {node.name}" + ("" if node.within is None else f" within {flat(node.within)}")
 
 
 def _method(nodes: Sequence[tree.Argument]) -> str:

@@ -348,10 +348,20 @@ class Quantize(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Kept(Node):
+    """`symmetry digits within 1e-4`: a declared symmetry that the graph and the file must keep."""
+
+    name: str
+    within: Expr | None = None
+    """The largest relative defect, in place of the tolerance that the symmetry declares."""
+
+
+@dataclass(frozen=True, slots=True)
 class Check(Node):
-    """`check error <= 2%, cosine >= 0.999`: the contract the file must keep."""
+    """`check error <= 2%, cosine >= 0.999, symmetry digits`: the contract the file must keep."""
 
     bounds: tuple[Expr, ...]
+    symmetries: tuple[Kept, ...] = ()
 
 
 Step = Repeated | Once | First | Attempt | Ordered | At | Choose | Heal | Quantize | Check

@@ -167,9 +167,8 @@ class Checks:
         from tdsl.symmetry.declarations import Declarations
 
         known = Declarations()
-        for one in self.files.imported(document):
-            for place in one.places:
-                _caught(known.add, place.item)
+        for item in self._imported_symmetry(document):
+            _caught(known.add, item)
         wrong: set[str] = set()
         for place in places:
             if _uses(place.item) & wrong:  # one mistake is said once
@@ -180,14 +179,21 @@ class Checks:
                 wrong.add(place.item.name)  # type: ignore[union-attr]
                 yield _at(mistake, place)
 
+    def _imported_symmetry(self, document: Document) -> tuple[tree.Item, ...]:
+        """The groups, actions and symmetries of what a document imports."""
+        imported = self.files.imported(document)
+        return tuple(p.item for one in imported for p in one.places if isinstance(p.item, _SYMMETRY))
+
     def _steps(self, document: Document) -> Iterator[Mistake]:
         """Pipelines whose steps name what is not there, or give it what it does not take."""
         pipelines = [place for place in document.places if isinstance(place.item, tree.Pipeline)]
         if not pipelines or self.knowledge.library is None:
             return
         beside = self._beside(document)
+        own = (place.item for place in document.places if isinstance(place.item, _SYMMETRY))
+        symmetry = (*self._imported_symmetry(document), *own)
         for place in pipelines:
-            mistake = _run(self.knowledge, *place.key, beside)
+            mistake = _run(self.knowledge, *place.key, beside, symmetry)
             if mistake is not None:
                 yield _at(mistake, place)
 
@@ -258,13 +264,21 @@ def _declaration(
 
 
 @functools.lru_cache(REMEMBERED)
-def _run(knowledge: Knowledge, text: str, index: int, beside: tuple[Declared, ...]) -> TdslError | None:
+def _run(
+    knowledge: Knowledge,
+    text: str,
+    index: int,
+    beside: tuple[Declared, ...],
+    symmetry: tuple[tree.Item, ...],
+) -> TdslError | None:
     """What is wrong with a pipeline as far as it needs no model."""
     from tdsl.engine.library import Library
     from tdsl.engine.strategy import Runner
 
     assert knowledge.library is not None
     library = knowledge.library.extended(Library({d.it.name: d.it for d in beside}))
+    for item in symmetry:
+        _caught(library.symmetry.add, item)  # its own mistake is said at its own place
     pipeline = _item(text, index)
     assert isinstance(pipeline, tree.Pipeline)
     required = (p for p in pipeline.parameters if p.default is None)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tdsl.catalog import Entry
+from tdsl.lang import tree
 from tdsl.lang.imports import importable, library_path
 from tdsl.lang.unsupported import RECOVERY, STORAGE
 from tdsl.lang.vocabulary import DTYPES, PARAMETER_KINDS, SIDES
@@ -82,6 +83,10 @@ def _offers(document: Document, line: int, context: Context, checks: Checks) -> 
         yield from _terms(document, line, context, checks)
     elif "CONST" in accepted:
         yield from (Offer(name, Kind.TYPE, "element type") for name in DTYPES)
+    elif "NAME" in accepted and context.section is Section.STEPS and context.before == "symmetry":
+        for item in (p.item for one in (*checks.files.imported(document), document) for p in one.places):
+            if isinstance(item, tree.Symmetry):
+                yield Offer(item.name, Kind.VALUE, f"a symmetry of {item.group}", item.doc)
     elif "NAME" in accepted:
         yield from _plain_names(context, knowledge)
 

@@ -123,6 +123,20 @@ def certify(
     `model` is what the file at `path` holds, its weights loaded. Raises `TdslError` where the contract does
     not fit, or the file does not run.
     """
+    data = {name: _digest(Path(path).parent / name) for name in _outside(path)}
+    return certificate(model, contract, given, file=path, sha256=_digest(Path(path)), data=data)
+
+
+def certificate(
+    model: onnx.ModelProto,
+    contract: Contract,
+    given: Sequence[Tensors] = (),
+    *,
+    file: str = "",
+    sha256: str = "",
+    data: Mapping[str, str] | None = None,
+) -> Certificate:
+    """Measure a model with its weights, as `certify` does; what is said of the file is taken as given."""
     ways, reason = _ways(model)
     draw = _inputs(model, contract, given)
     drawn = not given or all(value.is_floating_point() for value in given[0])
@@ -136,9 +150,9 @@ def certify(
     shapes_out = {name: shape_of(value) for name, value in zip(names_out, results, strict=True)}
     tried = plan(contract, shapes, shapes_out)
     return Certificate(
-        file=path,
-        sha256=_digest(Path(path)),
-        data={name: _digest(Path(path).parent / name) for name in _outside(path)},
+        file=file,
+        sha256=sha256,
+        data=data or {},
         contract=contract.name,
         text=contract_text(contract),
         group=tried.group.name,

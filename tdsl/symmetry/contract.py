@@ -131,6 +131,8 @@ class Contract:
     group: tree.Group
     actions: Mapping[str, tree.Action]
     groups: Mapping[str, tree.Group] = field(repr=False)
+    within: float | None = None
+    """What a pipeline allows in place of its own tolerance."""
 
     @property
     def name(self) -> str:
@@ -140,6 +142,8 @@ class Contract:
     @property
     def tolerance(self) -> float:
         """The largest relative defect that keeps it."""
+        if self.within is not None:
+            return self.within
         return TOLERANCE if self.source.tolerance is None else float(number_of(self.source.tolerance, {}))
 
     def side(self, side: str) -> dict[str, tree.Edge]:

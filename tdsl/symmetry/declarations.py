@@ -56,8 +56,8 @@ class Declarations:
             {**self.symmetries, **other.symmetries},
         )
 
-    def contract(self, name: str | None = None) -> Contract:
-        """The symmetry of that name, or the only one. Raises `TdslError`."""
+    def contract(self, name: str | None = None, span: Span | None = None) -> Contract:
+        """The symmetry of that name, or the only one. Raises `TdslError`, where `span` names it."""
         if name is None:
             if len(self.symmetries) != 1:
                 what = "no symmetry is declared" if not self.symmetries else "several symmetries are declared"
@@ -68,7 +68,10 @@ class Declarations:
         if name not in self.symmetries:
             raise TdslError(
                 f"there is no symmetry `{name}`",
-                expected=f"one of {', '.join(self.symmetries)}" if self.symmetries else None,
+                span,
+                expected=f"one of {', '.join(self.symmetries)}"
+                if self.symmetries
+                else f"`symmetry {name} {{ … }}` in this file or one that it imports",
                 hint=did_you_mean(name, self.symmetries),
             )
         source = self.symmetries[name]

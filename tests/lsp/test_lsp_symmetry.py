@@ -32,3 +32,23 @@ def test_names_that_are_not_there_are_underlined(editor):
 def test_the_facts_of_a_function_are_shown(editor):
     shown = editor.hover("rule r {\n    tan|h(x)\n  =>\n    tanh(-(-x))\n}\n")
     assert "odd" in shown
+
+
+CHECKED = RIGHT + "\npipeline p {\n    check symmetry digits within 0.1\n}\n"
+
+
+def test_a_pipeline_that_checks_a_symmetry_of_its_file_has_no_mistakes(editor):
+    assert editor.mistakes(CHECKED) == []
+
+
+def test_a_checked_symmetry_that_is_not_there_is_underlined(editor):
+    [mistake] = editor.mistakes(CHECKED.replace("symmetry digits within", "symmetry digts within"))
+    assert "there is no symmetry `digts`" in str(mistake)
+
+
+def test_symmetries_are_offered_where_one_is_checked(editor):
+    text = RIGHT + "\npipeline p {\n    check error <= 1%, "
+    assert "symmetry" in editor.offers(text + "|")
+    assert "digits" in editor.offers(text + "symmetry |")
+    assert "within" in editor.offers(text + "symmetry digits |")
+    assert "cosine" not in editor.offers(text + "symmetry digits within |")
