@@ -9,12 +9,17 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from tdsl.capture.captured import Captured
+from tdsl.emit.defaults import leave_out_defaults
+from tdsl.emit.editing import Editor
+from tdsl.emit.rearranging import rearrange
+from tdsl.emit.targets import fix_targets, fold_sizes
 
 
 def tidy(model: ir.Model, captured: Captured) -> None:
     """Name what goes in and out, and remove duplicates and dead values, in place."""
     passes.DeduplicateInitializersPass(size_limit=2**62)(model)
     passes.IdentityEliminationPass()(model)
+    shorten(model)
     passes.RemoveUnusedNodesPass()(model)
     passes.OutputFixPass()(model)  # an output of its own for a value returned twice or passed through
     passes.RemoveUnusedOpsetsPass()(model)
@@ -24,6 +29,15 @@ def tidy(model: ir.Model, captured: Captured) -> None:
         model,
         {axis.symbol: axis.name for axes in captured.dynamic_axes for axis in axes.values()},
     )
+
+
+def shorten(model: ir.Model) -> None:
+    """Leave out what is computed at run time though it is known, in place."""
+    editor = Editor(model)
+    fold_sizes(editor)
+    leave_out_defaults(editor)
+    fix_targets(editor)
+    rearrange(editor)
 
 
 def rename(values: Sequence[ir.Value], names: Sequence[str], model: ir.Model) -> None:
