@@ -8,6 +8,7 @@ from tdsl.symmetry.impose.frames import FrameAverage
 from tdsl.symmetry.impose.law import LawReport, Margin
 from tdsl.symmetry.impose.layers import Between
 from tdsl.symmetry.impose.moves import Moves, flattened, moves, on_axis
+from tdsl.symmetry.impose.orbit_distance import NearestPose, OrbitDistance
 from tdsl.symmetry.impose.orthonormal import GramSchmidt
 from tdsl.symmetry.impose.principal import PrincipalPrefix
 from tdsl.symmetry.impose.relative import Relative
@@ -26,6 +27,8 @@ __all__ = [
     "LawReport",
     "Margin",
     "Moves",
+    "NearestPose",
+    "OrbitDistance",
     "PointKey",
     "PrincipalPrefix",
     "Projected",

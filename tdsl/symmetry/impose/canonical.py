@@ -30,6 +30,8 @@ from tdsl.symmetry.impose.moves import OneOrMany
 
 CLOSE = 1e-5
 """Scores closer than this, relative to their spread, may change places by rounding in float32."""
+FINE = 1e-7
+"""Scores that differ by less, relative to the largest, may be one number in float32."""
 SAME = 1e-12
 """Copies closer than this are one: the input itself is symmetric."""
 
@@ -135,7 +137,9 @@ class Canonicalise(OverFiniteGroup):
             far = torch.stack([(many - many[best, samples]).abs().amax(2) for many in flat]).amax(0)
             size = torch.stack([many.abs().amax(2) for many in flat]).amax(0)
             rivals &= far > SAME * size
-        return ahead.masked_fill(~rivals, math.inf).amin(0) / scores.std(0).clamp_min(1e-300)
+        resolved = FINE / CLOSE * scores.abs().amax(0)  # where all tie, their spread is rounding itself
+        spread = torch.maximum(scores.std(0), resolved).clamp_min(1e-300)
+        return ahead.masked_fill(~rivals, math.inf).amin(0) / spread
 
     def check(self, *inputs: Tensor, seed: int = 0) -> LawReport:
         """The law in float64, and the smallest margin, on `inputs` and random ones of their shapes.

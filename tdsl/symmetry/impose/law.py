@@ -72,6 +72,8 @@ class LawReport:
     controls: Mapping[str, float] = field(default_factory=dict)
     """The defect where the law is broken on purpose."""
     margins: tuple[Margin, ...] = ()
+    left: float | None = None
+    """What a solver of a fixed number of steps leaves, at worst; `None` where there is none."""
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -86,6 +88,8 @@ class LawReport:
         ]
         if not self.variation > VARIES:
             found.append("the output is the same for every input: the law holds of a constant")
+        if self.left is not None and not self.left <= ROUNDING:
+            found.append(f"the solver leaves {self.left:.1e}: more steps, or inputs further from a tie")
         if self.without > SEEN and self.controls and not max(self.controls.values()) > SEEN:
             found.append("no control fails: the measurement would not see a broken law")
         found += [
@@ -107,6 +111,8 @@ class LawReport:
         lines.append(f"  outputs vary by {self.variation:.1e}")
         lines += [f"  control, {name}: {defect:.1e}" for name, defect in self.controls.items()]
         lines += [f"  {m.what}: at least {m.smallest:.1e}, at {m.where}" for m in self.margins]
+        if self.left is not None:
+            lines.append(f"  left by the solver: {self.left:.1e}")
         lines += [f"  problem: {problem}" for problem in self.problems]
         return "\n".join(lines)
 
@@ -119,11 +125,12 @@ def examined(
     samples: Sequence[Tensors],
     controls: Mapping[str, tuple[Callable[..., object], Sequence[Change]]],
     margins: tuple[Margin, ...] = (),
+    left: float | None = None,
 ) -> LawReport:
     """The report on a law: `wrapped` and `alone` (the model in it), on samples in float64.
 
-    A control is a function that breaks the law, with the changes under which it must be seen to. Raises
-    `TdslError` for fewer than two samples.
+    A control is a function that breaks the law, with the changes under which it must be seen to; `left` is
+    what a solver in `wrapped` leaves. Raises `TdslError` for fewer than two samples.
     """
     if len(samples) < 2:
         raise TdslError("a law cannot be seen on one input", expected="at least two inputs")
@@ -144,6 +151,7 @@ def examined(
                 for name, (broken, seen) in controls.items()
             },
             margins,
+            left,
         )
 
 
