@@ -143,7 +143,56 @@ class DiagramByDiagram(nn.Module):
         return total + self.bias
 
 
-DENSE = (
+@dataclass(frozen=True)
+class Table:
+    """A dense layer on arrays of n × m entries whose weight is made of sums of rows and columns."""
+
+    n: int
+    m: int
+    channels: int
+    rows: int = 1
+    nested: bool = False
+    """Whether only the m entries of a row are alike, and the rows: a wreath product."""
+    planted: bool = True
+    pays: bool = True
+
+    @property
+    def name(self) -> str:
+        """The group, its size, the channels."""
+        group = f"S({self.m}) ≀ S({self.n})" if self.nested else f"S({self.n}) × S({self.m})"
+        return f"{group}, {self.channels} channels{'' if self.planted else ', one entry changed'}"
+
+    @property
+    def inputs(self) -> int:
+        """The width of the input."""
+        return self.n * self.m * self.channels
+
+    def model(self) -> nn.Module:
+        """The layer, with a bias."""
+        drawn = torch.Generator().manual_seed(0)
+        layer = nn.Linear(self.inputs, self.inputs)
+        whole = torch.zeros(self.n, self.m, self.channels, self.n, self.m, self.channels, dtype=torch.float64)
+        for rows_alike in (False, True):
+            for columns_alike in (False, True):
+                if self.nested and rows_alike and not columns_alike:
+                    continue
+                first = torch.ones(self.n, self.n) if rows_alike else torch.eye(self.n)
+                second = torch.ones(self.m, self.m) if columns_alike else torch.eye(self.m)
+                mix = torch.randn(self.channels, self.channels, generator=drawn, dtype=torch.float64)
+                mix /= self.channels**0.5 * float(first[0].norm() * second[0].norm())
+                whole += (
+                    first[:, None, None, :, None, None]
+                    * second[:, None, None, :, None]
+                    * mix[:, None, None, :]
+                )
+        with torch.no_grad():
+            layer.weight.copy_(whole.reshape(self.inputs, self.inputs))
+            if not self.planted:
+                layer.weight[1, 2] += layer.weight.abs().max()
+        return layer.eval()
+
+
+DENSE: tuple[Dense | Table, ...] = (
     Dense("S", 512, (1, 1), 16),
     Dense("S", 128, (1, 1), 16, channels_last=False),
     Dense("S", 64, (1, 1), 16, rows=64),
@@ -165,9 +214,13 @@ DENSE = (
     Dense("O", 16, (2, 2), 8, rows=64),
     Dense("O", 16, (1, 3), 4),
     Dense("O", 8, (3, 3), 4),
+    Table(32, 16, 8),
+    Table(32, 16, 8, rows=64),
+    Table(32, 16, 8, nested=True),
     Dense("S", 512, (1, 1), 16, planted=False),
     Dense("S", 64, (2, 1), 4, planted=False),
     Dense("O", 16, (2, 2), 8, planted=False),
+    Table(32, 16, 8, planted=False),
     Dense("S", 8, (3, 2), 4, pays=False),
 )
 ORDER_2 = [(64, 16, rows, mixed_after) for rows in (1, 8) for mixed_after in (False, True)]
@@ -182,7 +235,7 @@ def main() -> None:
     write_section("diagrams", text(dense, pairs))
 
 
-def of_dense(case: Dense, library: Library) -> list[str]:
+def of_dense(case: Dense | Table, library: Library) -> list[str]:
     """The row of a dense layer."""
     model = case.model()
     x = torch.randn(case.rows, case.inputs, generator=torch.Generator().manual_seed(1))

@@ -122,8 +122,13 @@ def _layouts(rows: int, columns: int, channels_last: bool) -> Iterator[Layout]:
                     yield Layout((Axes(n, l, k),), rows, columns, channels_last)
 
 
-def first_found(weight: Tensor, layouts: Sequence[Layout], rule: RankRule) -> Found | None:
-    """The layout that `rule` prefers, with the diagrams that count; `None` where there is none."""
+def first_found(
+    weight: Tensor, layouts: Sequence[Layout], rule: RankRule, accepts: Callable[[Found], bool] | None = None
+) -> Found | None:
+    """The layout that `rule` prefers, with the diagrams that count; `None` where there is none.
+
+    What is not acceptable is passed over.
+    """
     norm = float(torch.linalg.vector_norm(weight))
     ordered = sorted(layouts, key=lambda layout: (_numbers(layout), layout.groups != (), str(layout.groups)))
     ways: list[Way] = []
@@ -138,6 +143,8 @@ def first_found(weight: Tensor, layouts: Sequence[Layout], rule: RankRule) -> Fo
         if not kept or not enough(rule, kept, lost):
             continue
         found = Found(layout, *_counting(labels, mixes, layout, lost, norm, rule))
+        if accepts is not None and not accepts(found):
+            continue
         ways.append(Way((len(known),), (1,), found.mixes.numel(), lost / norm))
         known.append(found)
         if rule.spectral:

@@ -81,14 +81,18 @@ class Layout:
 
 def allowed(weight: Tensor, norm: float, layout: Layout, rule: RankRule) -> bool:
     """Whether the pairs looked at leave a distance that `rule` allows. [m, n_in], of that Frobenius norm."""
-    for count in (FEW, MANY):
-        if not _content(rule, norm, _differences(weight, layout, count)):
-            return False
+    if not (conceivable(weight, norm, layout, rule) and conceivable(weight, norm, layout, rule, MANY)):
+        return False
     turned = [torch.roll(torch.arange(size), 1) for size in layout.sizes[0]]
     rows = _moved(layout, 0, turned)
     columns = _moved(layout, 1, [torch.roll(torch.arange(size), 1) for size in layout.sizes[1]])
     missed = float(torch.linalg.vector_norm(weight[rows][:, columns] - weight))
     return _content(rule, norm, missed**2 / 4)  # ‖W − gWg⁻¹‖ is twice the distance at most
+
+
+def conceivable(weight: Tensor, norm: float, layout: Layout, rule: RankRule, count: int = FEW) -> bool:
+    """Whether so many pairs leave a distance that `rule` allows. [m, n_in], of that Frobenius norm."""
+    return _content(rule, norm, _differences(weight, layout, count))
 
 
 def _content(rule: RankRule, norm: float, squared: float) -> bool:

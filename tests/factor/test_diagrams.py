@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tdsl.errors import TdslError
 from tdsl.factor.diagrams import diagrams, diagrams_planes, diagrams_planes_product, diagrams_product
+from tdsl.factor.diagrams_of_two import diagrams_of_two, diagrams_of_two_planes
 from tdsl.factor.orbit_probe import Axes, Layout, allowed
 from tdsl.factor.orbits import nearest
 from tdsl.factor.rank import Error, Fixed
@@ -103,8 +104,56 @@ def test_an_entry_that_no_pair_shows_is_seen_by_the_turn() -> None:
         assert not allowed(changed, float(changed.norm()), layout, TIGHT)
 
 
+TABLES = {
+    "rows and columns": ["ij,ij", "ij,i", "ij,j", "ij,"],
+    "items within others": ["ij,ij", "ij,i", "ij,"],
+    "others within items": ["ij,ij", "ij,j", "ij,"],
+    "rows pooled": ["i,ij", "i,j"],
+    "columns spread": ["ij,j", "ij,"],
+}
+"""Output and input axes that the terms of a layer read: `ij,i` is the same along j."""
+
+
+def table(terms: list[str], n: int, m: int, p: int, q: int, *, planes: bool = False) -> Tensor:
+    """A mix of channels for each term, between arrays of n × m, or of axes that the terms have."""
+    out, into = (max((t.split(",")[side] for t in terms), key=len) for side in (0, 1))
+    sizes = {"i": n, "j": m}
+    total = torch.zeros(1, dtype=torch.float64)
+    for seed, term in enumerate(terms):
+        shared = [set(term.split(",")[1]) & set(out)]
+        ones = torch.ones([sizes[a] for a in out] + [sizes[a] for a in into], dtype=torch.float64)
+        for axis in shared[0]:
+            shape = [1] * ones.ndim
+            shape[out.index(axis)] = shape[len(out) + into.index(axis)] = sizes[axis]
+            ones = ones * torch.eye(sizes[axis], dtype=torch.float64).reshape(shape)
+        places = ones.reshape(-1, ones[(0,) * len(out)].numel())
+        mix = gaussian(p, q, seed=seed)
+        total = total + (torch.kron(mix, places) if planes else torch.kron(places, mix))
+    return total
+
+
+@pytest.mark.parametrize("planes", [False, True])
+@pytest.mark.parametrize("case", TABLES)
+def test_two_kinds_of_items_are_found_apart(case: str, planes: bool) -> None:
+    find, product = (
+        (diagrams_of_two_planes, diagrams_planes_product) if planes else (diagrams_of_two, diagrams_product)
+    )
+    weight = table(TABLES[case], 4, 6, 2, 3, planes=planes)
+    mixes, *structure = find(weight.float(), TIGHT)
+    assert (len(mixes), len(structure[2]), len(structure[5])) == (len(TABLES[case]), 4, 6)
+    torch.testing.assert_close(product(mixes, *structure), weight, rtol=1e-5, atol=1e-5)
+    weight[1, 0] += 1e-3 * weight.norm()
+    assert len(find(weight, TIGHT)[-1]) == 1
+    assert len(find(gaussian(*weight.shape), TIGHT)[-1]) == 1
+
+
+def test_entries_that_are_all_alike_are_not_two_kinds() -> None:
+    weight = table(["ij,ij", "ij,"], 4, 6, 2, 3)
+    assert len(diagrams_of_two(weight, TIGHT)[-1]) == 1
+
+
 def test_what_is_no_finite_matrix_is_refused() -> None:
-    for function in (diagrams, diagrams_planes):
+    for function in (diagrams, diagrams_planes, diagrams_of_two, diagrams_of_two_planes):
         with pytest.raises(TdslError, match="2 axes"):
             function(gaussian(4, 4, 4), TIGHT)
         with pytest.raises(TdslError, match="NaN"):

@@ -30,6 +30,15 @@ def of_pairs(n: int, labels: list[list[int]], p: int, q: int) -> Tensor:
     return weight
 
 
+def of_tables(name: str, n: int, m: int, p: int, q: int) -> Tensor:
+    """On arrays of n × m: each entry, sums of rows and of columns, the total, with mixes of channels."""
+    one, other = torch.tensor([0, 0, 1, 1])[:, None], torch.tensor([0, 1, 0, 1])[:, None]
+    zero = torch.zeros(4, 1, dtype=torch.int64)
+    structure = (zero, one, torch.arange(n), zero, other, torch.arange(m))
+    weight: Tensor = DECOMPOSITIONS[name].promise(number(4, p, q), *structure)
+    return weight
+
+
 def planes_of_pairs(n: int, labels: list[list[int]], p: int, q: int) -> Tensor:
     """From pairs of n items to the items, for partitions of one output and two input axes."""
     table = torch.tensor(labels)
@@ -159,6 +168,55 @@ LAYERS = [
         add_1 = add(add, reshape_5)
         reshape_6 = reshape(add_1, [$])
         add_2 = add(reshape_6, b)
+        """,
+    ),
+    *layer(
+        "diagrams_of_two_linear",
+        of_tables("diagrams_of_two", 4, 5, 2, 3),
+        number(40),
+        """
+        reshape = reshape(x, [3, 4, 5, 3])
+        linear_1 = linear(reshape, w_diagrams_of_two_linear)
+        sum_1 = sum(reshape, dim=[-2])
+        linear_2 = linear(sum_1, w_diagrams_of_two_linear_1)
+        reshape_1 = reshape(linear_2, [3, 4, 1, 2])
+        sum_2 = sum(sum_1, dim=[-2])
+        linear_3 = linear(sum_2, w_diagrams_of_two_linear_2)
+        reshape_2 = reshape(linear_3, [3, 1, 1, 2])
+        add = add(reshape_1, reshape_2)
+        add_1 = add(linear_1, add)
+        sum_3 = sum(reshape, dim=[-3])
+        linear_4 = linear(sum_3, w_diagrams_of_two_linear_3)
+        reshape_3 = reshape(linear_4, [3, 1, 5, 2])
+        add_2 = add(add_1, reshape_3)
+        reshape_4 = reshape(add_2, [$])
+        add_3 = add(reshape_4, b)
+        """,
+    ),
+    *layer(
+        "diagrams_of_two_planes_linear",
+        of_tables("diagrams_of_two_planes", 4, 5, 2, 3),
+        None,
+        """
+        reshape = reshape(x, [3, 3, 4, 5])
+        reshape_1 = reshape(reshape, [3, 3, 20])
+        matmul = matmul(w_diagrams_of_two_planes_linear, reshape_1)
+        reshape_2 = reshape(matmul, [3, 2, 4, 5])
+        sum_1 = sum(reshape, dim=[-1])
+        matmul_1 = matmul(w_diagrams_of_two_planes_linear_1, sum_1)
+        reshape_3 = reshape(matmul_1, [3, 2, 4, 1])
+        sum_2 = sum(sum_1, dim=[-1])
+        reshape_4 = reshape(sum_2, [3, 3, 1])
+        matmul_2 = matmul(w_diagrams_of_two_planes_linear_2, reshape_4)
+        reshape_5 = reshape(matmul_2, [3, 2])
+        reshape_6 = reshape(reshape_5, [3, 2, 1, 1])
+        add = add(reshape_3, reshape_6)
+        add_1 = add(reshape_2, add)
+        sum_3 = sum(reshape, dim=[-2])
+        matmul_3 = matmul(w_diagrams_of_two_planes_linear_3, sum_3)
+        reshape_7 = reshape(matmul_3, [3, 2, 1, 5])
+        add_2 = add(add_1, reshape_7)
+        reshape_8 = reshape(add_2, [$])
         """,
     ),
     *layer(
