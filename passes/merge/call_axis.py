@@ -16,12 +16,12 @@ from operator import getitem
 from typing import Any
 
 import torch
-from torch import fx
-
-from tdsl.engine.staged import CannotStage, Staged, Workspace
 from tdsl.passes.merge.call_arguments import RESHAPE, Place, arguments_of, calls_before, mapped
 from tdsl.passes.merge.call_probe import Probe
 from tdsl.passes.merge.call_regions import Bundle, Calls, Region
+from torch import fx
+
+from tdsl.engine.staged import CannotStage, Staged, Workspace
 from tdsl.symmetry.action import Action, action
 from tdsl.symmetry.along import permutes
 from tdsl.symmetry.element import Permutation

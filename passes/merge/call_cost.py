@@ -11,12 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from tdsl.passes.merge.call_readout import put_together
+from tdsl.passes.merge.call_regions import Calls, Region, parted
 from torch import fx
 
 from tdsl.engine.sizes import elements_at_example
 from tdsl.engine.staged import Workspace
 from tdsl.ops.targets import operator_of
-from tdsl.passes.merge.call_regions import Calls, Region, parted
 
 # Nanoseconds on one core, measured in onnxruntime (docs/commute.md); their ratios are what matters.
 START = 250.0
@@ -63,7 +64,8 @@ def cost_of(work: Workspace, calls: Calls, region: Region) -> Cost:
     for bundle in region.bundles:
         starts += again * START * _starts(calls, bundle[0])
         weights += again * PER_WEIGHT * _read_for_one_row(work, calls, bundle[0])
-    for way in (*region.entries, *region.exits):
+    apart = [bundle for bundle in region.exits if put_together(bundle, 0) is None]
+    for way in (*region.entries, *apart):
         numbers = sum(elements_at_example(node.meta["val"]) for node in way)
         copies += START * (1 + region.copies) / 2 + PER_COPY * numbers
     return Cost(starts, weights, copies)

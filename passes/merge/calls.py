@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from operator import getitem
+from typing import Any
 
+from tdsl.passes.merge.call_axis import Axes, axes_of, joined_values
+from tdsl.passes.merge.call_cost import cheapest
+from tdsl.passes.merge.call_readout import put_together, whole
+from tdsl.passes.merge.call_regions import Bundle, Calls, Region, parted, regions
 from torch import fx
 
 from tdsl.engine.driver import Scope
@@ -16,9 +21,6 @@ from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage, Staged, Workspace, stage
 from tdsl.ops import OPERATORS
-from tdsl.passes.merge.call_axis import Axes, axes_of, joined_values
-from tdsl.passes.merge.call_cost import cheapest
-from tdsl.passes.merge.call_regions import Bundle, Calls, Region, parted, regions
 from tdsl.provenance import module_path, source_line
 
 
@@ -74,23 +76,29 @@ class BatchCalls(GraphPass):
 
     def _apply(self, work: Workspace, found: _Candidate, journal: Journal) -> bool:
         region = found.region
-        outputs = tuple(node for bundle in region.exits for node in bundle)
         calls = Calls(work.module)
-        values = _taken_apart(work, region, found.axes, joined_values(work, calls, region, found.axes.place))
+        joined = joined_values(work, calls, region, found.axes.place)
+        results = _results(work, region, found.axes, joined)
+        matched = (*region.nodes, *(node for node in results if node not in region.nodes))
         first = region.bundles[0][0]
-        entry = Applied(
-            number=journal.next_number,
-            rule=self.name,
-            site=module_path(first),
-            source=source_line(first),
-            replaced=tuple(node.name for node in region.nodes),
-            saved_nodes=_saved_nodes(region),
-            saved_parameters=0,
-            saved_macs=0,
-            details={"calls": region.copies, "operators": len(region.bundles)},
+        site, source, number = module_path(first), source_line(first), journal.next_number
+        names = tuple(node.name for node in matched)
+        replacement = Replacement(Rule(self.name, ()), tuple(results), tuple(results.values()), matched)
+        created = Editor(work).apply(replacement, number)
+        journal.add(
+            Applied(
+                number=number,
+                rule=self.name,
+                site=site,
+                source=source,
+                replaced=names,
+                saved_nodes=len(names) - len(created),
+                saved_parameters=0,
+                saved_macs=0,
+                details={"calls": region.copies, "operators": len(region.bundles)},
+                created=tuple(node.name for node in created),
+            )
         )
-        Editor(work).apply(Replacement(Rule(self.name, ()), outputs, values, region.nodes), entry.number)
-        journal.add(entry)
         return True
 
 
@@ -122,28 +130,22 @@ def _judged(work: Workspace, calls: Calls, region: Region) -> Iterator[_Candidat
     yield _Candidate(region, axes, "", region.bundles[0])
 
 
-def _taken_apart(
-    work: Workspace, region: Region, axes: Axes, joined: dict[Bundle, Staged]
-) -> tuple[Staged, ...]:
-    """What leaves the region, for each copy."""
-    values = []
+def _results(work: Workspace, region: Region, axes: Axes, joined: dict[Bundle, Staged]) -> dict[fx.Node, Any]:
+    """What is used outside of the region, and what takes its place: whole again, or taken apart."""
+    values: dict[fx.Node, Any] = {}
     for bundle in region.exits:
         val = bundle[0].meta["val"]
         axis = axes.place[bundle].axis
+        if (user := put_together(bundle, axis)) is not None:
+            values[user] = whole(work, user, joined[bundle])
+            continue
         sizes = [val.shape[axis]] * region.copies
         parts = stage(work, OPERATORS["split"], {"x": joined[bundle], "sizes": sizes, "dim": axis - val.ndim})
-        for number, node in enumerate(bundle):
-            part = Staged(getitem, (parts, number), {})
-            if (own := work.val(part)).shape != node.meta["val"].shape or own.dtype != node.meta["val"].dtype:
-                raise CannotStage(f"{node.name} would have another type")
-            values.append(part)
-    return tuple(values)
-
-
-def _saved_nodes(region: Region) -> int:
-    """How many operators the graph has fewer: copies of calls less what joins and takes apart."""
-    fewer = len(region.bundles) * (region.copies - 1)
-    return fewer - len(region.entries) - len(region.exits) * (1 + region.copies)
+        values |= {node: Staged(getitem, (parts, number), {}) for number, node in enumerate(bundle)}
+    for node, value in values.items():
+        if (own := work.val(value)).shape != node.meta["val"].shape or own.dtype != node.meta["val"].dtype:
+            raise CannotStage(f"{node.name} would have another type")
+    return values
 
 
 def _site(candidate: _Candidate) -> Site:

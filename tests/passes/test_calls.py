@@ -257,6 +257,16 @@ def test_augmentation_by_the_default_pipeline() -> None:
     Rewritten(captured, module, journal).assert_equal(tolerance=1e-12)
 
 
+@pytest.mark.parametrize("dim", [0, 1])
+@pytest.mark.parametrize("join", [torch.stack, torch.cat])
+def test_what_is_put_together_again_is_not_taken_apart(join: Any, dim: int, free: None) -> None:
+    model = Part(lambda s, x, y: join([s.net(x), s.net(y)], dim).sin(), net=dense(4, torch.tanh))
+    found, entries = merged(model, *normal(2, 4))
+    assert len(entries) == 1 and ("split" in found.operators) == (dim == 1)
+    kept = [name for name in found.operators if name in ("stack", "concat")]
+    assert len(kept) == (1 if dim == 0 else 2)  # that of what goes in
+
+
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.sampled_from(range(8)), min_size=1, max_size=5), st.integers(1, 3), st.integers(2, 3))
 def test_any_chain(choice: list[int], batch: int, count: int) -> None:
