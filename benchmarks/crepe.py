@@ -33,7 +33,7 @@ import tdsl
 from benchmarks.harness import export, latencies, machine, session, table, write_section
 from tdsl.engine.library import Library
 from tdsl.lang import parse
-from tdsl.plan.memory import give_back
+from tdsl.memory import give_back
 
 PIPELINE = """
 pipeline fast(drop: Ratio = 5%) {

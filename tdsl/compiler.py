@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -9,12 +10,12 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-import onnx
+from onnx import ModelProto, load_model
 from torch import Tensor, fx
 
 from tdsl.capture import Captured
 from tdsl.capture.captured import ModelLike
-from tdsl.emit import emit, save, session
+from tdsl.emit import Emitted, emit_apart, save, session, size
 from tdsl.emit.storage import Stored, store_f16
 from tdsl.emit.tied import store_tied
 from tdsl.engine.census import Census, census, copied
@@ -24,6 +25,7 @@ from tdsl.engine.library import Library
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
+from tdsl.memory import give_back
 from tdsl.plan.calibrate import Loss
 from tdsl.plan.describe import described
 from tdsl.plan.latency import LatencyTable
@@ -38,6 +40,7 @@ from tdsl.verify import (
     Double,
     NotInDouble,
     Sample,
+    Session,
     Verdict,
     double_of,
     guilty,
@@ -54,10 +57,25 @@ class Result:
     """What a compilation gives: the rewritten module (trainable), the ONNX model, the report."""
 
     module: fx.GraphModule
-    onnx: onnx.ModelProto
     report: Report
     captured: Captured
     path: Path | None = None
+    _model: ModelProto | None = None
+    """The ONNX model where no file was written."""
+
+    @functools.cached_property
+    def onnx(self) -> ModelProto:
+        """The ONNX model, read from `path` where it was written.
+
+        Raises `TdslError` when that file is gone.
+        """
+        if self._model is not None:
+            return self._model
+        assert self.path is not None
+        try:
+            return load_model(self.path)
+        except OSError as reason:
+            raise TdslError(f"cannot read {self.path}: {reason.strerror or reason}") from None
 
     def __str__(self) -> str:
         """The report as a table."""
@@ -145,7 +163,8 @@ def compile(
 
     audits = _audits(captured, module, runner, journal, progress)
     progress("emit")
-    proto, stored = _emit(captured, module, runner, opset, metadata)
+    emitted, stored = _emit(captured, module, runner, opset, metadata)
+    give_back()
 
     progress("verify")
     contract = Contract(tuple(Bound(b.metric, b.relation, b.value) for b in runner.contract))  # type: ignore[arg-type]
@@ -153,14 +172,19 @@ def compile(
     check = _Check(
         captured, samples, contract, exact=not approximate and (stored is None or not stored.error)
     )
-    verdict = check.file(module, proto)
+    runtime = session(emitted)
+    give_back()
+    verdict = check.file(module, runtime)
+    give_back()
 
     progress("compare with the original's export")
-    baseline = emit(captured, opset=opset, metadata=metadata)
+    baseline = emit_apart(captured, opset=opset, metadata=metadata)
     measured = None
     if latency and verdict.passed:
         feed = next(s for s in samples if s.kind == "example").inputs
-        measured = session_latency(session(baseline), session(proto), feed)
+        measured = session_latency(session(baseline), runtime, feed)
+    del runtime
+    give_back()
     blame = None
     if not verdict.passed and journal.entries:
         progress("find the guilty rewrite")
@@ -170,7 +194,7 @@ def compile(
         pipeline=pipeline,
         correctness=correctness_of(verdict, blame),
         original=_size(census(captured.module), baseline),
-        result=_size(census(module), proto),
+        result=_size(census(module), emitted),
         latency=measured,
         rewrites=tuple(_record(entry) for entry in journal.entries),
         notes=(
@@ -187,26 +211,28 @@ def compile(
             report,
             hint=_blame(blame, journal),
         )
-    kept = _certificates(proto, runner, audits, samples, progress)
+    kept = _certificates(emitted, runner, audits, samples, progress)
     report = replace(report, notes=(*report.notes, *(Note("symmetry", str(one)) for one in kept)))
-    path = None
-    if output is not None:
+    path, whole = None, None
+    if output is None:
+        whole = emitted.whole()
+    else:
         progress("write")
         path = Path(output)
         _require_folder(path.parent)
-        save(proto, path)
+        save(emitted, path)
         write_json(report, path.parent / "report.json")
     progress("done")
-    return Result(module, proto, report, captured, path)
+    return Result(module, report, captured, path, whole)
 
 
 def _emit(
     captured: Captured, module: fx.GraphModule, runner: PipelineRunner, opset: int | None, metadata: bool
-) -> tuple[onnx.ModelProto, Stored | None]:
+) -> tuple[Emitted, Stored | None]:
     """The ONNX model of `module`, its weights stored as the pipeline says, and what that changed."""
-    proto = emit(captured, module, opset=opset, metadata=metadata)
+    emitted = emit_apart(captured, module, opset=opset, metadata=metadata)
     store = {"f16": store_f16, "tied": store_tied}.get(runner.storage or "")
-    return proto, store(proto) if store is not None else None
+    return emitted, store(emitted) if store is not None else None
 
 
 # ---------------------------------------------------------------- verification
@@ -225,8 +251,8 @@ class _Check:
         self.original = original_runner(captured)
         self.steps = steps_of(captured.module.graph)
 
-    def file(self, module: fx.GraphModule, proto: onnx.ModelProto) -> Verdict:
-        """The verdict on an emitted file."""
+    def file(self, module: fx.GraphModule, runtime: Session) -> Verdict:
+        """The verdict on an emitted file, open in onnxruntime."""
         double: Double | None = None
         reason = ""
         if self.exact:
@@ -236,7 +262,7 @@ class _Check:
                 reason = str(why)
         return verify(
             self.original,
-            session_runner(session(proto)),
+            session_runner(runtime),
             self.samples,
             self.contract,
             exact=self.exact,
@@ -272,7 +298,7 @@ def _audits(
 
 
 def _certificates(
-    proto: onnx.ModelProto,
+    emitted: Emitted,
     runner: PipelineRunner,
     audits: Sequence[Audit],
     samples: Sequence[Sample],
@@ -283,8 +309,9 @@ def _certificates(
         return []
     progress("certify symmetry")
     given = [next(sample.inputs for sample in samples if sample.kind == "example")]
+    whole = emitted.whole()
     return [
-        Kept(found, require_kept_by_file(proto, one.contract, one.span, given))
+        Kept(found, require_kept_by_file(whole, one.contract, one.span, given))
         for found, one in zip(audits, runner.symmetries, strict=True)
     ]
 
@@ -298,7 +325,8 @@ def _guilty(
         journal = Journal(limit=count)
         module = copied(captured.module)
         runner.run(module, journal)
-        return not check.file(module, _emit(captured, module, runner, opset, False)[0]).passed
+        emitted, _ = _emit(captured, module, runner, opset, False)
+        return not check.file(module, session(emitted)).passed
 
     return guilty(rewrites, broken)
 
@@ -318,9 +346,12 @@ def _blame(number: int | None, journal: Journal) -> str:
 # ---------------------------------------------------------------- report
 
 
-def _size(counted: Census, proto: onnx.ModelProto) -> Size:
+def _size(counted: Census, emitted: Emitted) -> Size:
     return Size(
-        bytes=proto.ByteSize(), parameters=counted.parameters, macs=counted.macs, nodes=len(proto.graph.node)
+        bytes=size(emitted),
+        parameters=counted.parameters,
+        macs=counted.macs,
+        nodes=len(emitted.proto.graph.node),
     )
 
 

@@ -24,12 +24,12 @@ from tdsl.heal.least_squares import Healed, least_squares
 from tdsl.heal.sites import approximate_rules
 from tdsl.lang import tree
 from tdsl.lang.expected import did_you_mean
+from tdsl.memory import give_back
 from tdsl.plan.cache import collect_cached
 from tdsl.plan.calibrate import Data, Progress
 from tdsl.plan.candidates import COSTS, Choice, candidates, requests_of
 from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, totals_of
 from tdsl.plan.latency import LatencyTable
-from tdsl.plan.memory import give_back
 from tdsl.verify.compare import Metrics, compare, over_outputs, over_samples
 
 LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15))

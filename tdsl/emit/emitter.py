@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import onnx
-import onnx_ir as ir
 from torch import fx
 
 from tdsl.capture.captured import Captured
 from tdsl.emit.export import optimise, quiet, to_onnx
 from tdsl.emit.metadata import annotate
+from tdsl.emit.outside import Emitted
 from tdsl.emit.program import exported_program
 from tdsl.emit.tidy import forget_inner_shapes, tidy
 from tdsl.emit.write import check
@@ -22,6 +22,20 @@ def emit(
     metadata: bool = False,
 ) -> onnx.ModelProto:
     """`module`, or the model as captured, as a checked ONNX model. The same inputs give the same bytes.
+
+    Arguments and errors are those of `emit_apart`.
+    """
+    return emit_apart(captured, module, opset=opset, metadata=metadata).whole()
+
+
+def emit_apart(
+    captured: Captured,
+    module: fx.GraphModule | None = None,
+    *,
+    opset: int | None = None,
+    metadata: bool = False,
+) -> Emitted:
+    """`module`, or the model as captured, as a checked ONNX model that shares its weights.
 
     `module` is `captured.module` after rewriting: same inputs, same outputs. `opset` is the operator set,
     torch's choice by default; with `metadata` every node tells its source and keeps the exporter's notes.
@@ -40,6 +54,6 @@ def emit(
     if not metadata:
         forget_inner_shapes(model)
     model.producer_name, model.producer_version = "tdsl", None
-    proto = ir.serde.serialize_model(model)
-    check(proto)
-    return proto
+    emitted = Emitted.of_ir(model)
+    check(emitted)
+    return emitted

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from os import PathLike, fspath
-from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -12,35 +11,54 @@ import onnxruntime
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
-from tdsl.emit.outside import Array, with_weights_outside
+from tdsl.emit.outside import Array, Emitted
 from tdsl.errors import TdslError
 
 
+class _Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+    """A session that keeps alive what it shares."""
+
+    def __init__(
+        self,
+        source: bytes | str,
+        options: onnxruntime.SessionOptions,
+        shared: Mapping[str, onnxruntime.OrtValue],
+    ) -> None:
+        self.shared = shared
+        super().__init__(source, options, providers=["CPUExecutionProvider"])
+
+
 def session(
-    model: onnx.ModelProto | str | PathLike[str],
-    threads: int = 1,
-    weights: Mapping[str, Array] = MappingProxyType({}),
+    model: onnx.ModelProto | Emitted | str | PathLike[str], threads: int = 1
 ) -> onnxruntime.InferenceSession:
     """A CPU session of a model or a file; one thread and fixed kernels give the same bits each run.
 
-    `weights` are initializers that the model leaves outside, by name; they are shared, not copied.
+    Weights that stand outside a model are shared with it; onnxruntime copies those that it packs.
 
     Raises `TdslError` where onnxruntime has no kernel for an operator on its element type (bfloat16, mostly).
     """
+    values: dict[str, onnxruntime.OrtValue] = {}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.use_deterministic_compute = True
     options.log_severity_level = 3
-    if isinstance(model, onnx.ModelProto) and not weights:
-        model, weights = with_weights_outside(model)
-    if weights:
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
-        options.add_external_initializers(list(weights), values)
-    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else fspath(model)
+    if isinstance(model, onnx.ModelProto):
+        model = Emitted.of(model)
+    if isinstance(model, Emitted):
+        values = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in model.weights.items()
+        }
+        # The graph optimisations see the first, and the kernels read the second: else they read copies.
+        options.add_external_initializers(list(values), list(values.values()))
+        for name, value in values.items():
+            options.add_initializer(name, value)
+        source: bytes | str = model.proto.SerializeToString()
+    else:
+        source = fspath(model)
     try:
-        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        return _Session(source, options, values)
     except NoKernel as reason:
         raise TdslError(
             f"onnxruntime cannot run the model: {str(reason).partition(' : ')[2]}",

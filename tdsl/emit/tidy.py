@@ -10,6 +10,7 @@ import onnx_ir.passes.common as passes
 
 from tdsl.capture.captured import Captured
 from tdsl.emit.defaults import leave_out_defaults
+from tdsl.emit.duplicates import share_equal_weights
 from tdsl.emit.editing import Editor
 from tdsl.emit.rearranging import rearrange
 from tdsl.emit.targets import fix_targets, fold_sizes
@@ -17,7 +18,7 @@ from tdsl.emit.targets import fix_targets, fold_sizes
 
 def tidy(model: ir.Model, captured: Captured) -> None:
     """Name what goes in and out, and remove duplicates and dead values, in place."""
-    passes.DeduplicateInitializersPass(size_limit=2**62)(model)
+    share_equal_weights(model)
     passes.IdentityEliminationPass()(model)
     shorten(model)
     passes.RemoveUnusedNodesPass()(model)

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-from tdsl.emit.storage import SMALLEST, Stored
+from tdsl.emit.outside import Emitted
+from tdsl.emit.storage import SMALLEST, Stored, put_first
 
 ORDERS = (64, 48, 32, 24, 16, 12, 10, 8, 6, 5, 4, 3, 2)
 """How many copies are looked for, the most first."""
@@ -45,38 +46,37 @@ class _Tied:
         return int(self.representatives.nbytes + self.places.nbytes) + 400
 
 
-def store_tied(model: onnx.ModelProto) -> Stored:
+def store_tied(model: Emitted) -> Stored:
     """Store the tied float32 weights of `model` once, in place; bitwise the same when it is loaded."""
     nodes: list[onnx.NodeProto] = []
     count, saved = 0, 0
-    for tensor in list(model.graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT:
+    for tensor in list(model.proto.graph.initializer):
+        values = model.weights.get(tensor.name)
+        if values is None or values.dtype != np.float32:
             continue
-        values = numpy_helper.to_array(tensor)
         found = _tied(values) if values.ndim >= 2 and values.size >= SMALLEST else None
         if found is None:
             continue
         nodes += _written(model, tensor, found, values.shape)
         count += 1
         saved += values.nbytes - found.nbytes
-    every = [*nodes, *model.graph.node]
-    del model.graph.node[:]
-    model.graph.node.extend(every)
+    put_first(model.proto, nodes)
     return Stored(count, saved, 0.0)
 
 
 def _written(
-    model: onnx.ModelProto, tensor: onnx.TensorProto, found: _Tied, shape: tuple[int, ...]
+    model: Emitted, tensor: onnx.TensorProto, found: _Tied, shape: tuple[int, ...]
 ) -> list[onnx.NodeProto]:
     """The nodes that put a weight together; its initializer becomes the representatives."""
     name = tensor.name
-    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(found.representatives), f"{name}.kept"))
+    model.replace(tensor, f"{name}.kept", found.representatives)
     tables: dict[str, Array] = {
         "places": found.places,
         "split": np.array(found.split, dtype=np.int64),
         "shape": np.array(shape, dtype=np.int64),
     }
-    model.graph.initializer.extend(numpy_helper.from_array(t, f"{name}.{key}") for key, t in tables.items())
+    initializers = model.proto.graph.initializer
+    initializers.extend(numpy_helper.from_array(table, f"{name}.{key}") for key, table in tables.items())
     steps = [
         helper.make_node("Gather", [f"{name}.kept", f"{name}.places"], [f"{name}.copies"], axis=2),
         helper.make_node("Reshape", [f"{name}.copies", f"{name}.split"], [f"{name}.axes"]),

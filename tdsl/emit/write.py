@@ -1,29 +1,37 @@
-"""Writes an ONNX model whole or not at all."""
+"""Writes an ONNX model whole or not at all, its weights straight from where they are."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
 import onnx
 
-from tdsl.emit.outside import SMALL, with_weights_as_inputs
+from tdsl.emit.outside import Array, Emitted, copy_of
 from tdsl.errors import TdslError
 from tdsl.files import whole
 
 LIMIT = 2**31 - 2**20
 """Bytes from which on protobuf cannot hold a model in one piece, with a margin for its frame."""
 
+Piece = bytes | memoryview
 
-def check(model: onnx.ModelProto) -> None:
+
+def check(model: Emitted) -> None:
     """ONNX's full check, with shape inference, of a model of any size; its weights are not copied.
 
     A failure is a bug in emission and raises `onnx.checker.ValidationError` or an inference error.
     """
-    onnx.checker.check_model(with_weights_as_inputs(model), full_check=True)
+    onnx.checker.check_model(model.with_weights_as_inputs(), full_check=True)
 
 
-def save(model: onnx.ModelProto, path: str | PathLike[str], *, limit: int = LIMIT) -> None:
+def size(model: Emitted) -> int:
+    """Bytes of the file that holds the model and its weights."""
+    return sum(_length(piece) for piece in _model(model))
+
+
+def save(model: onnx.ModelProto | Emitted, path: str | PathLike[str], *, limit: int = LIMIT) -> None:
     """Write `model` to `path`; a model of `limit` bytes or more as a small file beside `<name>.data`.
 
     The file that was there before is replaced only when the new one is complete on the disk.
@@ -39,12 +47,14 @@ def save(model: onnx.ModelProto, path: str | PathLike[str], *, limit: int = LIMI
         raise TdslError(
             f"cannot write {target}: it is a directory", expected="a file name such as model.onnx"
         )
+    emitted = Emitted.of(model) if isinstance(model, onnx.ModelProto) else model
     try:
-        if model.ByteSize() < limit:
-            with whole(target) as file:
-                file.write_bytes(model.SerializeToString(deterministic=True))
+        if size(emitted) < limit:
+            with whole(target) as part, part.open("wb") as file:
+                for piece in _model(emitted):
+                    file.write(piece)
         else:
-            _save_with_data(model, target)
+            _save_with_data(emitted, target)
     except OSError as error:
         raise TdslError(
             f"cannot write {target}: {error.strerror or error}",
@@ -52,17 +62,73 @@ def save(model: onnx.ModelProto, path: str | PathLike[str], *, limit: int = LIMI
         ) from None
 
 
-def _save_with_data(model: onnx.ModelProto, target: Path) -> None:
+def _save_with_data(model: Emitted, target: Path) -> None:
     """The weights in `<name>.data`, the rest in `target`: both complete before either takes its place."""
     slim = onnx.ModelProto()
     data = target.with_name(target.name + ".data")
-    slim.CopyFrom(model)
+    slim.CopyFrom(model.proto)
     with whole(target) as file_part, whole(data) as data_part:
         with data_part.open("wb") as file:
             for tensor in slim.graph.initializer:
-                size = len(tensor.raw_data)
-                if size >= SMALL:
-                    onnx.external_data_helper.set_external_data(tensor, data.name, file.tell(), size)
-                    file.write(tensor.raw_data)
-                    tensor.ClearField("raw_data")
+                if tensor.name in model.weights:
+                    values = model.weights[tensor.name]
+                    place = {"location": data.name, "offset": file.tell(), "length": values.nbytes}
+                    del tensor.external_data[:]
+                    for key, value in place.items():
+                        tensor.external_data.add(key=key, value=str(value))
+                    file.write(values.data)
         file_part.write_bytes(slim.SerializeToString(deterministic=True))
+
+
+# ---------------------------------------------------------------- the wire format of protobuf
+#
+# A message is its fields, one after the other by number; one that holds bytes or a message is its number and
+# kind, its length, and its content. Those that hold weights are written here, so that a weight goes from its
+# tensor to the file; all else is left to protobuf.
+
+_LENGTH_DELIMITED = 2
+
+
+def _model(model: Emitted) -> Iterator[Piece]:
+    """What `SerializeToString` gives for the model with its weights in it, piece by piece."""
+    number = onnx.ModelProto.GRAPH_FIELD_NUMBER
+    yield copy_of(model.proto, lambda field: field < number).SerializeToString(deterministic=True)
+    yield from _field(number, list(_graph(model)))
+    yield copy_of(model.proto, lambda field: field > number).SerializeToString(deterministic=True)
+
+
+def _graph(model: Emitted) -> Iterator[Piece]:
+    number = onnx.GraphProto.INITIALIZER_FIELD_NUMBER
+    graph = model.proto.graph
+    yield copy_of(graph, lambda field: field < number).SerializeToString(deterministic=True)
+    for tensor in graph.initializer:
+        yield from _field(number, list(_tensor(tensor, model.weights.get(tensor.name))))
+    yield copy_of(graph, lambda field: field > number).SerializeToString(deterministic=True)
+
+
+def _tensor(tensor: onnx.TensorProto, values: Array | None) -> Iterator[Piece]:
+    if values is None:
+        yield tensor.SerializeToString(deterministic=True)
+        return
+    head = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    yield head.SerializeToString(deterministic=True)
+    yield from _field(onnx.TensorProto.RAW_DATA_FIELD_NUMBER, [values.data])
+
+
+def _field(number: int, content: list[Piece]) -> Iterator[Piece]:
+    yield _varint(number << 3 | _LENGTH_DELIMITED) + _varint(sum(map(_length, content)))
+    yield from content
+
+
+def _length(piece: Piece) -> int:
+    return len(piece) if isinstance(piece, bytes) else piece.nbytes
+
+
+def _varint(value: int) -> bytes:
+    """A number in groups of seven bits, the lowest first; the eighth bit says that more follow."""
+    groups = bytearray()
+    while value > 0x7F:
+        groups.append(value & 0x7F | 0x80)
+        value >>= 7
+    groups.append(value)
+    return bytes(groups)

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, fx
 
 from tdsl.heal.sites import Site, sites_of
+from tdsl.memory import give_back
 from tdsl.plan.calibrate import Data
 from tdsl.plan.execute import Batch, Execution
-from tdsl.plan.memory import give_back
 
 RIDGES = (1e-3, 1e-2, 1e-1)
 """Weights to try for the distance to the present factor, in means of the features' second moments."""

@@ -22,9 +22,9 @@ from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage, Workspace
 from tdsl.engine.statistics import Recorder, Request, Statistics
 from tdsl.factor.memo import MEMORY
+from tdsl.memory import give_back
 from tdsl.plan.calibrate import Data, Progress
 from tdsl.plan.latency import LatencyTable, steps_of
-from tdsl.plan.memory import give_back
 from tdsl.plan.probes import Change, Effects, Probes
 from tdsl.plan.remembering import Remembering
 from tdsl.provenance import value_name

@@ -21,10 +21,10 @@ from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import Workspace
 from tdsl.engine.statistics import Statistics
 from tdsl.errors import Span, TdslError
+from tdsl.memory import give_back
 from tdsl.plan.calibrate import Progress
 from tdsl.plan.candidates import COSTS, Candidate
 from tdsl.plan.latency import LatencyTable, steps_of
-from tdsl.plan.memory import give_back
 from tdsl.plan.solve import Item, knapsack
 from tdsl.provenance import value_name
 from tdsl.verify.compare import Metrics

@@ -22,7 +22,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import fx
 
-from tdsl.emit.outside import Array, outside
+from tdsl.emit.outside import Array, Emitted, outside
 from tdsl.emit.runtime import session
 from tdsl.engine.staged import Constant, Filled, Staged, Workspace, map_values, tensors_in
 from tdsl.errors import TdslError
@@ -256,7 +256,7 @@ class _Graph:
         weights = [outside(name, TensorProto.FLOAT, w.shape) for name, w in self.weights.items()]
         graph = helper.make_graph(self.nodes, "step", self.inputs, [output], weights)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-        return session(model, weights=self.weights)
+        return session(Emitted(model, self.weights))
 
 
 def _linear(graph: _Graph, given: dict[str, Any]) -> None:

@@ -18,9 +18,9 @@ from torch import Tensor, fx
 
 from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import Constant, Filled, Staged, Value, Workspace, map_values, parts_of
+from tdsl.memory import give_back
 from tdsl.plan.calibrate import Data, gradients
 from tdsl.plan.execute import Batch, Execution
-from tdsl.plan.memory import give_back
 from tdsl.verify.compare import Difference, compare, over_outputs, over_samples
 
 PROBES = 4

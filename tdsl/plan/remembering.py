@@ -9,8 +9,8 @@ from torch import Tensor, fx
 from tdsl.engine.staged import Constant, Staged, Workspace
 from tdsl.engine.statistics import Statistics
 from tdsl.factor.memo import MEMORY
+from tdsl.memory import give_back
 from tdsl.ops.targets import operator_of
-from tdsl.plan.memory import give_back
 
 
 class Remembering(Workspace):

@@ -10,7 +10,7 @@ from tdsl.verify.captured import double_of, inputs_of, original_runner
 from tdsl.verify.compare import Difference, Metrics, compare
 from tdsl.verify.contract import METRICS, Bound, Contract, Violation, describe
 from tdsl.verify.latency import Latency, in_turn, session_latency
-from tdsl.verify.runner import Runner, Tensors, module_runner, session_runner
+from tdsl.verify.runner import Runner, Session, Tensors, module_runner, session_runner
 from tdsl.verify.samples import Input, Sample, draw_samples
 from tdsl.verify.tolerance import Double, NotInDouble, double_runs, in_double, steps_of, stored_precision
 from tdsl.verify.verdict import Rounding, Row, Verdict, verify
@@ -29,6 +29,7 @@ __all__ = [
     "Row",
     "Runner",
     "Sample",
+    "Session",
     "Tensors",
     "Verdict",
     "Violation",
