@@ -41,6 +41,8 @@ class Origin:
     @property
     def source(self) -> str:
         """`file.py:line` of the innermost frame that the user wrote; empty when none was recorded."""
+        if not self.trace:
+            return ""
         frame = user_frame(frames_of(self.trace))
         return f"{shown_path(frame[0])}:{frame[1]}" if frame else ""
 

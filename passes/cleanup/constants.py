@@ -8,6 +8,7 @@ from torch import fx
 from tdsl.engine.driver import Scope
 from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.nodes import erase
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.staged import CannotStage, Staged, Workspace
 from tdsl.ops.targets import operator_of
@@ -51,8 +52,8 @@ class FoldConstants(GraphPass):
             folded.meta[REWRITE] = Rewrite(entry.number, self.name, (provenance(node),))
             node.replace_all_uses_with(folded)
             operands = node.all_input_nodes
-            editor.remove([node])
-            editor.remove(operands)
+            erase([node])
+            erase(operands)
             journal.add(entry)
             count += 1
         if count:

@@ -150,28 +150,24 @@ class _Driver:
 
     def apply(self, found: Replacement, variant: Variant) -> list[fx.Node]:
         """Apply a replacement; the nodes at which a match may have become possible, in graph order."""
-        operands: dict[fx.Node, None] = {}
-        for node in found.matched:
-            operands.update(dict.fromkeys(node.all_input_nodes))
         saved = self.journal.savings(found, variant, self.work)
-        created = self.editor.apply(found, self.journal.next_number)
-        seeds = [n for n in created if n.op != "get_attr"]
-        erased = sum([node._erased for node in found.matched])
-        self.journal.record(found, variant, erased - len(seeds), saved, created)
+        edit = self.editor.apply(found, self.journal.next_number)
+        seeds = [node for node in edit.created if node.op != "get_attr"]
+        self.journal.record(found, variant, edit.erased - len(seeds), saved, edit.created)
         if not self.settings.repeat:
             return []
-        seeds += [n for n in found.values if isinstance(n, fx.Node)]
-        seeds += [n for n in operands if not n._erased and len(n.users) <= 2]
-        affected: dict[fx.Node, None] = dict.fromkeys(seeds)
-        frontier: Iterable[fx.Node] = list(affected)
+        seeds += [value for value in found.values if isinstance(value, fx.Node)]
+        seeds += [node for node in edit.operands if not node._erased and len(node.users) <= 2]
+        affected = dict.fromkeys(seeds)
+        frontier = affected
         for _ in range(self.depth):
-            above: dict[fx.Node, None] = {}
-            for node in frontier:
-                above.update(node.users)
-            frontier = [user for user in above if user not in affected]
-            affected.update(dict.fromkeys(frontier))
+            above = [user for node in frontier for user in node.users if user not in affected]
+            if not above:
+                break
+            frontier = dict.fromkeys(above)
+            affected.update(frontier)
         index = self.index
-        return sorted([n for n in affected if n.target in index])
+        return sorted([node for node in affected if node.target in index])
 
     # ------------------------------------------------------------ termination
 

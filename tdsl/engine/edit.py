@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx
 
 from tdsl.engine.expression import origins_of
+from tdsl.engine.nodes import erase, insert_after
 from tdsl.engine.order import dependents_before, shorten_keys
 from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import (
@@ -30,6 +31,17 @@ from tdsl.provenance import REWRITE, VALUE, Rewrite, provenance, value_name
 _INHERITED = ("nn_module_stack", "stack_trace")
 
 
+class Edit(NamedTuple):
+    """What a replacement changed in a graph."""
+
+    created: list[fx.Node]
+    """The new nodes, in graph order."""
+    operands: Collection[fx.Node]
+    """What the replaced nodes had used, gone or not."""
+    erased: int
+    """How many of the replaced nodes are gone."""
+
+
 class Editor:
     """Applies replacements to one graph module and keeps it well-formed after each of them."""
 
@@ -39,20 +51,22 @@ class Editor:
         self.graph = work.module.graph
         self.sizes = SizeNodes(self.graph)
 
-    def apply(self, replacement: Replacement, number: int) -> list[fx.Node]:
-        """Replace the outputs, remove what is dead, and return the new nodes in graph order.
+    def apply(self, replacement: Replacement, number: int) -> Edit:
+        """Replace the outputs and remove what is dead.
 
         The replacement stands after its last input; nodes that use an output and stood before that point
         move behind it. Raises `CannotStage`, with the graph as it was, where the values need a size that
         no node before that point tells.
         """
-        outputs, root = replacement.outputs, replacement.outputs[0]
-        record = Rewrite(number, replacement.rule.name, tuple(provenance(n) for n in replacement.matched))
+        outputs, matched = replacement.outputs, replacement.matched
+        root = outputs[0]
+        record = Rewrite(number, replacement.rule.name, tuple([provenance(node) for node in matched]))
         builder = _Builder(self, record, replacement.rule.name, root)
         first = root if len(outputs) == 1 else min(outputs)
-        several = len(outputs) > 1 or any(root < node for node in replacement.matched)
-        inputs = [p for p in parts_of(replacement.values) if isinstance(p, fx.Node)] if several else ()
-        late = [node for node in inputs if not node < first]
+        late: list[fx.Node] = []
+        if len(outputs) > 1 or root < max(matched):
+            inputs = [part for part in parts_of(replacement.values) if isinstance(part, fx.Node)]
+            late = [node for node in inputs if not node < first]
         if not late:
             builder.before(first)
         else:
@@ -60,14 +74,14 @@ class Editor:
         try:
             results = [builder.node(value) for value in replacement.values]
         except CannotStage:
-            self.remove(builder.created)
+            erase(builder.created)
             raise
         touched = [node for node in builder.created if node.op != "get_attr"]
         if late:
             # The users of the outputs that stood before the new nodes now follow them, in their old order.
             place = builder.last
             for node in dependents_before(outputs, place):
-                if node not in replacement.matched:
+                if node not in matched:
                     place.append(node)
                     place = node
                     touched.append(node)
@@ -76,17 +90,14 @@ class Editor:
                 new.meta[VALUE] = value_name(old)
             old.replace_all_uses_with(new)
         _require_order(touched)
-        weights = [w for node in replacement.matched for w in node.all_input_nodes if w.op == "get_attr"]
-        self.remove(replacement.matched)
+        operands: dict[fx.Node, None] = {}
+        for node in matched:
+            operands.update(node._input_nodes)
+        erased = erase(matched)
+        weights = [operand for operand in operands if operand.op == "get_attr"]
         if weights:
-            self.remove(weights)
-        return [node for node in builder.created if not node._erased]
-
-    def remove(self, nodes: Iterable[fx.Node]) -> None:
-        """Erase those of `nodes` that nothing uses any more, users before their operands."""
-        for node in sorted(set(nodes), reverse=True):
-            if not node.users and not node._erased:
-                self.graph.erase_node(node)
+            erase(weights)
+        return Edit(builder.created, operands, erased)
 
     def add_parameter(
         self, values: torch.Tensor, dtype: torch.dtype, like: fx.Node | None, label: str
@@ -167,13 +178,7 @@ class _Builder:
     ) -> fx.Node:
         """A new node behind the last one."""
         op = operator_of(target)
-        # The arguments come after the node, and past `Node.__setattr__`: torch would search them for symbolic
-        # sizes, of which there are none, and look up the target anew, which stays.
-        node = self.editor.graph.create_node(kind, target, (), None, op.name if op else None)
-        object.__setattr__(node, "args", args)
-        if kwargs:
-            object.__setattr__(node, "kwargs", kwargs)
-        self.last.append(node)
+        node = insert_after(self.last, kind, target, args, kwargs, op.name if op else None)
         self.last = node
         shorten_keys(self.editor.graph, node)
         if val is not None:
@@ -198,7 +203,10 @@ class _Builder:
 def _require_order(nodes: Iterable[fx.Node]) -> None:
     """What a lint of the whole graph would find wrong after one edit, looked for where the edit was."""
     for node in nodes:
-        if node._erased or any(operand._erased or not operand < node for operand in node.all_input_nodes):
+        wrong = node._erased
+        for operand in node._input_nodes:
+            wrong = wrong or operand._erased or not operand < node
+        if wrong:
             raise RuntimeError(f"the edit left {node.name} before one of its operands")
 
 

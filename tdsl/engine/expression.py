@@ -97,7 +97,12 @@ class _Compiler:
             return lambda frame: name
         if name in DTYPES:
             return lambda frame: frame.value(name) if frame.has(name) else DTYPES[name]
-        return lambda frame: frame.value(name)
+
+        def bound(frame: Frame) -> Any:
+            value = frame.env.get(name)
+            return frame.value(name) if value is None else value
+
+        return bound
 
     def sequence(self, items: tuple[tree.Expr, ...]) -> Evaluate:
         parts = [self.splat(item) if isinstance(item, tree.Splat) else self.one(item) for item in items]

@@ -523,7 +523,8 @@ class _Emitter:
             if isinstance(dim, int):
                 self.reject_if(f"not {test}({size}, {dim})")
             elif dim in self.bound:
-                self.reject_if(f"not {test}({size}, {self.bound[dim]})")
+                known = self.bound[dim]
+                self.reject_if(f"{size} is not {known} and not {test}({size}, {known})")
             elif optional:
                 raise TdslError(
                     f"the size {dim} is bound only by an optional operand",

@@ -20,6 +20,7 @@ _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_INTEGERS = (torch.SymInt, int)
 
 
 def value_of(node: Any) -> Any:
@@ -78,7 +79,7 @@ def same(a: Any, b: Any) -> bool:
 def _size(value: Any) -> Any:
     """The symbolic size that a node computes; anything else as it is."""
     known = value.meta.get("val") if isinstance(value, fx.Node) else None
-    return known if isinstance(known, torch.SymInt | int) else value
+    return known if isinstance(known, _INTEGERS) else value
 
 
 def same_value(a: Any, b: Any) -> bool:
@@ -86,8 +87,9 @@ def same_value(a: Any, b: Any) -> bool:
     if a is b:
         return True
     if isinstance(a, fx.Node) or isinstance(b, fx.Node):
-        sizes = _size(a), _size(b)
-        return all(isinstance(size, torch.SymInt | int) for size in sizes) and compare("==", *sizes)
+        size = _size(a)  # of a tensor it is the node, and this the end
+        other = _size(b) if isinstance(size, _INTEGERS) else None
+        return isinstance(other, _INTEGERS) and compare("==", size, other)
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(same_value(x, y) for x, y in zip(a, b, strict=True))
     if type(a) is not type(b) and (isinstance(a, bool) or isinstance(b, bool)):

@@ -142,17 +142,17 @@ class Workspace:
 
     def __init__(self, module: fx.GraphModule) -> None:
         self.module = module
-        self._mode = next(
-            (
-                node.meta["val"].fake_mode
-                for node in module.graph.nodes
-                if isinstance(node.meta.get("val"), FakeTensor)
-            ),
-            None,
-        )
         self._inferred: dict[Any, Any] = {}
+        self._kinds: dict[int, tuple[Any, int]] = {}
+        self._numbers: dict[Any, int] = {}
         self.statistics: Statistics | None = None
         """What rules may ask about values of the model; `None` without calibration data."""
+
+    @functools.cached_property
+    def _mode(self) -> FakeTensorMode | None:
+        """The fake mode of the first value that has a description; looked for when it is first needed."""
+        vals = (node.meta.get("val") for node in self.module.graph.nodes)
+        return next((val.fake_mode for val in vals if isinstance(val, FakeTensor)), None)
 
     @property
     def typed(self) -> bool:
@@ -241,21 +241,44 @@ class Workspace:
 
         Raises `CannotStage` when the operator refuses these operands.
         """
-        parts = [*tensors_in(args), *tensors_in(list(kwargs.values()))]
-        vals = [self.val(part) for part in parts]
-        if self._mode is None or any(val is None for val in vals):
+        if self._mode is None:
             return None
-        by_part = {id(part): val for part, val in zip(parts, vals, strict=True)}
-        fake_args = map_values(args, lambda part: by_part[id(part)])
-        fake_kwargs = {k: map_values(v, lambda part: by_part[id(part)]) for k, v in kwargs.items()}
-        key = (target, _key(fake_args), _key(tuple(sorted(fake_kwargs.items()))))
+        kinds = self._kind(args), self._kind(tuple(sorted(kwargs.items()))) if kwargs else ()
+        if None in kinds:
+            return None
+        key = (target, kinds)
         if key not in self._inferred:
+            fake_args = map_values(args, self.val)
+            fake_kwargs = {k: map_values(v, self.val) for k, v in kwargs.items()}
             try:
                 self._inferred[key] = self._run(target, fake_args, fake_kwargs)
             except (RuntimeError, ValueError, TypeError, IndexError) as reason:
                 name = op.name if (op := operator_of(target)) else str(target)
                 raise CannotStage(f"{name} refuses these operands: {str(reason).splitlines()[0]}") from None
         return self._inferred[key]
+
+    def alike(self, a: Any, b: Any) -> bool:
+        """Whether two descriptions (fake tensors, sizes) are the same, symbol by symbol."""
+        return a is b or self._kind_of(a) == self._kind_of(b)
+
+    def _kind(self, value: Any) -> Any:
+        """All that inference can depend on in an argument, hashable; `None` where an operand is untyped."""
+        if isinstance(value, tuple | list):
+            kinds = tuple([self._kind(item) for item in value])
+            return None if None in kinds else kinds
+        if isinstance(value, Value):
+            val = self.val(value)
+            return None if val is None else self._kind_of(val)
+        return _key(value)
+
+    def _kind_of(self, val: Any) -> int:
+        """The number of all descriptions like this one; most are met again, and told by their identity."""
+        known = self._kinds.get(id(val))
+        if known is None:
+            # The description is kept: its identity is its own as long as it lives.
+            known = val, self._numbers.setdefault(_key(val), len(self._numbers))
+            self._kinds[id(val)] = known
+        return known[1]
 
     def _run(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`target` on fake tensors, for every value of the symbolic sizes.

@@ -20,6 +20,7 @@ from torch.fx.subgraph_rewriter import Match, ReplacedPatterns
 from tdsl.capture.normal import attribute
 from tdsl.engine.edit import Editor
 from tdsl.engine.matcher import compile_pattern
+from tdsl.engine.nodes import erase
 from tdsl.engine.order import reaches
 from tdsl.engine.pattern import Apply
 from tdsl.engine.rule import Replacement, Rule
@@ -257,8 +258,8 @@ class _Rewriter:
         matched = tuple(match.nodes_map[call] for call in self.traced.calls)
         constants = tuple(match.nodes_map[leaf] for leaf, _ in self.traced.constants)
         self.count += 1
-        created = self.editor.apply(Replacement(self.rule, outputs, values, matched), self.count)
-        self.editor.remove(constants)
+        created = self.editor.apply(Replacement(self.rule, outputs, values, matched), self.count).created
+        erase(set(constants))
         for old, new in zip(outputs, values, strict=True):
             self.replaced[old] = new if isinstance(new, fx.Node) else new.node
         return ReplacedPatterns(match.anchors[0], match.nodes_map, created)
