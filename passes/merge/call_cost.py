@@ -2,8 +2,8 @@
 
 Saved is the time that it takes onnxruntime to start operators, and to read the weights of a dense layer once
 more for a single row: a product of a matrix and a vector takes as long as the matrix takes to be read, one
-with several rows does not. What goes in is copied once more, and what comes out. Everything else takes as
-long as before.
+with several rows does not. What goes in is copied once more, and what comes out. What stays in the cache for
+one copy, and not for all of them together, is read from memory. Everything else takes as long as before.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ PER_COPY = 0.07
 """For a number that is copied."""
 PER_WEIGHT = 0.035
 """For a weight that is read."""
+CACHE = 2**17
+"""Numbers that stay in the cache of a core until the next operator reads them; more are read from memory."""
 MARGIN = 1.25
 """What is saved has to be so many times what is lost: the figures are those of one machine."""
 
@@ -64,6 +66,9 @@ def cost_of(work: Workspace, calls: Calls, region: Region) -> Cost:
     for bundle in region.bundles:
         starts += again * START * _starts(calls, bundle[0])
         weights += again * PER_WEIGHT * _read_for_one_row(work, calls, bundle[0])
+        one = elements_at_example(bundle[0].meta["val"])
+        if one <= CACHE < region.copies * one:
+            copies += PER_COPY * region.copies * one
     apart = [bundle for bundle in region.exits if put_together(bundle, 0) is None]
     for way in (*region.entries, *apart):
         numbers = sum(elements_at_example(node.meta["val"]) for node in way)

@@ -199,8 +199,9 @@ def _seeds(calls: Calls) -> Iterator[Bundle]:
                 groups.setdefault(key, []).append(node)
     for group in groups.values():
         levels: dict[int, list[fx.Node]] = {}  # a layer that a copy calls twice: first calls, second calls
+        together = calls.bits(group)
         for node in group:
-            levels.setdefault(sum(calls.depends(node, calls.bits([one])) for one in group), []).append(node)
+            levels.setdefault((calls.behind[node] & together).bit_count(), []).append(node)
         yield from (tuple(level) for level in levels.values() if len(level) > 1)
 
 

@@ -84,7 +84,9 @@ class BatchCalls(GraphPass):
         site, source, number = module_path(first), source_line(first), journal.next_number
         names = tuple(node.name for node in matched)
         replacement = Replacement(Rule(self.name, ()), tuple(results), tuple(results.values()), matched)
-        created = Editor(work).apply(replacement, number)
+        before = set(work.module.graph.nodes)
+        Editor(work).apply(replacement, number)
+        created = [node for node in work.module.graph.nodes if node not in before]
         journal.add(
             Applied(
                 number=number,
