@@ -19,8 +19,7 @@ from torch import Tensor
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.diagram_parts import joined
 from tdsl.factor.matrix import checked
-from tdsl.factor.memo import memoised
-from tdsl.factor.orbit_probe import Axes, Layout, allowed
+from tdsl.factor.orbit_probe import Axes, Layout, likely
 from tdsl.factor.orbits import incidence, nearest, pattern_of, patterns
 from tdsl.factor.rank import RankRule, as_rank_rule
 from tdsl.factor.splits import Way, best, divisors, enough
@@ -104,7 +103,6 @@ def structure_of(found: Found) -> tuple[Tensor, ...]:
     return tuple(parts)
 
 
-@memoised
 def _chosen(weight: Tensor, rule: RankRule, channels_last: bool) -> Found | None:
     rows, columns = weight.shape
     return first_found(weight, list(_layouts(rows, columns, channels_last)), rule)
@@ -133,11 +131,8 @@ def first_found(
     ordered = sorted(layouts, key=lambda layout: (_numbers(layout), layout.groups != (), str(layout.groups)))
     ways: list[Way] = []
     known: list[Found] = []
-    for layout in ordered:
-        if _numbers(layout) >= weight.numel() or not norm:
-            continue
-        if rule.spectral and not allowed(weight, norm, layout, rule):
-            continue
+    fewer = [layout for layout in ordered if norm and _numbers(layout) < weight.numel()]
+    for layout in likely(weight, norm, fewer, rule) if rule.spectral else fewer:
         labels, mixes, lost = nearest(weight, layout)
         kept = math.sqrt(max(0.0, norm**2 - lost**2))
         if not kept or not enough(rule, kept, lost):

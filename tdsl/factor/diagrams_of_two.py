@@ -17,8 +17,7 @@ from torch import Tensor
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.diagrams import Found, diagrams_planes_product, diagrams_product, first_found, structure_of
 from tdsl.factor.matrix import checked
-from tdsl.factor.memo import memoised
-from tdsl.factor.orbit_probe import Axes, Layout, conceivable
+from tdsl.factor.orbit_probe import Axes, Layout, conceivable, likely
 from tdsl.factor.rank import RankRule, as_rank_rule
 from tdsl.factor.splits import divisors
 
@@ -53,7 +52,6 @@ def _factors(weight: Tensor, rank: object, *, channels_last: bool) -> Factors:
     return (found.mixes, *structure_of(found))  # type: ignore[return-value]
 
 
-@memoised
 def _chosen(weight: Tensor, rule: RankRule, channels_last: bool) -> Found | None:
     norm = float(torch.linalg.vector_norm(weight))
     rows, columns = weight.shape
@@ -69,7 +67,20 @@ def _chosen(weight: Tensor, rule: RankRule, channels_last: bool) -> Found | None
                 for inside in _axes(*rest, others):
                     pair = (outside, inside) if channels_last else (inside, outside)
                     layouts.append(Layout(pair, rows, columns, channels_last))
+    if rule.spectral:
+        joined = {layout: _joined(layout) for layout in layouts}
+        alike = set(likely(weight, norm, sorted({one for one in joined.values() if one}, key=str), rule))
+        layouts = [layout for layout in layouts if joined[layout] not in alike]
     return first_found(weight, layouts, rule, _apart)
+
+
+def _joined(layout: Layout) -> Layout | None:
+    """The layout whose items are all pairs of items of both kinds, where both are on the same sides."""
+    one, other = layout.groups
+    if (one.outputs, one.inputs) != (other.outputs, other.inputs):
+        return None
+    axes = Axes(one.n * other.n, one.outputs, one.inputs)
+    return Layout((axes,), layout.rows, layout.columns, layout.channels_last)
 
 
 def _axes(rows: int, columns: int, sides: tuple[int, int]) -> Iterator[Axes]:

@@ -2,13 +2,16 @@
 
 What permutations leave alone has equal entries all along an orbit. Pairs of entries of one orbit, no entry
 in two pairs, bound the distance to such weights from below: squared, it is at least the sum of their squared
-differences, halved. Random weights are refused by a few pairs, and a weight that is symmetric but for an
-entry by the pairs of every entry with the one that a cycle takes it to.
+differences, halved. Random weights are refused by a few pairs. What is left is asked by products: for a
+permutation g and random signs v, ‖W·g·v − g·W·v‖² is ‖W·g − g·W‖² in the mean (Hutchinson, 1990), and that
+norm is twice the distance at most. One pass over the weight answers for many groups, and refuses what is
+symmetric but for an entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +24,12 @@ from tdsl.factor.splits import enough
 
 FEW, MANY = 32, 4096
 """Pairs that are looked at first, and of what is left."""
+
+AT_ONCE = 64
+"""Layouts that are asked by one product."""
+
+SIGNS = 7.0
+"""How many times the norm of a matrix its product with random signs has, in one of 10¹⁰ draws."""
 
 Places = NDArray[np.int64]
 
@@ -79,15 +88,52 @@ class Layout:
         return place * channels + channel if self.channels_last else channel * positions + place
 
 
-def allowed(weight: Tensor, norm: float, layout: Layout, rule: RankRule) -> bool:
-    """Whether the pairs looked at leave a distance that `rule` allows. [m, n_in], of that Frobenius norm."""
-    if not (conceivable(weight, norm, layout, rule) and conceivable(weight, norm, layout, rule, MANY)):
-        return False
-    turned = [torch.roll(torch.arange(size), 1) for size in layout.sizes[0]]
-    rows = _moved(layout, 0, turned)
-    columns = _moved(layout, 1, [torch.roll(torch.arange(size), 1) for size in layout.sizes[1]])
-    missed = float(torch.linalg.vector_norm(weight[rows][:, columns] - weight))
-    return _content(rule, norm, missed**2 / 4)  # ‖W − gWg⁻¹‖ is twice the distance at most
+def likely(weight: Tensor, norm: float, layouts: Iterable[Layout], rule: RankRule) -> Iterator[Layout]:
+    """Those of the layouts at which `rule` may allow the distance. [m, n_in], of that Frobenius norm.
+
+    They are asked some at a time, as they are wanted.
+    """
+    left = (
+        layout
+        for layout in layouts
+        if conceivable(weight, norm, layout, rule) and conceivable(weight, norm, layout, rule, MANY)
+    )
+    count = 1  # what is there is mostly the first
+    while some := list(itertools.islice(left, count)):
+        for layout, distance in zip(some, distances(weight, some), strict=True):
+            if _content(rule, norm, (distance / SIGNS) ** 2):
+                yield layout
+        count = AT_ONCE
+
+
+def distances(weight: Tensor, layouts: Sequence[Layout]) -> list[float]:
+    """The least distances to the weights that are the same along orbits, up to `SIGNS`, by one product.
+
+    [m, n_in], float64. Every axis is turned by a random cycle, which leaves no index where it is; the same
+    draws at every call.
+    """
+    random = torch.Generator().manual_seed(0)
+    signs = torch.randint(0, 2, (weight.shape[1],), generator=random).to(weight.dtype) * 2 - 1
+    moved, orders = [signs], []
+    for layout in layouts:
+        turns = [_cycle(group.n, random) for group in layout.groups]
+        outputs, inputs = (
+            [turn for turn, count in zip(turns, counts, strict=True) for _ in range(count)]
+            for counts in zip(*((group.outputs, group.inputs) for group in layout.groups), strict=True)
+        )
+        orders.append(_moved(layout, 0, outputs))
+        moved.append(signs[_moved(layout, 1, inputs)])
+    image, *images = (weight @ torch.stack(moved, 1)).unbind(1)
+    return [
+        float(torch.linalg.vector_norm(one - image[order])) / 2
+        for one, order in zip(images, orders, strict=True)
+    ]
+
+
+def _cycle(n: int, random: torch.Generator) -> Tensor:
+    """A permutation of n places that is one cycle."""
+    order = torch.randperm(n, generator=random)
+    return torch.empty_like(order).index_copy(0, order, order.roll(1))
 
 
 def conceivable(weight: Tensor, norm: float, layout: Layout, rule: RankRule, count: int = FEW) -> bool:

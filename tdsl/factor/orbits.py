@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tdsl.factor.memo import memoised
 from tdsl.factor.orbit_probe import Layout
 from tdsl.symmetry.diagrams.diagram import Labels, numbered
 
@@ -51,6 +52,7 @@ def _pairs(groups: Sequence[int]) -> list[tuple[int, int]]:
     ]
 
 
+@memoised
 def nearest(weight: Tensor, layout: Layout) -> tuple[list[tuple[Labels, ...]], Tensor, float]:
     """The nearest weight that is the same all along orbits, as coefficients of diagrams, and the distance.
 

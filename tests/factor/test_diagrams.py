@@ -9,7 +9,7 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.factor.diagrams import diagrams, diagrams_planes, diagrams_planes_product, diagrams_product
 from tdsl.factor.diagrams_of_two import diagrams_of_two, diagrams_of_two_planes
-from tdsl.factor.orbit_probe import Axes, Layout, allowed
+from tdsl.factor.orbit_probe import SIGNS, Axes, Layout, distances, likely
 from tdsl.factor.orbits import nearest
 from tdsl.factor.rank import Error, Fixed
 from tdsl.symmetry.diagrams import basis
@@ -97,11 +97,21 @@ def test_the_nearest_weight_is_the_projection(n: int, k: int, l: int) -> None:  
 def test_an_entry_that_no_pair_shows_is_seen_by_the_turn() -> None:
     layout = Layout((Axes(5, 2, 1),), 50, 15, channels_last=True)
     weight = planted("S", 5, 1, 2, 2, 3)
-    assert allowed(weight, float(weight.norm()), layout, TIGHT)
+    assert list(likely(weight, float(weight.norm()), [layout], TIGHT)) == [layout]
     for row in (0, 17, 49):
         changed = weight.clone()
         changed[row, 7] += 0.01
-        assert not allowed(changed, float(changed.norm()), layout, TIGHT)
+        assert not list(likely(changed, float(changed.norm()), [layout], TIGHT))
+
+
+def test_no_distance_is_taken_for_more_than_it_is() -> None:
+    """One product asks every layout; what it shows is at most the distance, up to what signs can make."""
+    layouts = [Layout((Axes(n, 1, 1),), 24, 36, channels_last=True) for n in (2, 3, 4, 6, 12)]
+    for noise in (0.0, 1e-6, 1e-3, 1.0):
+        weight = planted("S", 12, 1, 1, 2, 3) + noise * gaussian(24, 36, seed=5)
+        for layout, shown in zip(layouts, distances(weight, layouts), strict=True):
+            lost = nearest(weight, layout)[2]
+            assert 0.05 * lost <= shown + 1e-12 <= SIGNS * lost + 1e-12 * weight.norm()
 
 
 TABLES = {
