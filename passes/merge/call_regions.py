@@ -86,6 +86,10 @@ class Calls:
             self._keys[node] = self._key(node)
         return self._keys[node]
 
+    def like(self, node: fx.Node) -> Any:
+        """Operator, attributes and weights as a key, whatever the sizes."""
+        return (node.target, self._plain(node.args), self._plain(node.kwargs))
+
     def _key(self, node: fx.Node) -> Any:
         if node.op != "call_function" or node in self.constant:
             return None
@@ -98,7 +102,7 @@ class Calls:
         ways = [_fixed(one.meta.get("val")) for one in self.operands(node)]
         if sizes is None or not ways or None in ways:
             return None
-        return (node.target, self._plain(node.args), self._plain(node.kwargs), sizes, tuple(ways))
+        return (*self.like(node), sizes, tuple(ways))
 
     def _plain(self, value: Any) -> Any:
         """An argument as a key: constants are themselves, other operands all the same."""
@@ -123,6 +127,16 @@ def regions(calls: Calls) -> Iterator[Region]:
         for found in parted(calls, _Growth(calls, taken).grown(free), lambda bundle: False):
             taken.update(found.nodes)
             yield found
+
+
+def of_dynamic_sizes(calls: Calls) -> Iterator[Bundle]:
+    """Calls that share a weight, and whose sizes are not known."""
+    groups: dict[Any, list[fx.Node]] = {}
+    for node in calls.order:
+        weighted = node.op == "call_function" and any(one.op == "get_attr" for one in node.all_input_nodes)
+        if weighted and node not in calls.constant and _fixed(node.meta.get("val")) is None:
+            groups.setdefault(calls.like(node), []).append(node)
+    yield from (tuple(group) for group in groups.values() if len(group) > 1)
 
 
 def parted(calls: Calls, bundles: Sequence[Bundle], refused: Callable[[Bundle], bool]) -> Iterator[Region]:

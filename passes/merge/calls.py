@@ -10,7 +10,7 @@ from typing import Any
 from tdsl.passes.merge.call_axis import Axes, axes_of, joined_values
 from tdsl.passes.merge.call_cost import cheapest
 from tdsl.passes.merge.call_readout import put_together, whole
-from tdsl.passes.merge.call_regions import Bundle, Calls, Region, parted, regions
+from tdsl.passes.merge.call_regions import Bundle, Calls, Region, of_dynamic_sizes, parted, regions
 from torch import fx
 
 from tdsl.engine.driver import Scope
@@ -50,10 +50,15 @@ class BatchCalls(GraphPass):
         count = 0
         left_alone: set[Bundle] = set()
         while work.typed and not journal.full:
-            found = next((c for c in _candidates(work, scope, left_alone) if c.fires), None)
-            if found is None or not self._apply(work, found, journal):
+            candidates = (c for c in _candidates(work, scope, left_alone) if c.fires)
+            found = next((c for c in candidates if c.region.bundles[0] not in left_alone), None)
+            if found is None:
                 break
-            count += 1
+            try:
+                self._apply(work, found, journal)
+                count += 1
+            except CannotStage:
+                left_alone.add(found.region.bundles[0])
         if count:
             module.graph.lint()
         return count
@@ -61,6 +66,8 @@ class BatchCalls(GraphPass):
     def explain(self, module: fx.GraphModule, limit: int = 5) -> Explanation:
         """Which calls would be one, and what is in the way of the others."""
         found = list(_candidates(Workspace(module), None, set()))
+        for bundle in of_dynamic_sizes(Calls(module)):
+            found.append(_Candidate(Region((bundle,), (), ()), Axes({}, {}), _DYNAMIC, bundle))
         fired = [place_of(candidate.at[0]) for candidate in found if candidate.fires]
         others = [_site(candidate) for candidate in found if not candidate.fires]
         return Explanation(
@@ -74,7 +81,7 @@ class BatchCalls(GraphPass):
             otherwise=(),
         )
 
-    def _apply(self, work: Workspace, found: _Candidate, journal: Journal) -> bool:
+    def _apply(self, work: Workspace, found: _Candidate, journal: Journal) -> None:
         region = found.region
         calls = Calls(work.module)
         joined = joined_values(work, calls, region, found.axes.place)
@@ -101,7 +108,9 @@ class BatchCalls(GraphPass):
                 created=tuple(node.name for node in created),
             )
         )
-        return True
+
+
+_DYNAMIC = "its sizes are dynamic, so that it is not known whether one call pays"
 
 
 def _candidates(work: Workspace, scope: Scope | None, left_alone: set[Bundle]) -> Iterator[_Candidate]:

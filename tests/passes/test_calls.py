@@ -211,6 +211,8 @@ def test_dynamic_batches_stay() -> None:
     dynamic = {"x": {0: batch}, "y": {0: batch}}
     found = run_pipeline(PIPELINE, graph_of(model.double(), *args, dynamic=dynamic))
     assert "calls" not in found.rules
+    explained = standard_library().passes["merge.calls"]().explain(found.module)
+    assert explained.fires == 0 and "sizes are dynamic" in explained.sites[0].failures[0].message
 
 
 @pytest.mark.parametrize(
