@@ -6,11 +6,11 @@ python -m benchmarks.engine 1000000    # up to graphs of so many nodes (by defau
 
 from __future__ import annotations
 
+import argparse
 import functools
 import gc
 import math
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from benchmarks import rewriters
+from benchmarks.engine_graphs import ADD, MM, MUL, chain, dense, near_misses, siblings, tower, without_match
 from benchmarks.harness import machine, table, write_section
 from tdsl import load
 from tdsl.capture import capture
@@ -29,9 +30,6 @@ from tdsl.engine.driver import rewrite
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import standard_library
 from tdsl.engine.rule import Rule
-
-ADD, MUL, SUB = torch.ops.aten.add.Tensor, torch.ops.aten.mul.Tensor, torch.ops.aten.sub.Tensor
-MM = torch.ops.aten.matmul.default
 
 FACTOR = "rule factor { add(mul(x, a), mul(x, b)) => mul(x, add(a, b)) }"
 """A product distributed over a sum, taken back: one node fewer at each place."""
@@ -74,78 +72,6 @@ def rules(text: str) -> list[Rule]:
         path.write_text(text)
         loaded = load(path)
     return [loaded.rule(name) for name in loaded.rules]
-
-
-def graph_of(build: Callable[[fx.Graph], fx.Node], *, typed: bool = False) -> fx.GraphModule:
-    """A module around a graph; in a typed one every value is described as a matrix [8, 8]."""
-    graph = fx.Graph()
-    graph.output(build(graph))
-    if typed:
-        with FakeTensorMode():
-            matrix = torch.empty(8, 8)
-        for node in graph.nodes:
-            node.meta["val"] = matrix
-    return fx.GraphModule(torch.nn.Module(), graph)
-
-
-def dense(nodes: int) -> fx.GraphModule:
-    """x·a + x·b again and again: every third node roots a match."""
-
-    def build(graph: fx.Graph) -> fx.Node:
-        x, a, b = (graph.placeholder(name) for name in "xab")
-        for _ in range(nodes // 3):
-            x = graph.call_function(ADD, (graph.call_function(MUL, (x, a)), graph.call_function(MUL, (x, b))))
-        return x
-
-    return graph_of(build)
-
-
-def without_match(nodes: int) -> fx.GraphModule:
-    """A chain of products and differences, in which no sum occurs."""
-
-    def build(graph: fx.Graph) -> fx.Node:
-        x, a = graph.placeholder("x"), graph.placeholder("a")
-        for i in range(nodes):
-            x = graph.call_function(SUB if i % 2 else MUL, (x, a))
-        return x
-
-    return graph_of(build)
-
-
-def near_misses(nodes: int) -> fx.GraphModule:
-    """Sums of products of different values: every root is tried and none matches."""
-
-    def build(graph: fx.Graph) -> fx.Node:
-        x, a, b = (graph.placeholder(name) for name in "xab")
-        for _ in range(nodes // 3):
-            x = graph.call_function(ADD, (graph.call_function(MUL, (x, x)), graph.call_function(MUL, (a, b))))
-        return x
-
-    return graph_of(build)
-
-
-def siblings(nodes: int) -> fx.GraphModule:
-    """Pairs of products of one value."""
-
-    def build(graph: fx.Graph) -> fx.Node:
-        x, a, b = (graph.placeholder(name) for name in "xab")
-        for _ in range(nodes // 3):
-            x = graph.call_function(ADD, (graph.call_function(MM, (x, a)), graph.call_function(MM, (x, b))))
-        return x
-
-    return graph_of(build, typed=True)
-
-
-def chain(nodes: int) -> fx.GraphModule:
-    """((x·w)·w)·w…: a rule that brackets to the right takes one rewrite a product."""
-
-    def build(graph: fx.Graph) -> fx.Node:
-        x, w = graph.placeholder("x"), graph.placeholder("w")
-        for _ in range(nodes):
-            x = graph.call_function(MM, (x, w))
-        return x
-
-    return graph_of(build, typed=True)
 
 
 def by_hand(module: fx.GraphModule) -> int:
@@ -220,21 +146,6 @@ def never(count: int) -> str:
     )
 
 
-def tower(nodes: int, target: object) -> fx.GraphModule:
-    """A difference and three applications of a binary operator on top, again and again, operands swapped."""
-
-    def build(graph: fx.Graph) -> fx.Node:
-        x, a, b = (graph.placeholder(name) for name in "xab")
-        for i in range(nodes // 4):
-            x = graph.call_function(SUB, (x, a))
-            for k in range(3):
-                swap = target is MUL and (i + k) % 2
-                x = graph.call_function(target, (b, x) if swap else (x, b))
-        return x
-
-    return graph_of(build, typed=True)
-
-
 def transformer(layers: int) -> fx.GraphModule:
     """An encoder of that many layers as captured, in the normal form that rules see."""
     return capture(Blocks(layers).eval(), (torch.randn(1, 16, 64),)).module
@@ -286,8 +197,11 @@ def written_out(norm: torch.nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
 
 def main() -> None:
     """Measure every case and write the section of RESULTS.md."""
-    most = int(sys.argv[1]) if len(sys.argv) > 1 else 300_000
-    sizes = [n for n in (1_000, 10_000, 100_000, 300_000, 1_000_000) if n <= most]
+    parser = argparse.ArgumentParser(description="Measure the engine alone.")
+    parser.add_argument("nodes", type=int, nargs="?", default=300_000, help="of the largest graph")
+    parser.add_argument("--peers", type=Path, default=rewriters.PEERS, help="the peers' Python interpreter")
+    given = parser.parse_args()
+    sizes = [n for n in (1_000, 10_000, 100_000, 300_000, 1_000_000) if n <= given.nodes]
     factor = with_rules(rules(FACTOR))
     rows = []
 
@@ -348,7 +262,14 @@ collector off.
 
 {table(("case", "seconds", "spread", "rewrites", ""), rows)}
 
-{machine()}
+Other rewriters, each on graphs of its own kind and in a process of its own, in turn with ours at the
+largest size that it gets done within {rewriters.LIMIT} CPU seconds: medians of {rewriters.ROUNDS}, and half
+of largest minus smallest. tinygrad's and onnxscript's graphs are lighter than FX's; onnxscript and inductor
+make one pass, which is enough here.
+
+{rewriters.compared(given.peers)}
+
+{machine("onnxscript")}
 """
     write_section("engine", text)
 

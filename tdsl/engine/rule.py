@@ -58,14 +58,16 @@ class Rule:
     def attempt(
         self, variant: Variant, work: Workspace, refused: Refusal | None = None
     ) -> Callable[[fx.Node], Replacement | None]:
-        """From a candidate for the root to the first match there for which every condition holds."""
-        matcher = variant.matcher(self.name)
+        """From a candidate for the root to the first match there for which every condition holds.
+
+        The matcher is written when there is a first candidate.
+        """
 
         def accept(nodes: tuple[fx.Node, ...], env: dict[str, Any]) -> Replacement | None:
             return self._accept(variant, nodes, env, work, refused)
 
         def attempt(node: fx.Node) -> Replacement | None:
-            found: Replacement | None = matcher(node, accept)
+            found: Replacement | None = variant.matcher(self.name)(node, accept)
             return found
 
         return attempt
