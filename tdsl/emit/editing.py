@@ -37,7 +37,7 @@ class Editor:
         place: ir.Node,
         kind: str,
         inputs: Sequence[ir.Value | None],
-        attributes: Mapping[str, int | Sequence[int]] | None = None,
+        attributes: Mapping[str, int | Sequence[int] | ir.Attr] | None = None,
         *,
         like: ir.Value | None = None,
     ) -> ir.Value:

@@ -10,15 +10,16 @@ import onnx_ir.passes.common as passes
 
 from tdsl.capture.captured import Captured
 from tdsl.emit.defaults import leave_out_defaults
-from tdsl.emit.duplicates import share_equal_weights
 from tdsl.emit.editing import Editor
+from tdsl.emit.flat import flatten_layers
 from tdsl.emit.rearranging import rearrange
+from tdsl.emit.slices import merge_slices
 from tdsl.emit.targets import fix_targets, fold_sizes
 
 
 def tidy(model: ir.Model, captured: Captured) -> None:
     """Name what goes in and out, and remove duplicates and dead values, in place."""
-    share_equal_weights(model)
+    passes.DeduplicateInitializersPass(size_limit=2**62)(model)
     passes.IdentityEliminationPass()(model)
     shorten(model)
     passes.RemoveUnusedNodesPass()(model)
@@ -38,7 +39,9 @@ def shorten(model: ir.Model) -> None:
     fold_sizes(editor)
     leave_out_defaults(editor)
     fix_targets(editor)
+    merge_slices(editor)
     rearrange(editor)
+    flatten_layers(editor)
 
 
 def rename(values: Sequence[ir.Value], names: Sequence[str], model: ir.Model) -> None:
