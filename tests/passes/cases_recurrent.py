@@ -1,11 +1,12 @@
-"""Cases of `passes/factorize/recurrent.tdsl`: layers whose gates read their inputs through few numbers."""
+"""Cases of `passes/factorize/recurrent.tdsl`, gates that read few numbers, and of `layout.unrolled`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
-from rule_cases import Case, fires, leaves, low_rank
+import torch.nn.functional as F
+from rule_cases import Case, fires, leaves, low_rank, number
 from torch import nn
 
 FULL = 1e-9
@@ -77,7 +78,29 @@ def negative(rule: str, layer: nn.RNNBase, because: str, rank: int = 2) -> Case:
     return of(case, layer)
 
 
+UNROLLED = [
+    fires(
+        "layout.unrolled",
+        lambda m, x: torch.stack([F.linear(x.select(1, t), m.w) for t in range(8)], 1),
+        (3, 8, 5),
+        w=number(6, 5),
+        expect="""
+            permute = permute(x, [1, 0, 2])
+            linear_8 = linear(permute, w)
+            permute_1 = permute(linear_8, [1, 0, 2])
+        """,
+    ),
+    leaves(
+        "layout.unrolled",
+        lambda m, x: torch.stack([F.linear(x.select(1, t * 3 % 8), m.w) for t in range(8)], 1),
+        (3, 8, 5),
+        w=number(6, 5),
+        because="steps are in another order",
+    ),
+]
+
 CASES = [
+    *UNROLLED,
     positive("svd_lstm_input", nn.LSTM, "svd"),
     negative("svd_lstm_input", narrow(nn.LSTM, 2, num_layers=2), "two layers are one operator"),
     negative("svd_lstm_input", narrow(nn.LSTM, 2, bidirectional=True), "both directions read the input"),
