@@ -1,22 +1,24 @@
 """Weights that treat n items alike: whatever the items are, exchanging two of them changes nothing.
 
 Such a weight maps the channels of every item in one way, and the sum over all items in another (Zaheer et
-al., 2017): W = 1 ⊗ A + 1·1ᵀ ⊗ C. How many items there are is found (`commuting`). Everything is computed
+al., 2017): W = 1 ⊗ A + 1·1ᵀ ⊗ C. How many items there are is found (`orbit_probe`). Everything is computed
 and returned in float64.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from tdsl.factor.commuting import fitted
 from tdsl.factor.declare import Decomposition, forms
+from tdsl.factor.diagrams import Found, first_found
 from tdsl.factor.matrix import checked
-from tdsl.factor.rank import as_rank_rule
-from tdsl.factor.splits import enough
+from tdsl.factor.orbit_probe import Axes, Layout
+from tdsl.factor.rank import RankRule, as_rank_rule
+from tdsl.factor.splits import divisors, enough
 
 Factors = tuple[Tensor, Tensor, Tensor]
 
@@ -82,11 +84,20 @@ def _piece(weight: Tensor, items: Tensor, rank: object, *, channels_last: bool) 
 
 def _factors(weight: Tensor, rank: object, *, channels_last: bool) -> Factors:
     exact = checked(weight, ndim=2)
-    found = fitted(exact, "S", 1, 1, as_rank_rule(rank), channels_last=channels_last)
+    found = _chosen(exact, as_rank_rule(rank), channels_last)
     if found is None:
         return exact, torch.zeros((), dtype=torch.float64).expand(exact.shape), torch.arange(1)
-    each, total = found.projection.coefficients  # {out1 in1}, and {out1} {in1}
-    return each, total, torch.arange(found.size)
+    known = dict(zip(found.labels, found.mixes, strict=True))
+    none = torch.zeros((), dtype=torch.float64).expand(found.mixes.shape[1:])
+    (group,) = found.layout.groups
+    return known.get(((0, 0),), none), known.get(((0, 1),), none), torch.arange(group.n)
+
+
+def _chosen(weight: Tensor, rule: RankRule, channels_last: bool) -> Found | None:
+    rows, columns = weight.shape
+    counts = [n for n in divisors(math.gcd(rows, columns) or 1) if n > 1]
+    layouts = [Layout((Axes(n, 1, 1),), rows, columns, channels_last) for n in counts]
+    return first_found(weight, layouts, rule)
 
 
 DECLARED = (

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
-from tdsl.factor.commuting import fitted, sizes
 from tdsl.factor.exchangeable import exchangeable, exchangeable_planes, interleaved, repeated
 from tdsl.factor.rank import Error, Fixed
 from tdsl.factor.table import DECOMPOSITIONS
@@ -79,18 +78,11 @@ def test_a_number_of_terms_takes_the_size_of_the_smallest_error() -> None:
     assert len(exchangeable(noisy, Error(0.2))[-1]) == 6
 
 
-def test_an_entry_that_the_sample_misses_is_seen_by_the_projection() -> None:
+def test_one_entry_among_many_is_seen() -> None:
     weight = DECOMPOSITIONS["exchangeable"].promise(gaussian(2, 2), gaussian(2, 2, seed=1), torch.arange(64))
-    assert fitted(weight, "S", 1, 1, TIGHT, channels_last=True).size == 64  # type: ignore[union-attr]
+    assert len(exchangeable(weight, TIGHT)[-1]) == 64
     weight[-1, -2] += 1
-    assert fitted(weight, "S", 1, 1, TIGHT, channels_last=True) is None
-
-
-def test_sizes_divide_every_axis() -> None:
-    assert sizes(12, 18, 1, 1) == [2, 3, 6]
-    assert sizes(36, 72, 2, 2) == [2, 3, 6]
-    assert sizes(36, 7, 2, 2) == []
-    assert sizes(12, 5, 0, 1) == [2, 3, 4, 6, 12]
+    assert len(exchangeable(weight, TIGHT)[-1]) == 1
 
 
 def test_a_bias_of_equal_pieces() -> None:
