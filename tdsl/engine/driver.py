@@ -72,6 +72,7 @@ class _Driver:
         self.work = Workspace(module)
         self.editor = Editor(self.work)
         self.depth = max((rule.depth for rule in rules), default=1)
+        self.several_roots = any(len(v.pattern.roots) > 1 for rule in rules for v in rule.variants)
         self.index: dict[Any, list[Attempt]] = {}
         for rule in rules:
             for variant, roots in zip(rule.variants, rule.roots, strict=True):
@@ -150,22 +151,33 @@ class _Driver:
 
     def apply(self, found: Replacement, variant: Variant) -> list[fx.Node]:
         """Apply a replacement; the nodes at which a match may have become possible, in graph order."""
+        # Whoever used what goes: `fx` forgets them with the edit.
+        users = [user for old in found.outputs for user in old.users]
         saved = self.journal.savings(found, variant, self.work)
         edit = self.editor.apply(found, self.journal.next_number)
         seeds = [node for node in edit.created if node.op != "get_attr"]
         self.journal.record(found, variant, edit.erased - len(seeds), saved, edit.created)
         if not self.settings.repeat:
             return []
-        seeds += [value for value in found.values if isinstance(value, fx.Node)]
         seeds += [node for node in edit.operands if not node._erased and len(node.users) <= 2]
-        affected = dict.fromkeys(seeds)
-        frontier = affected
+        values = [value for value in found.values if isinstance(value, fx.Node)]
+        return self.around(seeds, values, users)
+
+    def around(self, seeds: list[fx.Node], values: list[fx.Node], users: list[fx.Node]) -> list[fx.Node]:
+        """Candidates at most a pattern's depth above an edit, in graph order.
+
+        `seeds` are new or lost a user; `values` were there and gained `users`. A value may have had any number of
+        users before: each of them is a candidate only where a pattern is found from one root by way of another.
+        """
+        affected = dict.fromkeys([*seeds, *values])
+        frontier = affected if self.several_roots else dict.fromkeys(seeds)
         for _ in range(self.depth):
-            above = [user for node in frontier for user in node.users if user not in affected]
-            if not above:
+            users += [user for node in frontier for user in node.users]
+            frontier = dict.fromkeys([user for user in users if user not in affected])
+            if not frontier:
                 break
-            frontier = dict.fromkeys(above)
             affected.update(frontier)
+            users = []
         index = self.index
         return sorted([node for node in affected if node.target in index])
 

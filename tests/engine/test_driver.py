@@ -315,3 +315,32 @@ def test_a_long_chain_is_bracketed_anew_without_long_keys_of_order():
     nodes = list(result.module.graph.nodes)
     assert all(before < after for before, after in itertools.pairwise(nodes))
     assert max(len(node._sort_key) for node in nodes) < 300
+
+
+def test_a_value_that_many_use_is_not_looked_at_anew_by_all_of_them_after_each_rewrite(monkeypatch):
+    """One value times 1, many times over, is rewritten with a number of attempts linear in their number."""
+
+    def attempts(count: int) -> int:
+        graph = fx.Graph()
+        x, total = graph.placeholder("x"), graph.placeholder("y")
+        for _ in range(count):
+            product = graph.call_function(torch.ops.aten.mul.Tensor, (x, 1))
+            total = graph.call_function(torch.ops.aten.sub.Tensor, (total, product))
+        graph.output(total)
+        seen = []
+        loaded = library("rule neutral { x * 1 => x }")
+        rule = loaded.rule("neutral")
+        attempt = type(rule).attempt
+
+        def counted(self, variant, work, refused=None):
+            found = attempt(self, variant, work, refused)
+            return lambda node: (seen.append(node), found(node))[1]
+
+        monkeypatch.setattr(type(rule), "attempt", counted)
+        module = fx.GraphModule(torch.nn.Module(), graph)
+        assert rewrite(module, [rule]) == count
+        monkeypatch.undo()
+        assert len(x.users) == count and len(graph.nodes) == count + 3
+        return len(seen)
+
+    assert attempts(200) <= 2.2 * attempts(100)
