@@ -166,8 +166,8 @@ class _Driver:
     def around(self, seeds: list[fx.Node], values: list[fx.Node], users: list[fx.Node]) -> list[fx.Node]:
         """Candidates at most a pattern's depth above an edit, in graph order.
 
-        `seeds` are new or lost a user; `values` were there and gained `users`. A value may have had any number
-        of users before: they are looked at only where a pattern is found from one root by way of another.
+        `seeds` are new or lost a user; `values` were there and gained `users`. A value may have had any
+        number of users before: they are looked at only where a pattern leads from one root to another.
         """
         affected = dict.fromkeys([*seeds, *values])
         frontier = affected if self.several_roots else dict.fromkeys(seeds)
