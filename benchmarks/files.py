@@ -76,26 +76,28 @@ def by_peer(name: str, source: Path, path: Path) -> bool:
 
 
 def timed(paths: Mapping[str, Path], args: Sequence[Tensor]) -> dict[str, float]:
-    """Median seconds of one run of each file, the files in turn."""
-    runs = {}
-    for name, path in paths.items():
-        known = session(path)
-        inputs = {
-            i.name: np.ascontiguousarray(a.numpy()) for i, a in zip(known.get_inputs(), args, strict=True)
-        }
-        known.run(None, inputs)
-        start = time.perf_counter()
-        known.run(None, inputs)
-        runs[name] = (known, inputs, max(1, min(200, round(SHORTEST / (time.perf_counter() - start)))))
+    """Median seconds of one run of each file, the files in turn, each round in a new session.
+
+    Where a session happens to put its buffers changes its speed by up to a factor of two, for as long as it
+    lives. Seconds are those of the thread that computes, so that what else the machine does counts little.
+    """
     found: dict[str, list[float]] = {name: [] for name in paths}
-    order = list(runs)
+    order = list(paths)
     for turn in range(ROUNDS):
         for name in order[turn % len(order) :] + order[: turn % len(order)]:
-            known, inputs, times = runs[name]
-            start = time.perf_counter()
+            known = session(paths[name])
+            inputs = {
+                i.name: np.ascontiguousarray(a.numpy()) for i, a in zip(known.get_inputs(), args, strict=True)
+            }
+            for _ in range(3):
+                start = time.thread_time()
+                known.run(None, inputs)
+                once = max(time.thread_time() - start, 1e-6)
+            times = max(1, min(500, round(SHORTEST / once)))
+            start = time.thread_time()
             for _ in range(times):
                 known.run(None, inputs)
-            found[name].append((time.perf_counter() - start) / times)
+            found[name].append((time.thread_time() - start) / times)
     return {name: statistics.median(seconds) for name, seconds in found.items()}
 
 
@@ -153,7 +155,7 @@ def main() -> None:
 
 Operators / kB of the plain export; operators / bytes relative to it / speed relative to it, of what others
 make of that file and of what `tdsl.compile` under `exact` emits. Files run in turn in onnxruntime on one
-thread, all its optimisations on; medians of {ROUNDS} rounds.
+thread, all its optimisations on; medians of {ROUNDS} rounds, each in a new session.
 
 {table(("model", "plain export", *others), rows)}
 

@@ -148,7 +148,8 @@ class Sizes:
         for axis, dim in enumerate(stated):
             if isinstance(dim, int):
                 sizes.append(dim)
-            elif dim.value is not None:
+            elif _named(dim):
+                assert dim.value is not None
                 if dim.value not in self._names:
                     self._names[dim.value] = parsed(dim.value)
                 sizes.append(self._names[dim.value])
@@ -157,7 +158,7 @@ class Sizes:
             else:
                 sizes.append(symbol(f"{value.name}[{axis}]"))
         self._shapes[value] = tuple(sizes)
-        if found is not None and stated.has_unknown_dim():
+        if found is not None and not _complete(value):
             value.shape = ir.Shape([written(size) for size in sizes])
 
 
@@ -200,7 +201,12 @@ def infer(
 
 
 def _complete(value: ir.Value) -> bool:
-    return value.shape is not None and not value.shape.has_unknown_dim()
+    return value.shape is not None and all(isinstance(dim, int) or _named(dim) for dim in value.shape)
+
+
+def _named(dim: ir.SymbolicDim) -> bool:
+    """Whether a size has a name; those that ONNX's inference makes up stand for not known."""
+    return dim.value is not None and not dim.value.startswith("unk__")
 
 
 def written(size: Size) -> int | str:

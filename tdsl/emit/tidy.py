@@ -13,6 +13,7 @@ from tdsl.emit.defaults import leave_out_defaults
 from tdsl.emit.editing import Editor
 from tdsl.emit.flat import flatten_layers
 from tdsl.emit.rearranging import rearrange
+from tdsl.emit.reciprocals import divide
 from tdsl.emit.slices import merge_slices
 from tdsl.emit.targets import fix_targets, fold_sizes
 
@@ -34,7 +35,7 @@ def tidy(model: ir.Model, captured: Captured) -> None:
 
 
 def shorten(model: ir.Model) -> None:
-    """Leave out what is computed at run time though it is known, in place."""
+    """Say the same by fewer operators, and compute nothing at run time that is known before, in place."""
     editor = Editor(model)
     fold_sizes(editor)
     leave_out_defaults(editor)
@@ -42,6 +43,7 @@ def shorten(model: ir.Model) -> None:
     merge_slices(editor)
     rearrange(editor)
     flatten_layers(editor)
+    divide(editor)
 
 
 def rename(values: Sequence[ir.Value], names: Sequence[str], model: ir.Model) -> None:
