@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tdsl.factor.declare import Decomposition, forms
+from tdsl.factor.displaced import Orders, allowed, displacements
 from tdsl.factor.matrix import checked
 from tdsl.factor.rank import as_rank_rule
 from tdsl.factor.splits import Way, best, divisors, enough
@@ -70,8 +71,15 @@ def _factors(weight: Tensor, rank: object, *, adjacent: bool) -> Factors:
     exact, rule = checked(weight, ndim=2), as_rank_rule(rank)
     ways: list[Way] = []
     total = float(exact.norm())
-    sizes = divisors(math.gcd(*exact.shape)) if exact.numel() else (1,)
-    for size in sorted(sizes, key=lambda size: _cost(exact.shape, size)):
+    sizes = sorted(
+        divisors(math.gcd(*exact.shape)) if exact.numel() else (1,),
+        key=lambda size: _cost(exact.shape, size),
+    )
+    turns = [_turned(exact.shape, size, adjacent=adjacent) for size in sizes]
+    shown = displacements(exact, turns) if rule.spectral else [0.0] * len(sizes)
+    for size, displacement in zip(sizes, shown, strict=True):
+        if not allowed(rule, total, displacement):
+            continue
         blocks = _blocks(exact, size, adjacent=adjacent)
         seen = min(total, _lost(blocks[:SAMPLED, :SAMPLED], range(0, size, -(-size // ROWS))))
         if not enough(rule, (total**2 - seen**2) ** 0.5, seen):
@@ -87,6 +95,15 @@ def _factors(weight: Tensor, rank: object, *, adjacent: bool) -> Factors:
     chosen = best(rule, ways, exact.numel())
     size = chosen.sizes[0] if chosen else 1
     return _diagonalised(_steps(_blocks(exact, size, adjacent=adjacent)))
+
+
+def _turned(shape: torch.Size, size: int, *, adjacent: bool) -> Orders:
+    """The order of rows and columns when blocks are turned by a place, which circulant ones do not see."""
+    rows, columns = (
+        places.reshape(-1, size).roll(1, 1) if adjacent else places.reshape(size, -1).roll(1, 0)
+        for places in map(torch.arange, shape)
+    )
+    return rows.flatten(), columns.flatten()
 
 
 def _numbers(shape: torch.Size, size: int) -> int:

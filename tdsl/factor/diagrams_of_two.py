@@ -65,12 +65,9 @@ def _chosen(weight: Tensor, rule: RankRule, channels_last: bool) -> Found | None
             rest = rows // outside.n**outside.outputs, columns // outside.n**outside.inputs
             for others in SIDES if sides == (1, 1) else SIDES[:1]:
                 for inside in _axes(*rest, others):
-                    together = Layout((Axes(outside.n * inside.n, 1, 1),), rows, columns, channels_last)
-                    if sides == others and conceivable(weight, norm, together, rule):
-                        continue  # all entries are alike: items of one axis
                     pair = (outside, inside) if channels_last else (inside, outside)
                     layouts.append(Layout(pair, rows, columns, channels_last))
-    if rule.spectral:
+    if rule.spectral:  # where all entries are alike, they are items of one axis
         joined = {layout: _joined(layout) for layout in layouts}
         alike = set(likely(weight, norm, sorted({one for one in joined.values() if one}, key=str), rule))
         layouts = [layout for layout in layouts if joined[layout] not in alike]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tdsl.factor.declare import Decomposition, forms
+from tdsl.factor.displaced import allowed, displacements
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
 from tdsl.factor.rank import RankRule, as_rank_rule
@@ -90,11 +91,15 @@ def chosen_places(
     candidates = _found(weight, channels_last)
     if not rule.spectral:
         candidates = (*candidates, *listed_places(weight))
-    for places in candidates:
-        count = places.products
-        numbers = count * (places.rows + places.columns + rows * columns // (places.rows * places.columns))
-        if numbers >= weight.numel() or (one_space and places.larger is None):
-            continue
+    fewer = [
+        (places, numbers)
+        for places in candidates
+        if (numbers := _numbers(places, rows, columns)) < weight.numel()
+        and not (one_space and places.larger is None)
+    ]
+    if rule.spectral:
+        fewer = _likely(weight, fewer, rule, channels_last)
+    for places, numbers in fewer:
         parameters, kept, lost = places.fit(
             blocks_of(weight, places.rows, places.columns, channels_last=channels_last)
         )
@@ -103,6 +108,41 @@ def chosen_places(
             ways.append(Way((len(known),), (1,), numbers, lost / math.hypot(kept, lost)))
     chosen = best(rule, ways if rule.spectral else ways[1:] or ways, weight.numel())
     return known[chosen.sizes[0] - 1] if chosen and chosen.sizes[0] else None
+
+
+def _numbers(places: Places, rows: int, columns: int) -> int:
+    """How many numbers the factors of a weight of that shape are."""
+    return places.products * (places.rows + places.columns + rows * columns // (places.rows * places.columns))
+
+
+def _likely(
+    weight: Tensor, known: list[tuple[Places, int]], rule: RankRule, channels_last: bool
+) -> list[tuple[Places, int]]:
+    """Those places of which a few elements of the group displace the weight by no more than `rule` allows."""
+    owners = [index for index, (places, _) in enumerate(known) for _ in places.words]
+    orders = [
+        (
+            _expanded(out, weight.shape[0], channels_last),
+            _expanded(inner, weight.shape[1], channels_last),
+        )
+        for places, _ in known
+        for out, inner in places.words
+    ]
+    norm = float(torch.linalg.vector_norm(weight))
+    refused = {
+        owner
+        for owner, shown in zip(owners, displacements(weight, orders), strict=True)
+        if not allowed(rule, norm, shown)
+    }
+    return [one for index, one in enumerate(known) if index not in refused]
+
+
+def _expanded(word: tuple[int, ...], size: int, channels_last: bool) -> Tensor:
+    """The order of (place, channel), or (channel, place), where places are taken in the order of `word`."""
+    order = torch.arange(size)
+    if channels_last:
+        return order.reshape(len(word), -1)[list(word)].flatten()
+    return order.reshape(-1, len(word))[:, list(word)].flatten()
 
 
 _FORMS = forms("[M, N] -> [r, b], [r, q, p], [a, r]")

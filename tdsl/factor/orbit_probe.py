@@ -2,10 +2,8 @@
 
 What permutations leave alone has equal entries all along an orbit. Pairs of entries of one orbit, no entry
 in two pairs, bound the distance to such weights from below: squared, it is at least the sum of their squared
-differences, halved. Random weights are refused by a few pairs. What is left is asked by products: for a
-permutation g and random signs v, ‖W·g·v − g·W·v‖² is ‖W·g − g·W‖² in the mean (Hutchinson, 1990), and that
-norm is twice the distance at most. One pass over the weight answers for many groups, and refuses what is
-symmetric but for an entry.
+differences, halved. Random weights are refused by a few pairs. What is left is asked by a product for many
+groups at once (`displaced`), which refuses what is symmetric but for an entry.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tdsl.factor.displaced import Orders, allowed, displacements
 from tdsl.factor.rank import RankRule
 from tdsl.factor.splits import enough
 
@@ -27,9 +26,6 @@ FEW, MANY = 32, 4096
 
 AT_ONCE = 64
 """Layouts that are asked by one product."""
-
-SIGNS = 7.0
-"""How many times the norm of a matrix its product with random signs has, in one of 10¹⁰ draws."""
 
 Places = NDArray[np.int64]
 
@@ -100,40 +96,31 @@ def likely(weight: Tensor, norm: float, layouts: Iterable[Layout], rule: RankRul
     )
     count = 1  # what is there is mostly the first
     while some := list(itertools.islice(left, count)):
-        for layout, distance in zip(some, distances(weight, some), strict=True):
-            if _content(rule, norm, (distance / SIGNS) ** 2):
+        shown = displacements(weight, [turn for layout in some for turn in turned(layout)])
+        for layout, pair in zip(some, zip(shown[::2], shown[1::2], strict=True), strict=True):
+            if allowed(rule, norm, max(pair)):
                 yield layout
         count = AT_ONCE
 
 
-def distances(weight: Tensor, layouts: Sequence[Layout]) -> list[float]:
-    """The least distances to the weights that are the same along orbits, up to `SIGNS`, by one product.
+def turned(layout: Layout) -> tuple[Orders, Orders]:
+    """Orders of rows and columns: every axis in a cycle, no index where it was, and two indices exchanged.
 
-    [m, n_in], float64. Every axis is turned by a random cycle, which leaves no index where it is; the same
-    draws at every call.
+    For one group these generate all permutations.
     """
     random = torch.Generator().manual_seed(0)
-    signs = torch.randint(0, 2, (weight.shape[1],), generator=random).to(weight.dtype) * 2 - 1
-    moved, orders = [signs], []
-    for layout in layouts:
-        turns = [_cycle(group.n, random) for group in layout.groups]
-        outputs, inputs = (
-            [turn for turn, count in zip(turns, counts, strict=True) for _ in range(count)]
-            for counts in zip(*((group.outputs, group.inputs) for group in layout.groups), strict=True)
-        )
-        orders.append(_moved(layout, 0, outputs))
-        moved.append(signs[_moved(layout, 1, inputs)])
-    image, *images = (weight @ torch.stack(moved, 1)).unbind(1)
-    return [
-        float(torch.linalg.vector_norm(one - image[order])) / 2
-        for one, order in zip(images, orders, strict=True)
-    ]
+    rings = [torch.randperm(group.n, generator=random) for group in layout.groups]
+    cycles = [torch.empty_like(ring).index_copy(0, ring, ring.roll(1)) for ring in rings]
+    exchanges = [torch.arange(len(ring)).index_copy(0, ring[:2], ring[:2].flip(0)) for ring in rings]
+    return _orders(layout, cycles), _orders(layout, exchanges)
 
 
-def _cycle(n: int, random: torch.Generator) -> Tensor:
-    """A permutation of n places that is one cycle."""
-    order = torch.randperm(n, generator=random)
-    return torch.empty_like(order).index_copy(0, order, order.roll(1))
+def _orders(layout: Layout, turns: Sequence[Tensor]) -> Orders:
+    outputs, inputs = (
+        [turn for turn, count in zip(turns, counts, strict=True) for _ in range(count)]
+        for counts in zip(*((group.outputs, group.inputs) for group in layout.groups), strict=True)
+    )
+    return _moved(layout, 0, outputs), _moved(layout, 1, inputs)
 
 
 def conceivable(weight: Tensor, norm: float, layout: Layout, rule: RankRule, count: int = FEW) -> bool:

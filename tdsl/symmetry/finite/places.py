@@ -6,12 +6,16 @@ The group is read off the weight (`detect`), the commutant is written in its irr
 
 from __future__ import annotations
 
+import functools
 import itertools
+import random
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from tdsl.symmetry.element import Permutation, then
 from tdsl.symmetry.finite.commutant import commutant_dimension
 from tdsl.symmetry.finite.detect import labels, sampled, symmetries
 from tdsl.symmetry.finite.isotypic import Component, shared_components
@@ -23,6 +27,8 @@ MOST_PLACES = 64
 """Groups that permute more places than this are not looked for."""
 MOST_LISTED = 16
 """Groups of at most so many elements are tried where the nearest weight of any group is asked for."""
+WORDS = 4
+"""Elements of a group by which weights are refused before they are projected."""
 LARGEST_COMMUTANT = 1024
 """Commutants of more dimensions are left alone: a group so small has few places."""
 
@@ -37,6 +43,8 @@ class Places:
     """The irreducible spaces of columns and rows that are the same."""
     basis: Tensor
     """[f, rows, columns]: an orthogonal basis of the commutant, component by component."""
+    words: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
+    """What a few elements of the group do: where they take each row and each column from."""
 
     @property
     def products(self) -> int:
@@ -121,4 +129,17 @@ def places_of(rho_out: Representation, rho_in: Representation) -> Places | None:
     if not components:
         return None
     basis = torch.cat([component_basis(inner, out) for inner, out in components])
-    return Places(rho_out.size, rho_in.size, components, basis)
+    return Places(rho_out.size, rho_in.size, components, basis, tuple(_words(rho_out, rho_in)))
+
+
+def _words(
+    rho_out: Representation, rho_in: Representation
+) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """A few products of all generators, in random orders."""
+    draw = random.Random(0)
+    pairs = list(zip(rho_out.generators, rho_in.generators, strict=True))
+    for _ in range(WORDS if pairs else 0):
+        draw.shuffle(pairs)
+        out, inner = (functools.reduce(then, side) for side in zip(*pairs, strict=True))
+        if isinstance(out, Permutation) and isinstance(inner, Permutation):
+            yield out.places, inner.places
