@@ -163,8 +163,9 @@ def _print(found: Sequence[_Proved], every: bool, seconds: float) -> None:
         if verdict.status == "proved" and not every:
             continue
         doubt = f", error ≤ {verdict.error_probability:.0e}" if verdict.status == "proved" else ""
+        types = f"; types {verdict.types}" if verdict.types else ""
         state = Text(verdict.status, _COLOURS[verdict.status])
-        table.add_row(Text(proved.name, "cyan"), state, Text(verdict.reason + doubt))
+        table.add_row(Text(proved.name, "cyan"), state, Text(verdict.reason + doubt + types))
     if table.row_count:
         terminal.show(table, wrap=False)
     for proved in found:

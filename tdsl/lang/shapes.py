@@ -44,7 +44,7 @@ _ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "%": python.mod,
     "**": python.pow,
 }
-_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
+COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = {
     "==": python.eq,
     "!=": python.ne,
     "<": python.lt,
@@ -84,7 +84,7 @@ def _broadcasts_to(x: Any, shape: list[int]) -> bool:
 
 def _square(v: Any) -> bool:
     if isinstance(v, list):
-        return len(set(v)) < 2
+        return all(entry == v[0] for entry in v)
     shape = _shape(v)
     return len(shape) > 1 and shape[-1] == shape[-2]
 
@@ -252,7 +252,7 @@ class Shapes:
             if sign == "@":
                 return self.apply(self.vocabulary.operators["matmul"], {"x": shapes[0], "y": shapes[1]})
             return Shaped(tuple(broadcast_shapes(*shapes)))
-        if sign in _COMPARISONS:
+        if sign in COMPARISONS:
             return _compare(sign, left, right)
         if isinstance(left, list) or isinstance(right, list):
             return self._entries(sign, left, right)
@@ -291,6 +291,11 @@ class Shapes:
 
     def arguments(self, call: tree.Call, operator: Operator, in_graph: bool) -> dict[str, Any]:
         """The call's arguments as a shape law takes them."""
+        given = self.given(call, operator, in_graph)
+        return {n: self.argument(v, operator.param(n)) for n, v in given.items()}
+
+    def given(self, call: tree.Call, operator: Operator, in_graph: bool) -> dict[str, Any]:
+        """The values of the call's arguments."""
         given: dict[str, Any] = {}
         for name, written in bind(call, operator).items():
             param = operator.param(name)
@@ -299,7 +304,7 @@ class Shapes:
                 given[name] = [v for item in written for v in self._items(item, in_graph)]
             else:
                 given[name] = self._evaluate(written, in_graph and param.is_operand)
-        return {n: self.argument(v, operator.param(n)) for n, v in given.items()}
+        return given
 
     def argument(self, value: Any, param: Param | None) -> Any:
         """`value` as an operator takes it for `param`."""
@@ -343,11 +348,11 @@ def _compare(sign: str, left: Any, right: Any) -> bool:
     if isinstance(left, list) and isinstance(right, list):
         if sign == "!=":
             return left != right
-        return len(left) == len(right) and all(map(_COMPARISONS[sign], left, right))
+        return len(left) == len(right) and all(map(COMPARISONS[sign], left, right))
     if isinstance(left, list):
-        return all(_COMPARISONS[sign](v, right) for v in left)
+        return all(COMPARISONS[sign](v, right) for v in left)
     if isinstance(right, list):
-        return all(_COMPARISONS[sign](left, v) for v in right)
+        return all(COMPARISONS[sign](left, v) for v in right)
     if (left is None or right is None) and sign not in ("==", "!="):
         return False
-    return bool(_known(_COMPARISONS[sign], left, right))
+    return bool(_known(COMPARISONS[sign], left, right))

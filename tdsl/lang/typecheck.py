@@ -44,7 +44,7 @@ def check_types(resolved: Resolved) -> str:
             instance.env["lhs"] = next(iter(left.values()))
             if not conditions_hold(instance, resolved.rule):
                 continue
-            _compare(instance, left, resolved.rule)
+            require_equal_shapes(instance, left, resolved.rule)
         except TdslError as mistake:
             wrong.append((instance.elements, mistake))
             last = min(last, seed + SEARCHED)
@@ -74,15 +74,15 @@ def conditions_hold(instance: Instance, rule: tree.Rule) -> bool:
                     clause.span,
                     hint=_counterexample(instance),
                 ) from None
-        elif not _speaks_of_rhs(clause) and not instance.holds(clause):
+        elif not speaks_of_rhs(clause) and not instance.holds(clause):
             return False
-    late = [c for c in rule.where if isinstance(c, tree.Condition) and _speaks_of_rhs(c)]
+    late = [c for c in rule.where if isinstance(c, tree.Condition) and speaks_of_rhs(c)]
     if late:  # the shape of the right side; where it has none, the engine leaves the site alone
         instance.env["rhs"] = instance.shapes.term(rule.rhs[0].term)
     return all(instance.holds(clause) for clause in late)
 
 
-def _speaks_of_rhs(condition: tree.Condition) -> bool:
+def speaks_of_rhs(condition: tree.Condition) -> bool:
     """Whether the condition asks for the shape of the right side, rather than for what it costs."""
     return any(
         isinstance(node, tree.Call)
@@ -92,7 +92,8 @@ def _speaks_of_rhs(condition: tree.Condition) -> bool:
     )
 
 
-def _compare(instance: Instance, left: dict[tuple[str, ...], Any], rule: tree.Rule) -> None:
+def require_equal_shapes(instance: Instance, left: dict[tuple[str, ...], Any], rule: tree.Rule) -> None:
+    """Raise a `TdslError` with the instance where its right side has another shape than its left one."""
     for equation in rule.rhs:
         try:
             right = instance.shapes.term(equation.term)

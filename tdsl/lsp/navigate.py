@@ -16,7 +16,7 @@ from tdsl.lsp.document import Document
 from tdsl.lsp.files import Files, meant
 from tdsl.lsp.words import Role, Word
 
-_NAME = re.compile(r"(?!(?:and|or|not|div|where|true|false|none|const)\b)[^\W\d]\w*")
+_NAME = re.compile(r"(?!(?:and|or|not|div|where(?!\()|true|false|none|const)\b)[^\W\d]\w*")
 
 
 @dataclass(frozen=True, slots=True)

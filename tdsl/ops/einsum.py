@@ -85,8 +85,7 @@ def read_einsum(equation: str, shapes: Sequence[Shape]) -> Contraction:
         ):
             require(own.setdefault(letter, size) == size, f"{letter} is {own[letter]} and {size} in {term}")
             known = sizes.get(letter, 1)
-            require(known == size or 1 in (known, size), f"{letter} is {known} and {size} in {equation}")
-            sizes[letter] = size if known == 1 else known
+            (sizes[letter],) = broadcast_shapes((known,), (size,))
     if not arrow:
         right = implied_result(left)
     require(set(right.replace("...", "")) <= set(sizes), f"{right} has letters that {left} has not")

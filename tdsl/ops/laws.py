@@ -32,10 +32,40 @@ def law(function: Law) -> Law:
     return function
 
 
-def require(condition: bool, reason: str) -> None:
+class UndecidedSize:
+    """A size that stands for many numbers. Comparisons with it are `UndecidedCondition`s."""
+
+    __slots__ = ()
+
+    def joined(self, other: Any) -> Any:
+        """What this size and another one broadcast to; `None` where they do not."""
+        raise NotImplementedError
+
+
+class UndecidedCondition:
+    """A condition on such sizes. As a truth value it is decided; whoever made the sizes says how."""
+
+    def assumed(self) -> bool:
+        """Whether it holds where it is required: it may be taken for granted from then on."""
+        raise NotImplementedError
+
+
+def require(condition: bool | UndecidedCondition, reason: str) -> None:
     """Raise `ShapeMismatch` unless the condition holds."""
-    if not condition:
+    if not (condition.assumed() if isinstance(condition, UndecidedCondition) else condition):
         raise ShapeMismatch(reason)
+
+
+def require_each(conditions: Iterable[bool | UndecidedCondition], reason: str) -> None:
+    """Raise `ShapeMismatch` unless all of the conditions hold."""
+    for condition in conditions:
+        require(condition, reason)
+
+
+def require_same(first: Sequence[Any], second: Sequence[Any], reason: str) -> None:
+    """Raise `ShapeMismatch` unless these are the same sizes."""
+    require(len(first) == len(second), reason)
+    require_each((a == b for a, b in zip(first, second, strict=True)), reason)
 
 
 def axis(dim: int, rank: int) -> int:
@@ -61,12 +91,22 @@ def broadcast_shapes(*shapes: Shape) -> Shape:
     """The shape that all of these broadcast to: aligned from the last axis, 1 stretches."""
     result: list[int] = []
     for i in range(1, max(map(len, shapes), default=0) + 1):
-        # By their text: a dynamic size has no hash, and asking whether it is 1 would make it a fixed one.
-        sizes = {str(shape[-i]): shape[-i] for shape in shapes if len(shape) >= i}
-        sizes.pop("1", None)
-        require(len(sizes) <= 1, f"{' and '.join(map(str, shapes))} do not broadcast")
-        result.append(next(iter(sizes.values()), 1))
+        size: Any = 1
+        for shape in shapes:
+            size = _joined(size, shape[-i] if len(shape) >= i else 1)
+            if size is None:
+                raise ShapeMismatch(f"{' and '.join(map(str, shapes))} do not broadcast")
+        result.append(size)
     return tuple(reversed(result))
+
+
+def _joined(size: Any, other: Any) -> Any:
+    """What two sizes broadcast to; `None` where they do not."""
+    if isinstance(size, UndecidedSize):
+        return size.joined(other)
+    if isinstance(other, UndecidedSize):
+        return other.joined(size)
+    return other if size == 1 else size if other in (1, size) else None
 
 
 def operand_shapes(op: Operator, arguments: dict[str, Any]) -> list[Shape]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import ceil, prod
 from typing import Any
 
-from tdsl.ops.laws import axes, axis, law, replaced, require
+from tdsl.ops.laws import axes, axis, law, replaced, require, require_each
 from tdsl.ops.spec import Operator, Shape
 
 
@@ -42,7 +42,7 @@ def rot90(op: Operator, x: Shape, k: int, dims: list[int]) -> Shape:
 def repeat(op: Operator, x: Shape, repeats: list[int]) -> Shape:
     """Each axis so many times, new axes in front."""
     require(len(repeats) >= len(x), f"{len(repeats)} repeats for {len(x)} axes")
-    require(all(count >= 0 for count in repeats), f"{repeats} has a negative count")
+    require_each((count >= 0 for count in repeats), f"{repeats} has a negative count")
     own = (1,) * (len(repeats) - len(x)) + x
     return tuple(size * count for size, count in zip(own, repeats, strict=True))
 
@@ -123,9 +123,9 @@ def arange(op: Operator, start: float, end: float, step: float, **_: Any) -> Sha
     """As many steps as stay before the end."""
     require(step != 0, "a step of 0 never arrives")
     require((end - start) * step >= 0, f"no way from {start} to {end} in steps of {step}")
-    if all(isinstance(number, int) for number in (start, end, step)):
-        return (-((start - end) // step),)
-    return (ceil((end - start) / step),)
+    if any(isinstance(number, float) for number in (start, end, step)):
+        return (ceil((end - start) / step),)
+    return (-((start - end) // step),)
 
 
 @law
@@ -138,7 +138,7 @@ def linspace(op: Operator, steps: int, **_: Any) -> Shape:
 @law
 def sized(op: Operator, size: list[int], **_: Any) -> Shape:
     """The size asked for."""
-    require(all(n >= 0 for n in size), f"{size} has a negative size")
+    require_each((n >= 0 for n in size), f"{size} has a negative size")
     return tuple(size)
 
 

@@ -6,7 +6,18 @@ from math import prod
 from typing import Any
 
 from tdsl.ops.einsum import read_einsum
-from tdsl.ops.laws import Shapes, axes, axis, broadcast_shapes, law, operand_shapes, replaced, require
+from tdsl.ops.laws import (
+    Shapes,
+    axes,
+    axis,
+    broadcast_shapes,
+    law,
+    operand_shapes,
+    replaced,
+    require,
+    require_each,
+    require_same,
+)
 from tdsl.ops.spec import Operator, Shape
 
 
@@ -54,7 +65,7 @@ def broadcast_first_two(op: Operator, **arguments: Any) -> Shape:
 @law
 def copy(op: Operator, x: Shape, source: Shape, **_: Any) -> Shape:
     """The source broadcasts to x."""
-    require(broadcast_shapes(x, source) == x, f"{source} does not broadcast to {x}")
+    require_same(broadcast_shapes(x, source), x, f"{source} does not broadcast to {x}")
     return x
 
 
@@ -71,7 +82,7 @@ def matmul(op: Operator, x: Shape, y: Shape) -> Shape:
 def addmm(op: Operator, bias: Shape, x: Shape, weight: Shape, **_: Any) -> Shape:
     """A product to which the bias broadcasts."""
     result = (*x[:-1], weight[-1])
-    require(broadcast_shapes(bias, result) == result, f"{bias} does not broadcast to {result}")
+    require_same(broadcast_shapes(bias, result), result, f"{bias} does not broadcast to {result}")
     return result
 
 
@@ -91,15 +102,16 @@ def attention(op: Operator, query: Shape, key: Shape, value: Shape, mask: Shape 
     require(key[-2] == value[-2], f"key {key} and value {value} differ in length")
     if rest["enable_gqa"]:
         heads, groups = query[-3], (key[-3], value[-3])
-        require(
-            all(g and heads % g == 0 for g in groups), f"{heads} heads are no multiple of {groups} groups"
-        )
+        reason = f"{heads} heads are no multiple of {groups} groups"
+        for group in groups:
+            require(group != 0, reason)
+            require(heads % group == 0, reason)
         batch = (*broadcast_shapes(query[:-3], key[:-3], value[:-3]), heads)
     else:
         batch = broadcast_shapes(query[:-2], key[:-2], value[:-2])
     if mask is not None:
         scores = (*batch, query[-2], key[-2])
-        require(broadcast_shapes(mask, scores) == scores, f"mask {mask} does not broadcast to {scores}")
+        require_same(broadcast_shapes(mask, scores), scores, f"mask {mask} does not broadcast to {scores}")
     return (*batch, query[-2], value[-1])
 
 
@@ -125,7 +137,7 @@ def extreme(op: Operator, x: Shape, dim: int | list[int] | None, keepdim: bool, 
     """As `reduce`, but of nothing there is no largest element."""
     named = [dim] if isinstance(dim, int) else dim
     gone = axes(named, len(x)) if named else list(range(len(x)))
-    require(all(x[i] for i in gone if x), f"{op.name} of no elements in {x}")
+    require_each((x[i] != 0 for i in gone if x), f"{op.name} of no elements in {x}")
     return reduce(op, x=x, dim=dim, keepdim=keepdim)  # type: ignore[no-any-return]
 
 
@@ -184,9 +196,9 @@ def cosine_similarity(op: Operator, x: Shape, y: Shape, dim: int, **_: Any) -> S
 def _normalised(x: Shape, shape: list[int], weight: Shape | None, bias: Shape | None = None) -> int:
     """Check the last axes; the number of axes before them."""
     require(bool(shape), "no axes to normalise over")
-    require(x[len(x) - len(shape) :] == tuple(shape) and len(x) >= len(shape), f"{x} does not end in {shape}")
+    require_same(x[max(len(x) - len(shape), 0) :], shape, f"{x} does not end in {shape}")
     for operand in (weight, bias):
-        require(operand is None or operand == tuple(shape), f"{operand} is not {shape}")
+        require_same(shape if operand is None else operand, shape, f"{operand} is not {shape}")
     return len(x) - len(shape)
 
 
@@ -226,7 +238,7 @@ def weight_norm(op: Operator, direction: Shape, length: Shape, dim: int) -> Shap
     """One length for every slice along the axis, the other axes of size 1."""
     at = axis(dim, len(direction))
     wanted = tuple(n if i == at else 1 for i, n in enumerate(direction))
-    require(length == wanted, f"length {length} is not {wanted}")
+    require_same(length, wanted, f"length {length} is not {wanted}")
     return direction
 
 

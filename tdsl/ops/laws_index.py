@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdsl.ops.laws import NoShapeLaw, axis, broadcast_shapes, law, replaced, require
+from tdsl.ops.laws import (
+    NoShapeLaw,
+    axis,
+    broadcast_shapes,
+    law,
+    replaced,
+    require,
+    require_each,
+    require_same,
+)
+from tdsl.ops.laws_move import sliced
 from tdsl.ops.spec import Operator, Param, Shape
 
 
@@ -14,8 +24,8 @@ def gather(op: Operator, x: Shape, dim: int, index: Shape, **_: Any) -> Shape:
     at = axis(dim, len(x))
     if 0 not in index:
         require(max(len(x), 1) == max(len(index), 1), f"{x} and {index} differ in rank")
-        inside = all(i == at or n <= own for i, (n, own) in enumerate(zip(index, x, strict=False)))
-        require(inside, f"index {index} is larger than {x}")
+        inside = (n <= own for i, (n, own) in enumerate(zip(index, x, strict=False)) if i != at)
+        require_each(inside, f"index {index} is larger than {x}")
     return index
 
 
@@ -58,7 +68,7 @@ def index_put(op: Operator, x: Shape, indices: list[Shape | None], values: Shape
 def index_add(op: Operator, x: Shape, dim: int, index: Shape, source: Shape, **_: Any) -> Shape:
     """The shape of x; the source has the shape of the slices that the index names."""
     taken = index_select(op, x=x, dim=dim, index=index)
-    require(source == taken, f"source {source} is not {taken}")
+    require_same(source, taken, f"source {source} is not {taken}")
     return x
 
 
@@ -77,8 +87,8 @@ def scatter(op: Operator, x: Shape, dim: int, index: Shape, source: Shape, **_: 
     number = source == () and op.param("source") == Param("source", "value")
     if not number and 0 not in index:
         require(max(len(source), 1) == max(len(index), 1), f"{source} and {index} differ in rank")
-        inside = all(n <= own for n, own in zip(index or (1,), source or (1,), strict=True))
-        require(inside, f"index {index} is larger than the source {source}")
+        inside = (n <= own for n, own in zip(index or (1,), source or (1,), strict=True))
+        require_each(inside, f"index {index} is larger than the source {source}")
     return x
 
 
@@ -88,8 +98,8 @@ def slice_scatter(op: Operator, x: Shape, source: Shape, dim: int, start: Any, e
     require(bool(x), "slice takes no tensor without axes")
     require(step > 0, f"step {step} is not positive")
     at = axis(dim, len(x))
-    taken = replaced(x, at, len(range(*slice(start, end, step).indices(x[at]))))
-    require(source == taken, f"source {source} is not {taken}")
+    taken = replaced(x, at, sliced(x[at], start, end, step))
+    require_same(source, taken, f"source {source} is not {taken}")
     return x
 
 
@@ -98,8 +108,8 @@ def select_scatter(op: Operator, x: Shape, source: Shape, dim: int, index: int) 
     """The shape of x; the source has the shape of the slice."""
     require(bool(x), "select takes no tensor without axes")
     at = axis(dim, len(x))
-    require(-x[at] <= index < x[at], f"no place {index} along an axis of {x[at]}")
-    require(source == replaced(x, at), f"source {source} is not {replaced(x, at)}")
+    require_each((index >= -x[at], index < x[at]), f"no place {index} along an axis of {x[at]}")
+    require_same(source, replaced(x, at), f"source {source} is not {replaced(x, at)}")
     return x
 
 

@@ -5,7 +5,17 @@ from __future__ import annotations
 from math import prod
 from typing import Any
 
-from tdsl.ops.laws import Shapes, axes, axis, broadcast_shapes, law, replaced, require
+from tdsl.ops.laws import (
+    Shapes,
+    axes,
+    axis,
+    broadcast_shapes,
+    law,
+    replaced,
+    require,
+    require_each,
+    require_same,
+)
 from tdsl.ops.spec import Operator, Shape
 
 
@@ -13,7 +23,8 @@ from tdsl.ops.spec import Operator, Shape
 def reshape(op: Operator, x: Shape, shape: list[int]) -> Shape:
     """The wanted shape, one -1 in it the size that is left."""
     total, free = prod(x), shape.count(-1)
-    require(all(size >= -1 for size in shape) and free <= 1, f"{shape} is no shape")
+    require(free <= 1, f"{shape} is no shape")
+    require_each((size >= -1 for size in shape), f"{shape} is no shape")
     rest = prod(size for size in shape if size != -1)
     if free:
         require(rest != 0, f"-1 in {shape} could be any size")
@@ -39,8 +50,12 @@ def expand(op: Operator, x: Shape, shape: list[int], **_: Any) -> Shape:
     for i, size in enumerate(shape):
         own = x[i - added] if i >= added else None
         require(size >= 0 or (size == -1 and own is not None), f"no size for axis {i} of {shape}")
-        require(size == -1 or own in (None, 1, size), f"{x} does not expand to {shape}")
-        result.append(own if size == -1 else size)
+        if size == -1:
+            result.append(own)
+            continue
+        if own is not None:
+            require_same(broadcast_shapes((own,), (size,)), (size,), f"{x} does not expand to {shape}")
+        result.append(size)
     return tuple(result)
 
 
@@ -68,8 +83,9 @@ def concat(op: Operator, tensors: list[Shape], dim: int) -> Shape:
     first = joined[0]
     at = axis(dim, len(first))
     for shape in joined[1:]:
-        alike = len(shape) == len(first) and replaced(shape, at) == replaced(first, at)
-        require(alike, f"{first} and {shape} differ in more than axis {dim}")
+        require(len(shape) == len(first), f"{first} and {shape} differ in more than axis {dim}")
+        around = replaced(shape, at), replaced(first, at)
+        require_same(*around, f"{first} and {shape} differ in more than axis {dim}")
     return replaced(first, at, sum(shape[at] for shape in joined))
 
 
@@ -78,7 +94,8 @@ def stack(op: Operator, tensors: list[Shape], dim: int) -> Shape:
     """The number of tensors as a new axis."""
     require(bool(tensors), "nothing to stack")
     first = tensors[0]
-    require(all(shape == first for shape in tensors), f"{' and '.join(map(str, tensors))} differ")
+    for shape in tensors[1:]:
+        require_same(shape, first, f"{' and '.join(map(str, tensors))} differ")
     at = axis(dim, len(first) + 1)
     return (*first[:at], len(tensors), *first[at:])
 
@@ -88,7 +105,8 @@ def split(op: Operator, x: Shape, sizes: list[int], dim: int) -> Shapes:
     """One piece for each size; together they are the axis."""
     require(bool(x), "split takes no tensor without axes")
     at = axis(dim, len(x))
-    require(all(size >= 0 for size in sizes) and sum(sizes) == x[at], f"{sizes} do not add up to {x[at]}")
+    require_each((size >= 0 for size in sizes), f"{sizes} has a negative size")
+    require(sum(sizes) == x[at], f"{sizes} do not add up to {x[at]}")
     return tuple(replaced(x, at, size) for size in sizes)
 
 
@@ -114,7 +132,20 @@ def slice_(op: Operator, x: Shape, dim: int, start: int | None, end: int | None,
     require(bool(x), "slice takes no tensor without axes")
     require(step > 0, f"step {step} is not positive")
     at = axis(dim, len(x))
-    return replaced(x, at, len(range(*slice(start, end, step).indices(x[at]))))
+    return replaced(x, at, sliced(x[at], start, end, step))
+
+
+def sliced(size: int, start: int | None, end: int | None, step: int) -> int:
+    """How many elements a slice takes along an axis."""
+    first = 0 if start is None else _inside(start, size)
+    last = size if end is None else _inside(end, size)
+    return (last - first + step - 1) // step if last > first else 0
+
+
+def _inside(place: int, size: int) -> int:
+    if place < 0:
+        return place + size if place + size > 0 else 0
+    return place if place <= size else size
 
 
 @law
@@ -122,7 +153,7 @@ def select(op: Operator, x: Shape, dim: int, index: int) -> Shape:
     """Without the axis."""
     require(bool(x), "select takes no tensor without axes")
     at = axis(dim, len(x))
-    require(-x[at] <= index < x[at], f"no place {index} along an axis of {x[at]}")
+    require_each((index >= -x[at], index < x[at]), f"no place {index} along an axis of {x[at]}")
     return replaced(x, at)
 
 
@@ -137,15 +168,19 @@ def pad(op: Operator, x: Shape, pad: list[int], mode: str, **_: Any) -> Shape:
         size = x[-1 - i]
         result[-1 - i] += before + after
         if mode == "reflect":
-            require(max(before, after) < size, f"reflection of {pad} in an axis of {size}")
+            require_each(
+                (width < size for width in (before, after)), f"reflection of {pad} in an axis of {size}"
+            )
         if mode == "circular":
-            require(max(before, after) <= size, f"wrapping of {pad} around an axis of {size}")
+            require_each(
+                (width <= size for width in (before, after)), f"wrapping of {pad} around an axis of {size}"
+            )
     if mode != "constant":
         require(
             count in (1, 2, 3) and len(x) in (count + 1, count + 2), f"{mode} pads {count} of {len(x)} axes"
         )
-        require(all(result), f"nothing is left of {x}")
-    require(min(result, default=0) >= 0, f"{pad} takes more from {x} than there is")
+        require_each((size != 0 for size in result), f"nothing is left of {x}")
+    require_each((size >= 0 for size in result), f"{pad} takes more from {x} than there is")
     return tuple(result)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import floor, prod
 from typing import Any
 
-from tdsl.ops.laws import Shapes, law, per_axis, require
+from tdsl.ops.laws import Shapes, law, per_axis, require, require_each, require_same
 from tdsl.ops.spec import Operator, Shape
 
 
@@ -27,8 +27,10 @@ def _convolution(x: Shape, weight: Shape, axes: int, **window: Sequence[int]) ->
     require(len(weight) == axes + 2, f"weight {weight} of a convolution over {axes} axes")
     require(len(x) in (axes + 1, axes + 2), f"{x} in a convolution over {axes} axes")
     numbers = [per_axis(value, axes, name) for name, value in window.items()]
-    require(all(n > 0 for n in (*window["stride"], *window["dilation"])), "stride and dilation are positive")
-    require(min(window["padding"]) >= 0, f"padding {window['padding']} is negative")
+    require_each(
+        (n > 0 for n in (*window["stride"], *window["dilation"])), "stride and dilation are positive"
+    )
+    require_each((p >= 0 for p in window["padding"]), f"padding {window['padding']} is negative")
     return len(x) == axes + 2, numbers
 
 
@@ -49,7 +51,7 @@ def conv(
     channels, own = x[-axes - 1], x[-axes:]
     require(groups > 0 and weight[0] % groups == 0, f"{groups} groups do not divide {weight[0]} filters")
     require(channels == weight[1] * groups, f"{channels} channels for weight {weight} in {groups} groups")
-    require(bias is None or bias == weight[:1], f"bias {bias} for {weight[0]} filters")
+    require_same(weight[:1] if bias is None else bias, weight[:1], f"bias {bias} for {weight[0]} filters")
     result = [
         _windows(n, k, s, p, d)
         for n, k, (s, p, d) in zip(own, weight[2:], zip(*numbers, strict=True), strict=True)
@@ -58,7 +60,7 @@ def conv(
         n + 2 * p >= d * (k - 1) + 1
         for n, k, (_, p, d) in zip(own, weight[2:], zip(*numbers, strict=True), strict=True)
     )
-    require(all(fits), f"the kernel {weight[2:]} is larger than the padded input {own}")
+    require_each(fits, f"the kernel {weight[2:]} is larger than the padded input {own}")
     return (*x[:1][: int(batched)], weight[0], *result)
 
 
@@ -82,14 +84,17 @@ def conv_transpose(
     filters = weight[1] * groups
     require(x[-axes - 1] == weight[0], f"{x[-axes - 1]} channels for weight {weight}")
     require(groups > 0 and weight[0] % groups == 0, f"{groups} groups do not divide {weight[0]} channels")
-    require(bias is None or bias == (filters,), f"bias {bias} for {filters} filters")
+    require_same((filters,) if bias is None else bias, (filters,), f"bias {bias} for {filters} filters")
     result = [
         (n - 1) * s - 2 * p + d * (k - 1) + more + 1
         for n, k, (s, p, more, d) in zip(x[-axes:], weight[2:], zip(*numbers, strict=True), strict=True)
     ]
     for stride_, _, more, dilation_ in zip(*numbers, strict=True):
-        require(0 <= more < max(stride_, dilation_), f"output padding {more} is not below stride or dilation")
-    require(min(result) > 0, f"nothing is left of {x}")
+        require_each(
+            (more >= 0, more < max(stride_, dilation_)),
+            f"output padding {more} is not below stride or dilation",
+        )
+    require_each((n > 0 for n in result), f"nothing is left of {x}")
     return (*x[:1][: int(batched)], filters, *result)
 
 
@@ -113,12 +118,12 @@ def pool(
     ]
     result = []
     for n, (k, s, p, d) in zip(x[-axes:], zip(*numbers, strict=True), strict=True):
-        require(k > 0 and s > 0 and d > 0, "kernel, stride and dilation are positive")
-        require(0 <= p <= k // 2, f"padding {p} is more than half the kernel {k}")
+        require_each((k > 0, s > 0, d > 0), "kernel, stride and dilation are positive")
+        require_each((p >= 0, p <= k // 2), f"padding {p} is more than half the kernel {k}")
         if op.name == "avg_pool3d":  # which torch alone compares with the input before padding
             require(n >= k, f"the window {kernel} is larger than the input {x}")
         result.append(_windows(n, k, s, p, d, ceil_mode))
-    require(min(result) > 0, f"the window {kernel} is larger than the padded input {x}")
+    require_each((n > 0 for n in result), f"the window {kernel} is larger than the padded input {x}")
     return (*x[:-axes], *result)
 
 
@@ -147,12 +152,12 @@ def adaptive_pool_two(op: Operator, **arguments: Any) -> Shapes:
 
 def _columns(size: Sequence[int], numbers: Sequence[Sequence[int]]) -> int:
     kernel, dilation, padding, stride = (per_axis(value, 2, "window") for value in numbers)
-    require(min(*kernel, *dilation, *stride) > 0, "kernel, dilation and stride are positive")
-    require(min(padding) >= 0, f"padding {padding} is negative")
+    require_each((n > 0 for n in (*kernel, *dilation, *stride)), "kernel, dilation and stride are positive")
+    require_each((p >= 0 for p in padding), f"padding {padding} is negative")
     counts = [
         _windows(n, k, s, p, d) for n, (k, d, p, s) in zip(size, zip(*numbers, strict=True), strict=True)
     ]
-    require(min(counts) > 0, f"no window fits into {tuple(size)}")
+    require_each((n > 0 for n in counts), f"no window fits into {tuple(size)}")
     return prod(counts)
 
 
@@ -193,5 +198,5 @@ def resize(op: Operator, x: Shape, size: list[int] | None, scale: list[float] | 
     own = x[2:]
     wanted = list(size) if size is not None else [floor(n * s) for n, s in zip(own, scale or (), strict=True)]
     require(len(wanted) == axes, f"{len(wanted)} sizes for {axes} axes")
-    require(all(n > 0 for n in (*wanted, *own)), f"{x} to {wanted}: no axis may be empty")
+    require_each((n > 0 for n in (*wanted, *own)), f"{x} to {wanted}: no axis may be empty")
     return (*x[:2], *wanted)

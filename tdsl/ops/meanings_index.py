@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 from tdsl.ops.meaning import MEANINGS, Algebra, Array, meaning
@@ -45,6 +46,34 @@ def scatter_add(k: Algebra, x: Array, dim: int, index: Array, source: Array) -> 
     reached = source[tuple(slice(0, size) for size in index.shape)]
     added = _collected(k, index, reached, axis, x.shape[axis])
     return k.add(x, _enlarged(k, added, x.shape, axis))
+
+
+@meaning
+def scatter_reduce(
+    k: Algebra, x: Array, dim: int, index: Array, source: Array, reduce: str, include_self: bool
+) -> Array:
+    """Sums are as with `scatter_add`."""
+    if reduce != "sum" or not include_self:
+        raise NotImplementedError(f"a {reduce} of what is scattered")
+    return scatter_add(k, x, dim, index, source)
+
+
+@meaning
+def index_put(k: Algebra, x: Array, indices: list[Array | None], values: Array, accumulate: bool) -> Array:
+    """Values added at the places that indices of the first axes name; those that share a place add up."""
+    if not accumulate or any(index is None for index in indices):
+        raise NotImplementedError("values that replace others, which of several is not said")
+    given = [index for index in indices if index is not None]
+    row = k.filled([1], 0)
+    for index, size in zip(given, x.shape, strict=False):  # broadcasting, negative places from behind
+        place = k.add(index, k.multiply(k.less(index, k.number(0)), k.number(size)))
+        row = k.add(k.multiply(row, k.number(size)), place)
+    behind = x.shape[len(given) :]
+    count = prod(x.shape[: len(given)])
+    spread = k.add(values, k.filled([*row.shape, *behind], 0))
+    flat = x.reshape([count, *behind])
+    added = index_add(k, flat, 0, row.reshape([-1]), spread.reshape([prod(row.shape), *behind]), 1)
+    return added.reshape(x.shape)
 
 
 @meaning

@@ -160,8 +160,10 @@ def attention(
     enable_gqa: bool,
 ) -> Array:
     """softmax(query · keyᵀ · scale + mask) · value, the softmax over an oracle for exp."""
-    if enable_gqa or dropout:
-        raise NotImplementedError("attention with shared heads or dropout")
+    if dropout:
+        raise NotImplementedError("attention with dropout")
+    if enable_gqa:
+        key, value = (_shared(k, x, query.shape[-3]) for x in (key, value))
     factor = 1 / sqrt(query.shape[-1]) if scale is None else scale
     scores = k.multiply(k.matmul(query, transposed(key)), k.number(factor))
     if mask is not None:
@@ -170,6 +172,14 @@ def attention(
     if causal:
         weights = k.multiply(weights, _lower_triangle(k, *scores.shape[-2:]))
     return k.divide(k.matmul(weights, value), k.total(weights, [-1], True))
+
+
+def _shared(k: Algebra, x: Array, heads: int) -> Array:
+    """Each head so many times in a row that there are as many as of queries (Ainslie et al., 2023)."""
+    axis = len(x.shape) - 3
+    before: list[Any] = [slice(None)] * axis
+    each = [x[(*before, slice(i, i + 1))] for i in range(x.shape[axis])]
+    return k.concat([head for head in each for _ in range(heads // len(each))], axis)
 
 
 def _lower_triangle(k: Algebra, rows: int, columns: int) -> Array:

@@ -6,7 +6,6 @@ from math import prod
 from typing import Any
 
 from tdsl.ops.meaning import MEANINGS, Algebra, Array, meaning
-from tdsl.ops.meanings_linear import linear, shifted
 
 
 def _axes(x: Array, dim: Any) -> list[int]:
@@ -246,88 +245,6 @@ def _taken(k: Algebra, x: Array, axis: int, places: list[int]) -> Array:
 
 for _axes_of_window in (1, 2, 3):
     MEANINGS[f"max_pool{_axes_of_window}d"] = _max_pool
-
-
-# ---------------------------------------------------------------- recurrences
-
-
-def _gates(k: Algebra, x: Array, h: Array, weights: list[Array]) -> tuple[Array, Array]:
-    recurrent = shifted(k, k.matmul(h, weights[1].transpose([1, 0])), weights[3] if weights[2:] else None)
-    return linear(k, x, weights[0], weights[2] if weights[2:] else None), recurrent
-
-
-def _parts(x: Array, count: int) -> list[Array]:
-    size = x.shape[-1] // count
-    return [x[..., i * size : (i + 1) * size] for i in range(count)]
-
-
-def _steps(x: Array, batch_first: bool) -> list[Array]:
-    axis = 1 if batch_first else 0
-    return [x[:, i] if batch_first else x[i] for i in range(x.shape[axis])]
-
-
-def _single(num_layers: int, bidirectional: bool, x: Array) -> None:
-    if num_layers != 1 or bidirectional or len(x.shape) != 3:
-        raise NotImplementedError("a recurrence of several layers, in two directions, or without a batch")
-
-
-def _stacked(k: Algebra, outputs: list[Array], batch_first: bool) -> Array:
-    axis = 1 if batch_first else 0
-    shape = outputs[0].shape
-    return k.concat([o.reshape([*shape[:axis], 1, *shape[axis:]]) for o in outputs], axis)
-
-
-@meaning
-def lstm(
-    k: Algebra,
-    x: Array,
-    states: list[Array],
-    weights: list[Array],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Array, ...]:
-    """One layer, its gates over oracles (Hochreiter and Schmidhuber, 1997)."""
-    _single(num_layers, bidirectional, x)
-    h, c = (state[0] for state in states)
-    outputs = []
-    for step in _steps(x, batch_first):
-        i, f, g, o = _parts(k.add(*_gates(k, step, h, weights)), 4)
-        i, f, o = (MEANINGS["sigmoid"](k, gate) for gate in (i, f, o))
-        c = k.add(k.multiply(f, c), k.multiply(i, k.oracle("tanh", g)))
-        h = k.multiply(o, k.oracle("tanh", c))
-        outputs.append(h)
-    return _stacked(k, outputs, batch_first), h.reshape([1, *h.shape]), c.reshape([1, *c.shape])
-
-
-@meaning
-def gru(
-    k: Algebra,
-    x: Array,
-    state: Array,
-    weights: list[Array],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
-) -> tuple[Array, ...]:
-    """One layer, its gates over oracles (Cho et al., 2014)."""
-    _single(num_layers, bidirectional, x)
-    h = state[0]
-    outputs = []
-    for step in _steps(x, batch_first):
-        given, kept = _gates(k, step, h, weights)
-        (r, z, n), (s, u, m) = _parts(given, 3), _parts(kept, 3)
-        r, z = MEANINGS["sigmoid"](k, k.add(r, s)), MEANINGS["sigmoid"](k, k.add(z, u))
-        new = k.oracle("tanh", k.add(n, k.multiply(r, m)))
-        h = k.add(new, k.multiply(z, k.subtract(h, new)))
-        outputs.append(h)
-    return _stacked(k, outputs, batch_first), h.reshape([1, *h.shape])
 
 
 @meaning

@@ -17,6 +17,7 @@ from tdsl.ops import (  # the meanings register themselves
     meanings_elementwise,  # noqa: F401
     meanings_index,  # noqa: F401
     meanings_linear,  # noqa: F401
+    meanings_recurrent,  # noqa: F401
     meanings_reduce,  # noqa: F401
 )
 from tdsl.ops.meaning import MEANINGS

@@ -73,6 +73,11 @@ class Finding:
         """Whether the rule is wrong on this instance."""
         return self.numeric == "differs" or (self.exact == "differs" and self.decisive)
 
+    @property
+    def agrees(self) -> bool:
+        """Whether a checker found the sides equal."""
+        return "equal" in (self.exact, self.numeric)
+
 
 def instance_of(case: Case, seed: int) -> Instance | None:
     """The instance of that seed, `None` where the drawn sizes do not fit or a condition fails.

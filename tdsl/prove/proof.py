@@ -21,6 +21,7 @@ from tdsl.ops import Operator
 from tdsl.prove import field
 from tdsl.prove.counterexample import counterexample_of
 from tdsl.prove.examine import LARGEST_INSTANCE, Case, Finding, examine, least_elements
+from tdsl.prove.typing import types_of
 from tdsl.prove.verdict import Verdict
 
 INSTANCES, LEAST = 20, 4
@@ -41,12 +42,18 @@ CERTAIN = 1e-6
 
 
 def prove(resolved: Resolved) -> Verdict:
-    """The verdict on a rule whose names are resolved."""
+    """The verdict on a rule whose names are resolved.
+
+    Raises `TdslError` with sizes at which the sides have different shapes.
+    """
     cases = cases_of(resolved)
     findings = findings_of(cases)
     if findings and findings[-1].differs:
         return _refuted(findings)
-    return _accepted(cases, findings)
+    verdict = _accepted(cases, findings)
+    if verdict.status == "unchecked":
+        return verdict
+    return dataclasses.replace(verdict, types=types_of([f for f in findings if f.agrees]))
 
 
 def findings_of(cases: Sequence[Case]) -> list[Finding]:
@@ -126,7 +133,7 @@ def _refuted(findings: list[Finding]) -> Verdict:
 
 def _accepted(cases: list[Case], findings: list[Finding]) -> Verdict:
     by_case = {id(case): [f for f in findings if f.case is case] for case in cases}
-    count = sum(f.exact == "equal" or f.numeric == "equal" for f in findings)
+    count = sum(f.agrees for f in findings)
     if not all(by_case.values()):
         reasons = (case.refused for case in cases if case.refused and not by_case[id(case)])
         reason = next(reasons, "")

@@ -17,7 +17,6 @@ from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, TERMS
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
 from tdsl.lang.instance import Instance
-from tdsl.lang.resolve import Resolved
 from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError
 from tdsl.lang.vocabulary import DTYPES, INFIX, STATISTICS
 from tdsl.lang.walk import walk
@@ -26,10 +25,11 @@ from tdsl.ops.shapes import ShapeMismatch
 from tdsl.prove.checker import Checker, Known
 from tdsl.prove.dtypes import holds
 from tdsl.prove.facts import FAMILIES, INDICES, Facts, decomposition_of
+from tdsl.prove.sides import Sides
 from tdsl.prove.structures import ARRANGED
 
 
-class Values(Shapes):
+class Values(Sides):
     """The values of one instance, drawn when they are first needed.
 
     Evaluation raises `ShapeMismatch` and `UnknownValueError` as that of shapes does, and `NoMeaning` for an
@@ -37,17 +37,11 @@ class Values(Shapes):
     """
 
     def __init__(self, instance: Instance, checker: Checker, facts: Facts) -> None:
-        super().__init__(instance.resolved.vocabulary, {}, instance.shapes.chosen)
+        super().__init__(instance.resolved, instance.shapes.chosen, instance.random)
         self.instance = instance
-        self.resolved: Resolved = instance.resolved
         self.checker = checker
-        self.rule = instance.resolved.rule
         self.facts = facts
         self.definitions = facts.definitions
-        self.own: dict[str, dict[str, Any]] = {}
-        """By operator variable, what the operator was matched with."""
-        self.matching = True
-        self.lengths: dict[Any, int] = {}
         self.statistics: dict[str, Known] = {}
         self.undecided: list[tree.Condition] = []
         """Conditions on weight values that this checker could not decide."""
@@ -107,54 +101,13 @@ class Values(Shapes):
         asked = [f for f in self.facts.structured[name] if f in (*INDICES, *ARRANGED) or not selects]
         return random.choice(asked if asked and random.random() < 0.8 else known)
 
-    def with_names(self, values: Mapping[str, Any]) -> Values:
-        """The same with some names bound anew."""
-        inner = object.__new__(Values)
-        inner.__dict__ = {**self.__dict__, "env": {**self.env, **values}}
-        return inner
-
-    def _items(self, expr: tree.Expr, in_graph: bool) -> list[Any]:
-        if isinstance(expr, tree.Splat):
-            for node in walk(expr.value):
-                if isinstance(node, tree.Name | tree.Declared):
-                    name = node.id if isinstance(node, tree.Name) else node.name
-                    if name not in self.chosen:
-                        self.lookup(name)
-        return super()._items(expr, in_graph)
-
     # ------------------------------------------------------------ the rule
 
     def left(self) -> dict[tuple[str, ...], Any]:
         """The values of the equations of the left side, by their names; decompositions are substituted."""
         for clause in self.facts.decompositions:
             self.substitute(clause)
-        values: dict[tuple[str, ...], Any] = {}
-        for equation in self.rule.lhs:
-            value = self.term(equation.term)
-            values[equation.names] = value
-            self._name(equation.names, value)
-        self.matching = False
-        self.env["lhs"] = next(iter(values.values()))
-        return values
-
-    def _name(self, names: tuple[str, ...], value: Any) -> None:
-        if len(names) == 1:
-            self.env[names[0]] = value
-        elif names:
-            if not isinstance(value, tuple | list) or len(value) != len(names):
-                raise ShapeMismatch("another number of results")
-            self.env.update(zip(names, value, strict=True))
-
-    def right(self) -> Iterator[tuple[tree.Equation, Any, Any]]:
-        """Each equation of the right side with the value it replaces and its own."""
-        last = list(self.env.items())  # names of results do not change while the right side is evaluated
-        before = dict(last)
-        for equation in self.rule.rhs:
-            value = self.term(equation.term)
-            if len(equation.names) > 1:
-                yield equation, tuple(before[n] for n in equation.names), tuple(value)
-            else:
-                yield equation, before[equation.names[0]] if equation.names else before["lhs"], value
+        return super().left()
 
     def conditions_hold(self) -> bool:
         """Whether the conditions hold; those on costs are left out, undecided ones are remembered."""
@@ -338,17 +291,13 @@ class Values(Shapes):
 
     def _call(self, call: tree.Call, in_graph: bool) -> Any:
         name = call.callee
-        if call.repeat is not None:
-            return self._chain(call, in_graph)
-        if name in self.chosen:
-            return self._variable(call, in_graph)
+        if call.repeat is not None or name in self.chosen:
+            return super()._call(call, in_graph)
         is_operator = name in self.vocabulary.operators
         if is_operator and (in_graph or name not in self.vocabulary.functions):
             return super()._call(call, in_graph)
         if name in STATISTICS:
             return self._statistic(call)
-        if name == "used_once":
-            return True
         if name in ("dtype", "holds"):
             values = [self.value(a.value) for a in call.arguments]
             return values[0].dtype if name == "dtype" else holds(*values)
@@ -381,33 +330,12 @@ class Values(Shapes):
             self.statistics[key] = self.checker.draw(shaped.shape, "f32", "dense", 0)
         return self.statistics[key]
 
-    def _variable(self, call: tree.Call, in_graph: bool) -> Any:
-        """An operator variable: on the left it is what it is, on the right with what is given anew."""
-        operator, attributes = self.chosen[call.callee]
-        operands = {p.name for p in operator.operands}
-        plain = {n: v for n, v in attributes.items() if n not in operands}
-        given = self.arguments(call, operator, in_graph)
-        if self.matching:
-            self.own[call.callee] = given
-        arguments = {**plain, **self.own.get(call.callee, {}), **given}
-        return self.apply(operator, arguments, call.callee)
-
-    def _chain(self, call: tree.Call, in_graph: bool) -> Any:
-        """`f{2,}(x)`: of a variable the same chain everywhere, of a named operator each of its own length."""
-        assert call.repeat is not None
-        variable = call.callee in self.chosen
-        key = call.callee if variable else id(call)
-        if key not in self.lengths:
-            most = call.repeat.least + 2 if call.repeat.most is None else call.repeat.most
-            self.lengths[key] = self.instance.random.randint(call.repeat.least, most)
-        operator = self.chosen[call.callee][0] if variable else self.vocabulary.operators[call.callee]
-        value = self._evaluate(call.arguments[0].value, in_graph)
-        for _ in range(self.lengths[key]):
-            value = self.apply(operator, {operator.operands[0].name: value}, call.callee)
-        return value
-
-    def apply(self, operator: Operator, arguments: Mapping[str, Any], variable: str = "") -> Any:
+    def apply(self, operator: Operator, arguments: Mapping[str, Any]) -> Any:
         """The result of an operator: `Known`, or a tuple of them."""
+        return self.made(operator, arguments, "")
+
+    def made(self, operator: Operator, arguments: Mapping[str, Any], variable: str) -> Any:
+        """The result of an operator, of a variable of a class that of any of its functions."""
         operands = [p.name for p in operator.operands]
         first = arguments.get(operands[0]) if operands else None
         if operator.associative and isinstance(first, list):  # the n-ary form

@@ -40,3 +40,5 @@ class Verdict:
     instances: int = 0
     """On how many random instances both checkers agreed."""
     counterexample: Counterexample | None = None
+    types: str = ""
+    """For which sizes both sides are known to have the same shapes, and why no others."""

@@ -172,6 +172,17 @@ def test_doc_comments_belong_to_the_declaration_and_others_to_the_file() -> None
     assert file.comments == ((1, "// a file"), (4, "// behind"))
 
 
+def test_where_is_an_operator_where_its_bracket_touches_it() -> None:
+    text = "rule r {\n    p = relu(x)\n    where(c, p, y)\n  =>\n    p\n  where\n    (a == 1 or b == 2)\n}\n"
+    (rule,) = parse(text).items
+    assert [equation.term.callee for equation in rule.lhs] == ["relu", "where"]
+    assert len(rule.where) == 1
+    chosen = term("(relu(x) where n > 8 | where(c, x, y))")
+    assert [len(option.where) for option in chosen.options] == [1, 0]
+    with pytest.raises(TdslError):
+        parse("rule r { where => x }")
+
+
 def test_keywords_are_names_where_they_mean_nothing() -> None:
     rule = parse("rule limit { conv(input, group, first=at) => check(output) }").items[0]
     assert isinstance(rule, tree.Rule) and rule.name == "limit"

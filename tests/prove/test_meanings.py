@@ -24,7 +24,7 @@ from tdsl.prove.kernel import NoMeaning
 DRAWS = 40
 OF_ORACLES = frozenset(
     {"attention", "softmax", "log_softmax", "std", "exp", "sqrt", "rsqrt", "sigmoid", "hardsigmoid", "glu"}
-    | {"ceil", "floor", "round", "trunc", "lstm", "gru", "weight_norm"}
+    | {"ceil", "floor", "round", "trunc", "lstm", "gru", "rnn_tanh", "weight_norm"}
     | {f"{kind}_norm" for kind in ("batch", "instance", "layer", "rms", "group")}
 )
 """Operators that are rational in functions of which the field knows only the names."""
