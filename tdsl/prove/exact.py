@@ -33,14 +33,19 @@ from tdsl.prove.structures import ARRANGED, LABELS, arranged, mirrors, orthogona
 
 LARGEST = 1 << 20
 """Most elements of a tensor that is evaluated."""
+MANY = 1 << 15
+"""Instances of so many elements are drawn from those of the field whose products are cheap."""
 
 
 class ExactChecker:
     """Tensors of elements of the field of 2⁶¹ − 1."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, elements: int = 0) -> None:
+        """For an instance of so many elements."""
         self.random = np.random.default_rng(seed)
         self.algebra = FieldAlgebra(seed)
+        self.choices = field.FEW if elements >= MANY else field.P
+        """From how many elements of the field random ones are drawn."""
 
     @property
     def decisive(self) -> bool:
@@ -50,7 +55,7 @@ class ExactChecker:
     def draw(self, shape: Sequence[int], dtype: str, kind: str, bound: int) -> Known:
         """A random tensor, as `tdsl.prove.checker.Checker` says."""
         shape = tuple(shape)
-        values = field.drawn(self.random, shape)
+        values = field.drawn(self.random, shape, self.choices)
         if dtype == "bool":
             values = values & np.uint64(1)
         if kind == "index":

@@ -22,6 +22,7 @@ from tdsl.ops.shapes import ShapeMismatch
 from tdsl.prove.checker import Known
 from tdsl.prove.exact import ExactChecker
 from tdsl.prove.facts import Facts
+from tdsl.prove.field import P
 from tdsl.prove.kernel import NoMeaning
 from tdsl.prove.numeric import STYLES, NumericChecker
 from tdsl.prove.values import Values
@@ -62,6 +63,8 @@ class Finding:
     """Whether the exact opinion would settle a difference: nothing but rational functions took part."""
     reason: str = ""
     degree: int = 1
+    choices: int = P
+    """From how many elements of the field random ones were drawn."""
     comparands: int = 1
     elements: int = 0
     values: Values | None = field(default=None, repr=False)
@@ -111,7 +114,7 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
     if instance is None or instance.elements > largest:
         return None
     finding = Finding(case, seed, instance, "unknown", "unknown")
-    exact = ExactChecker(seed)
+    exact = ExactChecker(seed, instance.elements)
     drawn = instance.random.getstate()
     values = Values(instance, exact, case.facts)
     before = 1
@@ -130,6 +133,7 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
         case.refused = str(mismatch)
         return None
     finding.decisive = exact.decisive and not values.undecided
+    finding.choices = exact.choices
     finding.comparands = max(before, exact.algebra.comparands)
     instance.random.setstate(drawn)  # what is not said by shapes is drawn alike for both
     numbers = NumericChecker(seed, style or STYLES[seed % len(STYLES)], case.facts.sensitive)

@@ -27,6 +27,10 @@ _LONGEST = 1 << 9
 """How many products of sums of two limbs a float64 adds up exactly: 2⁹ · 2⁴⁴ = 2⁵³."""
 
 
+FEW: Final = 1 << (2 * _LIMB)
+"""Elements below this have two limbs; drawn from so many, different polynomials agree with probability d / 2⁴²."""
+
+
 class NoElement(ArithmeticError):
     """A value that the field does not have: a division by zero, an infinity."""
 
@@ -119,7 +123,8 @@ def total(x: Elements, axis: int | tuple[int, ...], keepdims: bool = False) -> E
 def matmul(x: Elements, y: Elements) -> Elements:
     """The product of matrices, or of broadcast stacks of them. [..., l, n], [..., n, m] → [..., l, m].
 
-    Three limbs of 21 bits are multiplied in float64, six products in all (Karatsuba and Ofman, 1962).
+    Three limbs of 21 bits are multiplied in float64, six products in all (Karatsuba and Ofman, 1962); three
+    where both have elements below 2⁴² only.
     """
     length = x.shape[-1]
     if length > _LONGEST:
@@ -128,21 +133,24 @@ def matmul(x: Elements, y: Elements) -> Elements:
         for part in parts[1:]:
             whole = add(whole, matmul(x[..., part], y[..., part, :]))
         return whole
-    left, right = _limbs(x), _limbs(y)
-    squares = [np.matmul(left[i], right[i]) for i in range(3)]
+    limbs = 2 if max(np.max(x, initial=0), np.max(y, initial=0)) < FEW else 3
+    left, right = _limbs(x, limbs), _limbs(y, limbs)
+    squares = [np.matmul(left[i], right[i]) for i in range(min(len(left), len(right)))]
 
     def crossed(i: int, j: int) -> NDArray[np.float64]:
         return np.asarray(np.matmul(left[i] + left[j], right[i] + right[j]) - squares[i] - squares[j])
 
-    digits = [squares[2], crossed(1, 2), crossed(0, 2) + squares[1], crossed(0, 1), squares[0]]
+    digits = [squares[1], crossed(0, 1), squares[0]]
+    if len(left) == 3:
+        digits = [squares[2], crossed(1, 2), crossed(0, 2) + squares[1], *digits[1:]]
     result = digits[0].astype(np.uint64)
     for digit in digits[1:]:
         result = add(multiply(result, np.asarray(_WHOLE_LIMB)), reduced(digit.astype(np.uint64)))
     return np.asarray(result)
 
 
-def _limbs(x: Elements) -> list[NDArray[np.float64]]:
-    return [((x >> np.uint64(_LIMB * i)) & _LIMB_MASK).astype(np.float64) for i in range(3)]
+def _limbs(x: Elements, count: int) -> list[NDArray[np.float64]]:
+    return [((x >> np.uint64(_LIMB * i)) & _LIMB_MASK).astype(np.float64) for i in range(count)]
 
 
 def einsum(equation: str, operands: Sequence[Elements]) -> Elements:
@@ -207,9 +215,9 @@ def null_vector(matrix: Elements, random: np.random.Generator) -> Elements | Non
     return solution
 
 
-def drawn(random: np.random.Generator, shape: tuple[int, ...]) -> Elements:
+def drawn(random: np.random.Generator, shape: tuple[int, ...], below: int = P) -> Elements:
     """Random elements, none of them zero."""
-    return random.integers(1, P, size=shape, dtype=np.uint64)
+    return random.integers(1, below, size=shape, dtype=np.uint64)
 
 
 def mixed(x: Elements, key: int) -> Elements:

@@ -18,7 +18,6 @@ from tdsl.lang.instance import DISTINCT_ATTEMPTS
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator
-from tdsl.prove import field
 from tdsl.prove.counterexample import counterexample_of
 from tdsl.prove.examine import LARGEST_INSTANCE, Case, Finding, examine, least_elements
 from tdsl.prove.typing import types_of
@@ -163,13 +162,13 @@ def _accepted(cases: list[Case], findings: list[Finding]) -> Verdict:
 def _error(found: list[Finding]) -> float:
     """The probability that one case of a wrong rule passes.
 
-    A difference of rational functions vanishes at a random point with probability degree / p. Where elements
-    were compared, a difference may show in one of their orders only, which each element of a result meets
-    independently of the others.
+    A difference of rational functions vanishes at a random point with probability degree / p, with p the number
+    of elements that are drawn from. Where elements were compared, a difference may show in one of their orders
+    only, which each element of a result meets independently of the others.
     """
     if not found:
         return 1.0
-    rational = max(f.degree for f in found) / field.P
+    rational = max(f.degree / f.choices for f in found)
     orders = math.factorial(min(max(f.comparands for f in found), 12))
     elements = sum(f.elements for f in found)
     return rational + (0.0 if orders == 1 else (1 - 1 / orders) ** elements)
