@@ -28,7 +28,7 @@ _LONGEST = 1 << 9
 
 
 FEW: Final = 1 << (2 * _LIMB)
-"""Elements below this have two limbs; drawn from so many, different polynomials agree with probability d / 2⁴²."""
+"""Elements below this have two limbs. Different polynomials agree on such ones with probability d / 2⁴²."""
 
 
 class NoElement(ArithmeticError):
