@@ -162,9 +162,9 @@ def _accepted(cases: list[Case], findings: list[Finding]) -> Verdict:
 def _error(found: list[Finding]) -> float:
     """The probability that one case of a wrong rule passes.
 
-    A difference of rational functions vanishes at a random point with probability degree / p, with p the number
-    of elements that are drawn from. Where elements were compared, a difference may show in one of their orders
-    only, which each element of a result meets independently of the others.
+    A difference of rational functions vanishes at a random point with probability degree / p, with p the
+    number of elements that are drawn from. Where elements were compared, a difference may show in one of their
+    orders only, which each element of a result meets independently of the others.
     """
     if not found:
         return 1.0

@@ -1,4 +1,4 @@
-"""Laws of group actions on generators: with their action on weights and their border conditions, or refuted."""
+"""Laws of groups on generators, with what they do to weights and borders; without it they are refuted."""
 
 from __future__ import annotations
 
