@@ -79,6 +79,18 @@ class OverBatch(nn.Module):
         return self.last((hidden - hidden.mean(0, keepdim=True)).relu())  # type: ignore[no-any-return]
 
 
+class Last(nn.Module):
+    """The last state of a recurrent layer."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(width, width, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, steps, width] → [b, width]."""
+        return self.layer(x)[0][:, -1]  # type: ignore[no-any-return]
+
+
 def images(width: int, depth: int, size: int) -> nn.Module:
     """A convolutional classifier, which no symmetry of the square leaves alone."""
     layers: list[nn.Module] = []
@@ -121,6 +133,7 @@ def cases() -> dict[str, tuple[nn.Module, tuple[Tensor, ...]]]:
         "8 candidates, dense 256 – 256 – 256": (Towers(dense(256, 256, 256)), several(8, 1, 256)),
         "head on 5 levels of 4², 16 channels": (Towers(head(16, 4)), several(5, 1, 16, 4, 4)),
         "transformer layer on 4 texts of 8 tokens": (Towers(encoder), several(4, 1, 8, 64)),
+        "siamese LSTM of 256, 16 steps": (Compared(Last(256)), several(2, 1, 16, 256)),
         "control: siamese dense layers, batch 16": (Compared(dense(512, 1024, 512)), several(2, 16, 512)),
         "control: towers with their own weights": (
             Towers(dense(256, 256, 256), dense(256, 256, 256)),

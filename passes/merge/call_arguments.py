@@ -11,9 +11,12 @@ from tdsl.passes.merge.call_regions import Bundle, Calls, Region
 from torch import fx
 
 from tdsl.engine.staged import CannotStage
+from tdsl.ops import Operator
 from tdsl.ops.targets import operator_of
 
 RESHAPE = torch.ops.aten.reshape.default
+Repeat = Callable[[fx.Node, int, int], Any]
+"""Makes so many copies of what all copies share, along an axis."""
 
 
 class Place(NamedTuple):
@@ -40,19 +43,30 @@ def arguments_of(
     made: Mapping[Bundle, Any],
     copies: int,
     places: Mapping[Bundle, Place],
+    grown: int | None,
+    repeat: Repeat,
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of the call on joined values; sizes that are written out grow along the axis."""
+    """The arguments of the call on joined values; sizes that are written out grow along the axis.
+
+    What all copies share is repeated along an axis, `grown`, if there is one: first states of a recurrent
+    layer, a token put before the others.
+    """
     node = bundle[0]
     ways = iter(list(zip(*(calls.operands(one) for one in bundle), strict=True)))
-
-    def value(one: fx.Node) -> Any:
-        if one in calls.constant:
-            return one
-        return made.get(next(ways), one)
-
-    args, kwargs = mapped(node.args, value), mapped(dict(node.kwargs), value)
     before = calls_before(calls, region, bundle)
     operator = operator_of(node.target)
+
+    def shared(one: fx.Node) -> Any:
+        if grown is None or not before:
+            return one
+        size = before[0][0].meta["val"].shape[places[before[0]].axis]
+        return repeat(one, grown, copies) if _is_of_a_copy(operator, one, grown, size) else one
+
+    def value(one: fx.Node) -> Any:
+        way = None if one in calls.constant else next(ways)
+        return made[way] if way is not None and way in made else shared(one)
+
+    args, kwargs = mapped(node.args, value), mapped(dict(node.kwargs), value)
     if operator is None or not before:
         return tuple(args), kwargs
     listed = list(args)
@@ -60,6 +74,19 @@ def arguments_of(
         if param.kind in ("shape", "spread") and isinstance(listed[i], list | tuple):
             listed[i] = _grown(node, before[0][0].meta["val"].shape, places[before[0]], listed[i], copies)
     return tuple(listed), kwargs
+
+
+def _is_of_a_copy(operator: Operator | None, one: fx.Node, axis: int, size: int) -> bool:
+    """Whether something shared has the size of a copy along an axis, and is no weight of a layer."""
+    val = one.meta.get("val")
+    if operator is None or not isinstance(val, torch.Tensor) or val.ndim <= axis or val.shape[axis] != size:
+        return False
+    return one.op != "get_attr" or operator.elementwise or operator.name == "concat"
+
+
+def repeats(rank: int, axis: int, copies: int) -> list[int]:
+    """How often a value is repeated along each axis."""
+    return [copies if place == axis else 1 for place in range(rank)]
 
 
 def mapped(value: Any, change: Callable[[fx.Node], Any]) -> Any:

@@ -10,13 +10,13 @@ values joined and apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from operator import getitem
 from typing import Any
 
 import torch
-from tdsl.passes.merge.call_arguments import RESHAPE, Place, arguments_of, calls_before, mapped
+from tdsl.passes.merge.call_arguments import RESHAPE, Place, arguments_of, calls_before, mapped, repeats
 from tdsl.passes.merge.call_probe import Probe
 from tdsl.passes.merge.call_regions import Bundle, Calls, Region
 from torch import fx
@@ -25,8 +25,9 @@ from tdsl.engine.staged import CannotStage, Staged, Workspace
 from tdsl.symmetry.action import Action, action
 from tdsl.symmetry.along import permutes
 from tdsl.symmetry.element import Permutation
-from tdsl.symmetry.infer import infer
+from tdsl.symmetry.infer import Step, infer
 
+REPEAT = torch.ops.aten.repeat.default
 COPIES = (1, 0, 2, 3)
 """How copies change places: no shift and no mirror image of four places."""
 
@@ -37,6 +38,8 @@ class Axes:
 
     place: Mapping[Bundle, Place]
     refused: Mapping[Bundle, str]
+    grown: Mapping[Bundle, int] = field(default_factory=dict)
+    """The axis along which a call's operands are repeated that all copies share, where they have to be."""
 
 
 def axes_of(work: Workspace, calls: Calls, region: Region) -> Axes:
@@ -54,7 +57,7 @@ def axes_of(work: Workspace, calls: Calls, region: Region) -> Axes:
             if step is None and node.target is getitem:
                 source = inferred.steps.get(node.all_input_nodes[0])
                 found = source.actions[int(node.args[1])] if source is not None else None  # type: ignore[arg-type]
-            elif step is None or step.strength != "structural":
+            elif step is None or not _passes(step, bundle in joined.grown):
                 refused[bundle] = step.reason if step is not None and step.reason else _NO_LAW
                 continue
             else:
@@ -66,29 +69,37 @@ def axes_of(work: Workspace, calls: Calls, region: Region) -> Axes:
                 refused[bundle] = "the copies of what is used elsewhere do not lie side by side"
             else:
                 places[bundle] = place
-    probe = Probe(work, calls, region, places)
+    probe = Probe(work, calls, region, places, joined.grown)
     for bundle in region.bundles:
         if bundle in places and (reason := probe.mixes(bundle)):
             refused[bundle] = reason
-    return Axes(places, refused)
+    return Axes(places, refused, joined.grown)
+
+
+def _passes(step: Step, repeated: bool) -> bool:
+    """Whether copies change places for any weights, what is repeated for them aside."""
+    return step.strength == "structural" or (repeated and step.strength == "weights" and not step.worst)
 
 
 _NO_LAW = "copies cannot change places there for any weights"
 _NOWHERE = "the copies do not lie along one axis of the result"
 
 
-def joined_values(
-    work: Workspace, calls: Calls, region: Region, places: Mapping[Bundle, Place]
-) -> dict[Bundle, Staged]:
+def joined_values(work: Workspace, calls: Calls, region: Region, axes: Axes) -> dict[Bundle, Staged]:
     """The region once, on the entries of all copies joined: a staged value for each bundle.
 
     Raises `CannotStage` where an operator refuses the joined values.
     """
+
+    def repeat(one: fx.Node, axis: int, copies: int) -> Staged:
+        return Staged(REPEAT, (one, repeats(one.meta["val"].ndim, axis, copies)), {})
+
     made: dict[Bundle, Any] = {
         ways: Staged(torch.ops.aten.cat.default, (list(ways), 0), {}) for ways in region.entries
     }
     for bundle in region.bundles:
-        arguments = arguments_of(calls, region, bundle, made, region.copies, places)
+        grown = axes.grown.get(bundle)
+        arguments = arguments_of(calls, region, bundle, made, region.copies, axes.place, grown, repeat)
         made[bundle] = Staged(bundle[0].target, *arguments)
     return {bundle: made[bundle] for bundle in region.bundles}
 
@@ -102,6 +113,7 @@ class _Joined:
     def __init__(self, work: Workspace, calls: Calls, region: Region, copies: int) -> None:
         self.nodes: dict[Bundle, fx.Node] = {}
         self.refused: dict[Bundle, str] = {}
+        self.grown: dict[Bundle, int] = {}
         self.still = 0
         graph = fx.Graph()
         made: dict[Bundle, Any] = {}
@@ -129,27 +141,42 @@ class _Joined:
         def known(one: fx.Node) -> fx.Node:
             return self._copy(graph, copied, one)
 
+        def repeat(one: fx.Node, axis: int, copies: int) -> fx.Node:
+            args = (known(one), repeats(one.meta["val"].ndim, axis, copies))
+            node = graph.create_node("call_function", REPEAT, args)
+            node.meta["val"] = work.infer(REPEAT, args, {})
+            return node
+
+        def call(bundle: Bundle, grown: int | None) -> tuple[fx.Node, int]:
+            """The call on joined values, and the axis on which they lie. Raises `CannotStage`."""
+            args, kwargs = arguments_of(calls, region, bundle, made, copies, places, grown, repeat)
+            args, kwargs = tuple(mapped(args, known)), mapped(kwargs, known)
+            val = work.infer(bundle[0].target, args, kwargs)
+            axis = _grew(bundle[0].meta["val"], val, copies)
+            if axis is None:
+                raise CannotStage(_NOWHERE)
+            node = graph.create_node("call_function", bundle[0].target, args, kwargs)
+            node.meta["val"] = val
+            return node, axis
+
         for bundle in region.bundles:
             before = calls_before(calls, region, bundle)
             if any(one not in made for one in before):
                 continue  # behind a call that is refused
-            try:
-                if not before:
-                    raise CannotStage("all copies are the same call of the same values")
-                args, kwargs = arguments_of(calls, region, bundle, made, copies, places)
-                args, kwargs = tuple(mapped(args, known)), mapped(kwargs, known)
-                val = work.infer(bundle[0].target, args, kwargs)
-            except CannotStage as why:
-                self.refused[bundle] = str(why)
-                continue
-            node = graph.create_node("call_function", bundle[0].target, args, kwargs)
-            node.meta["val"] = val
-            axis = _grew(bundle[0].meta["val"], val, copies)
-            if axis is None:
-                self.refused[bundle] = _NOWHERE
-                continue
-            self.nodes[bundle] = made[bundle] = node
-            places[bundle] = Place(axis, _outer(before[0], places[before[0]], bundle, axis))
+            if not before:
+                self.refused[bundle] = "all copies are the same call of the same values"
+            for grown in (None, 0, 1) if before else ():
+                try:
+                    node, axis = call(bundle, grown)
+                except CannotStage as why:
+                    self.refused.setdefault(bundle, str(why))
+                    continue
+                self.refused.pop(bundle, None)
+                if grown is not None:
+                    self.grown[bundle] = grown
+                self.nodes[bundle] = made[bundle] = node
+                places[bundle] = Place(axis, _outer(before[0], places[before[0]], bundle, axis))
+                break
         graph.output(tuple(self.nodes.values()))
         self.module = fx.GraphModule(work.module, graph)
 

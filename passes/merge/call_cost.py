@@ -33,6 +33,7 @@ MARGIN = 1.25
 
 _DENSE = frozenset({"linear", "matmul", "addmm"})
 _WEIGHTED = frozenset({*_DENSE, *(f"conv{n}d" for n in (1, 2, 3))})
+_RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 _VIEWS = frozenset({"reshape", "unsqueeze", "squeeze"})
 """Operators that onnxruntime starts and that do nothing."""
 
@@ -104,8 +105,14 @@ def _starts(calls: Calls, node: fx.Node) -> int:
 
 
 def _read_for_one_row(work: Workspace, calls: Calls, node: fx.Node) -> int:
-    """How many weights a dense layer reads for each row, if it has one row."""
+    """How many weights a dense layer reads for its only row, and a recurrent one at every step of one."""
     operator = operator_of(node.target)
+    if operator is not None and operator.name in _RECURRENT:
+        steps, sequences, *_ = calls.operands(node)[0].meta["val"].shape
+        if node.args[[param.name for param in operator.params].index("batch_first")]:
+            steps, sequences = sequences, steps
+        read = sum(work.tensor(one).numel() for one in node.all_input_nodes if one.op == "get_attr")
+        return int(steps) * read if sequences == 1 else 0
     if operator is None or operator.name not in _DENSE:
         return 0
     if any(prod(one.meta["val"].shape[:-1]) != 1 for one in calls.operands(node)):

@@ -7,7 +7,7 @@ from operator import getitem
 from typing import Any
 
 import torch
-from tdsl.passes.merge.call_arguments import Place, arguments_of, calls_before, mapped
+from tdsl.passes.merge.call_arguments import Place, arguments_of, calls_before, mapped, repeats
 from tdsl.passes.merge.call_regions import Bundle, Calls, Region
 from torch import Tensor, fx
 
@@ -21,8 +21,16 @@ CLOSE = 1e-9
 class Probe:
     """Runs single operators on random values of two copies, joined and apart."""
 
-    def __init__(self, work: Workspace, calls: Calls, region: Region, places: Mapping[Bundle, Place]) -> None:
-        self.work, self.calls, self.region, self.places = work, calls, region, places
+    def __init__(
+        self,
+        work: Workspace,
+        calls: Calls,
+        region: Region,
+        places: Mapping[Bundle, Place],
+        grown: Mapping[Bundle, int],
+    ) -> None:
+        self.work, self.calls, self.region = work, calls, region
+        self.places, self.grown = places, grown
 
     def mixes(self, bundle: Bundle) -> str:
         """Why the operator does not keep copies apart; empty where it does."""
@@ -51,9 +59,16 @@ class Probe:
                 shared[value] = self._constant(value, generator)
             return shared[value]
 
+        def repeat(one: fx.Node, axis: int, copies: int) -> Tensor:
+            value: Tensor = known(one)
+            return value.repeat(repeats(value.ndim, axis, copies))
+
+        grown = self.grown.get(bundle)
         results = []
         for values, count in ((copies[0], 1), (copies[1], 1), (both, 2)):
-            args, kwargs = arguments_of(self.calls, self.region, bundle, values, count, self.places)
+            args, kwargs = arguments_of(
+                self.calls, self.region, bundle, values, count, self.places, grown, repeat
+            )
             args, kwargs = mapped(list(args), known), mapped(kwargs, known)
             try:
                 with torch.no_grad():
@@ -62,7 +77,7 @@ class Probe:
                 return f"it cannot be tried in float64: {str(why).splitlines()[0]}"
             results.append(list(made) if isinstance(made, list | tuple) else [made])
         for first, second, whole in zip(*results, strict=True):
-            if not _same(_join([first, second], self.places[bundle]), whole):
+            if not _same(_join([first, second], _place_of(first, whole, self.places[bundle])), whole):
                 return f"{operator.name} mixes the copies"
         return ""
 
@@ -74,7 +89,14 @@ class Probe:
             return self.work.evaluate(node)
         args = mapped(list(node.args), lambda one: self._constant(one, generator))
         kwargs = mapped(dict(node.kwargs), lambda one: self._constant(one, generator))
-        return node.target(*args, **kwargs)  # type: ignore[operator]
+        made = node.target(*args, **kwargs)  # type: ignore[operator]
+        return made.double() if isinstance(made, Tensor) and made.is_floating_point() else made
+
+
+def _place_of(apart: Tensor, joined: Tensor, usual: Place) -> Place:
+    """Where copies lie in one of several results, which may be elsewhere than in the first (last states)."""
+    grew = [axis for axis, (a, b) in enumerate(zip(apart.shape, joined.shape, strict=False)) if a != b]
+    return usual if not grew or grew == [usual.axis] else Place(grew[0])
 
 
 def _join(values: Sequence[Tensor], place: Place) -> Tensor:

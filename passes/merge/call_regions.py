@@ -60,7 +60,7 @@ class Calls:
             for source in inputs:
                 behind |= self.behind[source] | 1 << self.order[source]
             self.behind[node] = behind
-            if node.op == "get_attr" or (inputs and all(one in self.constant for one in inputs)):
+            if node.op == "get_attr" or (_computes(node) and all(one in self.constant for one in inputs)):
                 self.constant.add(node)
 
     def depends(self, node: fx.Node, on: int) -> bool:
@@ -285,6 +285,12 @@ class _Growth:
             return False
         all_of = self.calls.bits(bundle)
         return not any(self.calls.depends(node, all_of) for node in bundle)
+
+
+def _computes(node: fx.Node) -> bool:
+    """Whether a node is an operator that gives the same for the same operands."""
+    operator = operator_of(node.target) if node.op == "call_function" else None
+    return node.target is getitem or (operator is not None and not operator.random)
 
 
 def _fixed(value: Any) -> Any:

@@ -84,7 +84,7 @@ class BatchCalls(GraphPass):
     def _apply(self, work: Workspace, found: _Candidate, journal: Journal) -> None:
         region = found.region
         calls = Calls(work.module)
-        joined = joined_values(work, calls, region, found.axes.place)
+        joined = joined_values(work, calls, region, found.axes)
         results = _results(work, region, found.axes, joined)
         matched = (*region.nodes, *(node for node in results if node not in region.nodes))
         first = region.bundles[0][0]

@@ -68,6 +68,19 @@ class Attention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(batch, tokens, width))  # type: ignore[no-any-return]
 
 
+class Classified(nn.Module):
+    """Attention with a token of its own, as image transformers have it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first, self.layer = nn.Linear(width, width), Attention(width, 2)
+        self.token = nn.Parameter(torch.randn(1, 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), self.first(x)], 1)
+        return self.layer(tokens)[:, 0]  # type: ignore[no-any-return]
+
+
 def merged(model: nn.Module, *args: Tensor) -> tuple[Rewritten, list[Any]]:
     """The model after the pass, checked in float64, and the entries of the journal."""
     wide = [arg.double() if arg.is_floating_point() else arg for arg in args]
@@ -121,6 +134,11 @@ APART: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         (torch.randint(0, 9, (2, 3)), torch.randint(0, 9, (2, 3))),
     ),
     "several results": (lambda: dense(4, lambda h: torch.cat(h.chunk(2, -1)[::-1], -1)), normal(1, 4)),
+    "sequences": (
+        lambda: Part(lambda s, x: s.r(x)[0][:, -1], r=nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True)),
+        normal(2, 5, 4),
+    ),
+    "a token before the others": (lambda: Classified(8), normal(1, 3, 8)),
     "the batch moved": (lambda: dense(4, lambda h: h.permute(1, 0, 2).relu()), normal(2, 3, 4)),
     "rows and back": (lambda: dense(4, lambda h: h.reshape(-1, 4).tanh()), normal(2, 3, 4)),
 }
