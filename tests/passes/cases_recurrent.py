@@ -1,4 +1,4 @@
-"""Cases of `passes/factorize/recurrent.tdsl`, gates that read few numbers, and of `layout.unrolled`."""
+"""Cases of `passes/factorize/recurrent.tdsl`, gates that read few numbers, of unrolled loops, of splines."""
 
 from __future__ import annotations
 
@@ -78,7 +78,44 @@ def negative(rule: str, layer: nn.RNNBase, because: str, rank: int = 2) -> Case:
     return of(case, layer)
 
 
+KNOTS = (torch.arange(-2, 6, dtype=torch.float64) / 2).expand(3, -1).contiguous()
+OTHER_KNOTS = torch.tensor([-2, -1, 0, 1, 2.5, 3, 4, 5]).double().expand(3, -1).contiguous()
+
+
+def splines(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """Splines of degree 2, by the recursion of Cox and de Boor."""
+    x, g = x.unsqueeze(-1), m.grid
+    bases = ((x >= g[:, :-1]) & (x < g[:, 1:])).to(x.dtype)
+    for k in (1, 2):
+        left = (x - g[:, : -(k + 1)]) / (g[:, k:-1] - g[:, : -(k + 1)]) * bases[:, :, :-1]
+        bases = left + (g[:, k + 1 :] - x) / (g[:, k + 1 :] - g[:, 1:-k]) * bases[:, :, 1:]
+    return bases
+
+
 UNROLLED = [
+    fires(
+        "layout.splines",
+        splines,
+        (4, 3),
+        grid=KNOTS,
+        more_bytes="knots, centres and scale of each feature are float64 numbers",
+        expect="""
+            unsqueeze = unsqueeze(x, -1)
+            mul_4 = mul(unsqueeze, scale)
+            sub_8 = sub(mul_4, centres)
+            abs_1 = abs(sub_8)
+            mul_5 = mul(abs_1, 0.7071067811865476)
+            sub_9 = sub(1.0606601717798214, mul_5)
+            relu = relu(sub_9)
+            mul_6 = mul(relu, relu)
+            mul_7 = mul(abs_1, 1.224744871391589)
+            sub_10 = sub(0.6123724356957945, mul_7)
+            relu_1 = relu(sub_10)
+            mul_8 = mul(relu_1, relu_1)
+            sub_11 = sub(mul_6, mul_8)
+        """,
+    ),
+    leaves("layout.splines", splines, (4, 3), grid=OTHER_KNOTS, because="knots are not uniform"),
     fires(
         "layout.unrolled",
         lambda m, x: torch.stack([F.linear(x.select(1, t), m.w) for t in range(8)], 1),
