@@ -1,4 +1,4 @@
-"""Cases of `passes/decompose/finite.tdsl`: weights that commute with a finite group, and others."""
+"""Cases of `passes/decompose/finite*.tdsl`: weights that commute with a finite group, and others."""
 
 import math
 import textwrap
@@ -170,8 +170,50 @@ ANY_ROWS = fires(
     """,
 )
 
+TRIANGLE = planted(dihedral(3), 32, 32)[:, :, None, None]
+
+
+def pixelwise(weight: Tensor, because: str, **parameters: object) -> Case:
+    """A 1×1 convolution of that weight is left alone."""
+    return leaves(
+        "decompose.finite_conv.group_conv",
+        lambda m, x: F.conv2d(x, m.w),
+        (2, weight.shape[1], 12, 10),
+        w=weight,
+        parameters={**SMALL, **parameters},
+        because=because,
+    )
+
+
+PIXELS = [
+    fires(
+        "decompose.finite_conv.group_conv",
+        lambda m, x: F.conv2d(x, m.w, m.b),
+        (2, 192, 12, 10),
+        w=TRIANGLE,
+        b=number(192),
+        parameters=SMALL,
+        precision=FULL,
+        expect="""
+            reshape = reshape(x, [2, 6, 3840])
+            matmul = matmul(w_group_blocks_1, reshape)
+            reshape_1 = reshape(matmul, [2, 288, 12, 10])
+            conv2d_1 = conv2d(reshape_1, w_group_conv, groups=9)
+            reshape_2 = reshape(conv2d_1, [2, 9, 3840])
+            matmul_1 = matmul(w_group_blocks, reshape_2)
+            reshape_3 = reshape(matmul_1, [2, 192, 12, 10])
+            add = add(reshape_3, b_group_conv)
+        """,
+    ),
+    pixelwise(number(192, 192, 1, 1), "it has no group"),
+    pixelwise(planted(cyclic(2), 64, 64)[:, :, None, None], "a mirror saves no more than the passes cost"),
+    pixelwise(TRIANGLE, "so few pixels are faster as they are", saved=2**30),
+    pixelwise(TRIANGLE + 1e-3 * number(192, 192, 1, 1), "it is only nearly symmetric"),
+]
+
 CASES = [
     ANY_ROWS,
+    *PIXELS,
     *LOW_RANK,
     *both_ways("group_linear", TURNS, PRODUCTS),
     *both_ways("group_linear_inside", INSIDE, PRODUCTS_INSIDE),
