@@ -165,10 +165,9 @@ def _sixteen() -> list[Graph]:
         ),
         graph(
             "Q · RMSNorm · Qᵀ",
-            6,
+            5,
             lambda m, x: rms_norm(x @ m.q) @ m.q.T,
             tokens,
-            operators=5,
             q=orthogonal(WIDTH),
         ),
     ]
