@@ -147,6 +147,36 @@ CHANNELS = [
         t=number(20, 20, 20),
         because="a random tensor needs too many terms",
     ),
+    leaves(
+        "decompose.bilinear.bilinear_channels",
+        per_channel,
+        (5, 16, 2),
+        (5, 2),
+        t=COMPLEX,
+        because="one matrix for many channels is faster",
+    ),
+    fires(
+        "decompose.bilinear.channel_matrices",
+        per_channel,
+        (5, 16, 2),
+        (5, 3),
+        t=number(2, 3, 4),
+        expect="""
+            reshape = reshape(x, [5, 16, 2])
+            linear = linear(y, t_channel_matrices)
+            reshape_1 = reshape(linear, [5, 2, 4])
+            matmul = matmul(reshape, reshape_1)
+            reshape_2 = reshape(matmul, [5, 16, 4])
+        """,
+    ),
+    leaves(
+        "decompose.bilinear.channel_matrices",
+        per_channel,
+        (5, 6, 2),
+        (5, 2),
+        t=COMPLEX,
+        because="few channels are faster as terms",
+    ),
 ]
 
 
