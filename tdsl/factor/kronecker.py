@@ -16,8 +16,8 @@ from torch import Tensor
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.matrix import SEED, checked, truncate
 from tdsl.factor.memo import memoised
-from tdsl.factor.rank import RankRule, UnreachableRankError, as_rank_rule
-from tdsl.factor.splits import Way, best, divisors, error_of
+from tdsl.factor.rank import Fixed, RankRule, Ratio, UnreachableRankError, as_rank_rule
+from tdsl.factor.splits import NEGLIGIBLE, Way, best, divisors, error_of
 
 SKETCH = 64
 """Rows of the random projection through which the cuts are compared."""
@@ -57,18 +57,22 @@ def tensor_train(weight: Tensor, rank: object) -> tuple[Tensor, Tensor, Tensor]:
 
     [m, n] → A [o₁, i₁, r], B [r, o₂, i₂, s], C [s, o₃, i₃] with m = o₁·o₂·o₃ and n = i₁·i₂·i₃. At most √2
     times the error of the best cores of these ranks. `rank` is anything `as_rank_rule` takes: a bound holds
-    for both truncations together, a number is each rank. Digits are searched as in `kronecker`; ranks 1
-    are a Kronecker product of three matrices. Raises what `kronecker` raises.
+    for both truncations together, a number is each rank, a ratio is the share of the numbers, at which digits
+    and ranks are those of least error. Digits are searched as in `kronecker`; ranks 1 are a Kronecker product
+    of three matrices. Raises what `kronecker` raises.
     """
     exact, rule = checked(weight, ndim=2), as_rank_rule(rank)
-    first, second = _cuts(exact, rule, 2)
-    part = rule.share(2)
-    left, rest, outer = _terms(_rearranged(exact, first), part, shorten=True)
+    parts: list[RankRule]
+    if isinstance(rule, Ratio) and (sized := _sized(exact, rule.fraction)) is not None:
+        (first, second), parts = sized, [Fixed(r) for r in _ranks_within(exact, sized, rule.fraction)]
+    else:
+        (first, second), parts = _cuts(exact, rule, 2), [rule.share(2)] * 2
+    left, rest, outer = _terms(_rearranged(exact, first), parts[0], shorten=True)
     rows, columns = (size // cut for size, cut in zip(exact.shape, first, strict=True))
     middle = (second[0] // first[0], second[1] // first[1])
     tail = rest.reshape(outer, middle[0], rows // middle[0], middle[1], columns // middle[1])
     unfolded = tail.permute(0, 1, 3, 2, 4).reshape(outer * middle[0] * middle[1], -1)
-    core, last, inner = _terms(unfolded, part, shorten=True)
+    core, last, inner = _terms(unfolded, parts[1], shorten=True)
     return (
         left.reshape(*first, outer),
         core.reshape(outer, *middle, inner),
@@ -108,6 +112,61 @@ def _cuts(weight: Tensor, rule: RankRule, count: int) -> tuple[Cut, ...]:
         )
     sizes = chosen.sizes
     return tuple((sizes[k], sizes[k + 1]) for k in range(0, 2 * count, 2))
+
+
+@memoised
+def _sized(weight: Tensor, share: float) -> tuple[Cut, Cut] | None:
+    """The nested cuts with the least error for a train of that share of the numbers; `None` where none fits.
+
+    Spectra are estimated by projection; what is beyond it is taken for evenly spread.
+    """
+    total = float(weight.square().sum())
+    tails = {cut: _tail(*_projected(weight, cut), total) for cut in _all_cuts(*weight.shape)}
+    found = []
+    for outer, inner in itertools.permutations(tails, 2):
+        if _contains(outer, inner):
+            fit = _fit(weight, (outer, inner), (tails[outer], tails[inner]), share)
+            if fit is not None:
+                found.append((fit[2] if fit[2] > NEGLIGIBLE**2 * total else 0.0, fit[3], outer, inner))
+    return min(found)[2:] if found else None
+
+
+def _ranks_within(weight: Tensor, cuts: tuple[Cut, Cut], share: float) -> tuple[int, int]:
+    """The ranks of least error for a train of that share of the numbers, by the spectra of both cuts."""
+    total = float(weight.square().sum())
+    spectra = [torch.linalg.svdvals(_rearranged(weight, cut)) for cut in cuts]
+    outer, inner = (_tail(values, len(values), total) for values in spectra)
+    fit = _fit(weight, cuts, (outer, inner), share)
+    assert fit is not None
+    return fit[0], fit[1]
+
+
+def _tail(values: Tensor, shorter: int, total: float) -> Tensor:
+    """The squared error of keeping r terms, r = 0 … shorter, from the leading singular values."""
+    seen = len(values) if len(values) == shorter else min(SEEN, len(values))
+    kept = total - torch.cat([values.new_zeros(1), values[:seen].square().cumsum(0)])
+    if seen < shorter:
+        kept = torch.cat([kept, torch.linspace(float(kept[-1]), 0, shorter - seen + 1)[1:].double()])
+    return kept.clamp_min(0)
+
+
+def _fit(
+    weight: Tensor, cuts: tuple[Cut, Cut], tails: tuple[Tensor, Tensor], share: float
+) -> tuple[int, int, float, int] | None:
+    """The ranks of least error within a share of the numbers, their squared error and their numbers."""
+    (rows, columns), ((o1, i1), (o2, i2)) = weight.shape, cuts
+    ends, middle = (o1 * i1, rows // o2 * (columns // i2)), (o2 // o1) * (i2 // i1)
+    r = torch.arange(1, len(tails[0]))
+    s = (int(share * weight.numel()) - ends[0] * r) // (r * middle + ends[1])
+    s = torch.minimum(s, r * middle).clamp_max(len(tails[1]) - 1)
+    r, s = r[s > 0], s[s > 0]
+    if not len(r):
+        return None
+    error = tails[0][r] + tails[1][s]
+    best = int(error.argmin())
+    outer, inner = int(r[best]), int(s[best])
+    numbers = ends[0] * outer + outer * middle * inner + inner * ends[1]
+    return outer, inner, float(error[best]), numbers
 
 
 def _all_cuts(rows: int, columns: int) -> list[Cut]:

@@ -200,3 +200,27 @@ def test_divisors():
 def test_a_part_is_enough_when_the_rest_is_within_the_bound():
     assert enough(Error(0.1), 1.0, 0.1) and not enough(Error(0.1), 1.0, 0.2)
     assert enough(TIGHT, 1.0, 0.0)
+
+
+@pytest.mark.parametrize("ranks", [(7, 2), (2, 9)])
+def test_a_train_of_a_size_has_the_ranks_that_lose_least(ranks: tuple[int, int]) -> None:
+    """A planted train of unequal ranks is exact at its own share of the numbers, and not below it."""
+    r, s = ranks
+    weight, numbers = planted("tensor_train", (4, 6, r), (r, 5, 4, s), (s, 6, 5))
+    _, size, error = found("tensor_train", weight, (numbers + 1) / weight.numel())
+    assert size <= numbers + 1 and error < 1e-6
+    _, _, less = found("tensor_train", weight, 0.9 * numbers / weight.numel())
+    assert less > 1e-3
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+def test_a_train_uses_the_share_of_the_numbers_that_it_is_given(share: float) -> None:
+    weight = gaussian(48, 60) / (1 + torch.arange(60, dtype=torch.float64))
+    _, size, _ = found("tensor_train", weight, share)
+    assert 0.85 * share <= size / weight.numel() <= share
+
+
+def test_a_random_matrix_is_no_smaller_train() -> None:
+    """Control: without a structure the error goes with what is left out."""
+    _, _, error = found("tensor_train", gaussian(48, 60), 0.5)
+    assert error > 0.5
