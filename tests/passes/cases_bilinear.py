@@ -161,6 +161,7 @@ CHANNELS = [
         (5, 16, 2),
         (5, 3),
         t=number(2, 3, 4),
+        more_operators="einsum arranges its operands anew for every element",
         expect="""
             reshape = reshape(x, [5, 16, 2])
             linear = linear(y, t_channel_matrices)
