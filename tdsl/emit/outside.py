@@ -21,8 +21,8 @@ SMALL = 1024
 class Emitted:
     """An ONNX model whose large weights stand beside it.
 
-    `proto` names them as initializers whose data is elsewhere; `weights` has them by name, contiguous. They
-    share memory with what they were made from: who changes a module in place changes what was emitted of it.
+    `proto` names them as initializers whose data is elsewhere; `weights` has them by name, turned views too.
+    They share memory with what they were made from: a module changed in place changes what was emitted of it.
     """
 
     proto: onnx.ModelProto
@@ -51,7 +51,7 @@ class Emitted:
             tensor = value.const_value
             if tensor is None or tensor.dtype in _INSIDE or tensor.nbytes < SMALL:
                 continue
-            weights[name] = np.ascontiguousarray(tensor.numpy())
+            weights[name] = tensor.numpy()
             value.const_value = ir.ExternalTensor(
                 f"{name}.bin", None, None, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
             )
@@ -83,7 +83,7 @@ class Emitted:
         if values.nbytes < SMALL:
             tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
         else:
-            self.weights[name] = np.ascontiguousarray(values)
+            self.weights[name] = values
             data_type = onnx.helper.np_dtype_to_tensor_dtype(values.dtype)
             tensor.CopyFrom(outside(name, data_type, values.shape))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 
 import numpy as np
@@ -22,7 +22,7 @@ class _Session(onnxruntime.InferenceSession):  # type: ignore[misc]
         self,
         source: bytes | str,
         options: onnxruntime.SessionOptions,
-        shared: Mapping[str, onnxruntime.OrtValue],
+        shared: Sequence[onnxruntime.OrtValue],
     ) -> None:
         self.shared = shared
         super().__init__(source, options, providers=["CPUExecutionProvider"])
@@ -37,7 +37,7 @@ def session(
 
     Raises `TdslError` where onnxruntime has no kernel for an operator on its element type (bfloat16, mostly).
     """
-    values: dict[str, onnxruntime.OrtValue] = {}
+    shared: list[onnxruntime.OrtValue] = []
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -47,18 +47,19 @@ def session(
     if isinstance(model, onnx.ModelProto):
         model = Emitted.of(model)
     if isinstance(model, Emitted):
-        values = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in model.weights.items()
-        }
-        # The graph optimisations see the first, and the kernels read the second: else they read copies.
+        # The graph optimisations see these, and the kernels copies of them, unless they are named twice.
+        laid_out = {name: np.ascontiguousarray(array) for name, array in model.weights.items()}
+        values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in laid_out.items()}
         options.add_external_initializers(list(values), list(values.values()))
         for name, value in values.items():
-            options.add_initializer(name, value)
+            if laid_out[name] is model.weights[name]:
+                options.add_initializer(name, value)
+                shared.append(value)
         source: bytes | str = model.proto.SerializeToString()
     else:
         source = fspath(model)
     try:
-        return _Session(source, options, values)
+        return _Session(source, options, shared)
     except NoKernel as reason:
         raise TdslError(
             f"onnxruntime cannot run the model: {str(reason).partition(' : ')[2]}",

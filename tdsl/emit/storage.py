@@ -45,7 +45,7 @@ def store_f16(model: Emitted) -> Stored:
             continue
         if max(values.max(), -values.min()) > np.finfo(np.float16).max:
             continue
-        half = values.astype(np.float16)
+        half = values.astype(np.float16, order="C")
         error = _lost(values, half)
         if error > LARGEST_ERROR:
             continue

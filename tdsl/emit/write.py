@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from tdsl.emit.outside import Array, Emitted, copy_of
@@ -15,7 +16,7 @@ from tdsl.files import whole
 LIMIT = 2**31 - 2**20
 """Bytes from which on protobuf cannot hold a model in one piece, with a margin for its frame."""
 
-Piece = bytes | memoryview
+Piece = bytes | Array
 
 
 def check(model: Emitted) -> None:
@@ -52,7 +53,7 @@ def save(model: onnx.ModelProto | Emitted, path: str | PathLike[str], *, limit: 
         if size(emitted) < limit:
             with whole(target) as part, part.open("wb") as file:
                 for piece in _model(emitted):
-                    file.write(piece)
+                    file.write(_bytes(piece))
         else:
             _save_with_data(emitted, target)
     except OSError as error:
@@ -76,7 +77,7 @@ def _save_with_data(model: Emitted, target: Path) -> None:
                     del tensor.external_data[:]
                     for key, value in place.items():
                         tensor.external_data.add(key=key, value=str(value))
-                    file.write(values.data)
+                    file.write(_bytes(values))
         file_part.write_bytes(slim.SerializeToString(deterministic=True))
 
 
@@ -112,7 +113,7 @@ def _tensor(tensor: onnx.TensorProto, values: Array | None) -> Iterator[Piece]:
         return
     head = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
     yield head.SerializeToString(deterministic=True)
-    yield from _field(onnx.TensorProto.RAW_DATA_FIELD_NUMBER, [values.data])
+    yield from _field(onnx.TensorProto.RAW_DATA_FIELD_NUMBER, [values])
 
 
 def _field(number: int, content: list[Piece]) -> Iterator[Piece]:
@@ -122,6 +123,11 @@ def _field(number: int, content: list[Piece]) -> Iterator[Piece]:
 
 def _length(piece: Piece) -> int:
     return len(piece) if isinstance(piece, bytes) else piece.nbytes
+
+
+def _bytes(piece: Piece) -> bytes | memoryview:
+    """A piece as it is written; a weight that is a turned view is laid out here, and no longer than that."""
+    return piece if isinstance(piece, bytes) else np.ascontiguousarray(piece).data
 
 
 def _varint(value: int) -> bytes:

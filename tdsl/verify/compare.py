@@ -7,7 +7,7 @@ distance and are left out of it; entries that are not finite although the refere
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 
 NAN = math.nan
 INFINITY = math.inf
+PART = 2**16
+"""Entries that are in float64 at one time, or one row of an output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +71,53 @@ def compare(reference: Tensor, result: Tensor) -> Difference:
         mismatch = f"shape {list(result.shape)} instead of {list(reference.shape)}"
         return Difference(mismatch, 0, 0, INFINITY, 1.0, INFINITY, NAN, NAN, 1)
     mismatch = "" if reference.dtype == result.dtype else f"{result.dtype} instead of {reference.dtype}"
+    counted = reference.dtype.is_floating_point or reference.dtype.is_complex
+    parts = [_compared(a, b, counted) for a, b in _rows(reference, result)]
+    return Difference(
+        mismatch,
+        lost=sum(part.lost for part in parts),
+        gained=sum(part.gained for part in parts),
+        squares=sum(part.squares for part in parts),
+        reference_squares=sum(part.reference_squares for part in parts),
+        max_error=max((part.max_error for part in parts), default=0.0),
+        cosine=worst_of((part.cosine for part in parts if part.rows), lower_is_worse=True),
+        cosines=sum(part.cosines for part in parts),
+        rows=sum(part.rows for part in parts),
+    )
+
+
+def _compared(reference: Tensor, result: Tensor, with_rows: bool) -> Difference:
+    """Compare some rows [n, width]; without rows for integers, which differ or not."""
     a, b = as_double(reference), as_double(result)
+    a, b = a.reshape(len(reference), -1), b.reshape(len(reference), -1)
     known = torch.isfinite(a)
     lost, gained = count_lost(reference, result), int((torch.isfinite(b) & ~known).sum())
     delta = torch.where(known, b - a, 0.0)
     max_error = _or_infinity(delta.abs().max().item()) if delta.numel() else 0.0
-    if not (reference.dtype.is_floating_point or reference.dtype.is_complex):
+    if not with_rows:
         different = float((delta != 0).sum())
-        return Difference(mismatch, lost, gained, different, float(delta.numel()), max_error, NAN, 0.0, 0)
+        return Difference("", lost, gained, different, float(delta.numel()), max_error, NAN, 0.0, 0)
     squares = _or_infinity(_sum_of_squares(delta))
     reference_squares = _sum_of_squares(torch.where(known, a, 0.0))
     cosines = _cosines(a, b, known)
     lowest = (NAN if cosines.isnan().any() else cosines.min().item()) if cosines.numel() else NAN
     total = cosines.sum().item()
-    return Difference(
-        mismatch, lost, gained, squares, reference_squares, max_error, lowest, total, cosines.numel()
-    )
+    return Difference("", lost, gained, squares, reference_squares, max_error, lowest, total, cosines.numel())
+
+
+def _rows(*values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Tensors of one shape as rows along their last axis, some rows of each at a time."""
+    first = values[0]
+    width = first.shape[-1] if first.dim() > 1 and first.shape[-1] > 1 else first.numel()
+    if not width or not first.numel():
+        return iter(())
+    rows = [value.detach().reshape(-1, width) for value in values]
+    return zip(*(torch.split(one, max(1, PART // width)) for one in rows), strict=True)
+
+
+def _pieces(*values: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The entries of tensors of one number of them, some of each at a time."""
+    return zip(*(torch.split(value.detach().reshape(-1), PART) for value in values), strict=True)
 
 
 def over_samples(differences: Iterable[Difference]) -> Metrics:
@@ -122,15 +155,24 @@ def worst_of(values: Iterable[float], *, lower_is_worse: bool) -> float:
 
 def root_mean_square(value: Tensor) -> float:
     """RMS of the finite entries; 0 when there is none."""
-    entries = as_double(value)
-    finite = torch.isfinite(entries)
-    count = int(finite.sum())
-    return math.sqrt(_sum_of_squares(torch.where(finite, entries, 0.0)) / count) if count else 0.0
+    return _mean_of_squares(as_double(part) for (part,) in _pieces(value))
 
 
 def distance(a: Tensor, b: Tensor) -> float:
     """RMS of `a - b` over the entries finite in both, whatever the dtypes; infinite for unequal shapes."""
-    return INFINITY if a.shape != b.shape else root_mean_square(as_double(a) - as_double(b))
+    if a.shape != b.shape:
+        return INFINITY
+    return _mean_of_squares(as_double(one) - as_double(other) for one, other in _pieces(a, b))
+
+
+def _mean_of_squares(parts: Iterable[Tensor]) -> float:
+    """The root of the mean square of the finite entries of all parts."""
+    squares, count = 0.0, 0
+    for entries in parts:
+        finite = torch.isfinite(entries)
+        count += int(finite.sum())
+        squares += _sum_of_squares(torch.where(finite, entries, 0.0))
+    return math.sqrt(squares / count) if count else 0.0
 
 
 def count_lost(reference: Tensor, result: Tensor) -> int:
@@ -138,9 +180,12 @@ def count_lost(reference: Tensor, result: Tensor) -> int:
 
     All of them for unequal shapes.
     """
-    a, b = as_double(reference), as_double(result)
-    if a.shape != b.shape:
-        return a.numel()
+    if reference.shape != result.shape:
+        return reference.numel()
+    return sum(_lost(as_double(a), as_double(b)) for a, b in _pieces(reference, result))
+
+
+def _lost(a: Tensor, b: Tensor) -> int:
     opposite = torch.isinf(a) & torch.isinf(b) & (a != b)
     return int(((torch.isfinite(a) & ~torch.isfinite(b)) | opposite).sum())
 
@@ -153,10 +198,6 @@ def as_double(value: Tensor) -> Tensor:
 
 def _cosines(a: Tensor, b: Tensor, known: Tensor) -> Tensor:
     """Cosine of each row that is finite in the reference: 1 where both rows are zero, 0 where one is."""
-    if not a.numel():
-        return a.new_zeros(0)
-    width = a.shape[-1] if a.dim() > 1 and a.shape[-1] > 1 else a.numel()
-    a, b, known = a.reshape(-1, width), b.reshape(-1, width), known.reshape(-1, width)
     keep = known.all(dim=1)
     a, b = a[keep], b[keep]
     # Scaled to their largest entry first: squares of large entries would overflow.

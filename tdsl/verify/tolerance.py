@@ -133,7 +133,8 @@ def _apart(module: nn.Module, other: nn.Module) -> list[torch.dtype]:
     """The element types of the weights that only `module` has."""
     shared = {value.data_ptr() for value in _weights(other)}
     new = [value for value in _weights(module) if value.data_ptr() not in shared]
-    known = {_content(value) for value in _weights(other)} if new else set()
+    alike = {(value.dtype, value.numel()) for value in new}
+    known = {_content(value) for value in _weights(other) if (value.dtype, value.numel()) in alike}
     return [value.dtype for value in new if _content(value) not in known]
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.memory import give_back
 from tdsl.verify.compare import Difference, compare, count_lost, distance, root_mean_square
 from tdsl.verify.contract import Violation
 from tdsl.verify.runner import Runner, Tensors
@@ -73,6 +74,7 @@ class Trial:
             self._measure(
                 sample, i, reference, result, base, bool(bases), rewritten[i] if rewritten else None
             )
+        give_back()
 
     def still_outputs(self) -> list[str]:
         """Outputs of the original that were the same on all samples of one shape."""
