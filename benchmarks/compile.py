@@ -4,15 +4,20 @@
 
 Wall seconds in one process on one thread, export and compilation in turn, after one run of each that warms
 caches up; medians. Verification and the export of the original for comparison are reported apart: a plain
-export does neither.
+export does neither. Memory is measured in a process for each model, and start-up in one for each command.
 """
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
+import multiprocessing
+import os
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -28,9 +33,18 @@ import crepe
 import minilm
 
 import tdsl
+from benchmarks.crepe import forget_peak, used
 from benchmarks.harness import machine, table, write_section
 
 Made = tuple[nn.Module, tuple[Tensor, ...], dict[str, Any]]
+
+COMMANDS = {
+    "tdsl --help": ("--help",),
+    "tdsl list": ("list",),
+    "tdsl fmt of a file": ("fmt", "--check", "passes/fold/merge.tdsl"),
+    "tdsl prove of the library, on record": ("prove",),
+}
+STARTS = 5
 
 OURS = ("capture", "rewrite", "emit")
 APART = ("verify", "compare with the original's export")
@@ -126,6 +140,57 @@ def compiled(model: nn.Module, args: tuple[Tensor, ...], axes: Mapping[str, Any]
     return {name: end - start for (name, start), (_, end) in itertools.pairwise(marks)}
 
 
+def memory(name: str) -> tuple[float, float, float]:
+    """The most memory of compiling a model under `exact`, in sizes of the model, for a process of its own.
+
+    Beyond what is in use once the model is loaded and was compiled before, so that everything is imported and
+    caches are warm: until there is a file to verify, until it is written, and with latencies measured.
+    """
+    torch.set_num_threads(1)
+    model, args, axes = MODELS[name]()
+    weights = {id(w): w for w in (*model.parameters(), *model.buffers())}.values()
+    whole = sum(w.numel() * w.element_size() for w in weights)
+    peaks: dict[str, int] = {}
+
+    def make(folder: str, latency: bool) -> int:
+        gc.collect()
+        forget_peak()
+        before = used()
+        tdsl.compile(
+            model,
+            args,
+            pipeline="exact",
+            latency=latency,
+            dynamic_shapes=axes or None,
+            output=Path(folder, "model.onnx"),
+            progress=lambda stage: peaks.update({stage: used() - before}),
+        )
+        return used() - before
+
+    with tempfile.TemporaryDirectory() as folder:
+        make(folder, True)
+        written = make(folder, False)
+        emitted = peaks["verify"]
+        timed = make(folder, True)
+    return emitted / whole, written / whole, timed / whole
+
+
+def apart(name: str) -> tuple[float, float, float]:
+    """`memory` in a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(memory, (name,))
+
+
+def started(arguments: tuple[str, ...]) -> float:
+    """Seconds of a command, in a process of its own."""
+    start = time.perf_counter()
+    program = Path(sys.executable).with_name("tdsl")
+    subprocess.run(
+        [program, *arguments], check=True, capture_output=True, cwd=Path(__file__).parents[1], env=os.environ
+    )
+    return time.perf_counter() - start
+
+
 def main() -> None:
     """Measure every model and write the section of RESULTS.md."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -148,18 +213,29 @@ def main() -> None:
                 *(f"{part[s]:.2f}" for s in OURS),
                 f"{statistics.median(ratios):.2f}×",
                 *(f"{part[s]:.2f}" for s in APART),
+                " / ".join(f"{peak:.1f}" for peak in apart(name)),
             )
         )
         print(*rows[-1], flush=True)
-    header = ("model", "export", *OURS, "ratio", "verify", "original's export")
+    header = ("model", "export", *OURS, "ratio", "verify", "original's export", "memory")
+    starts = [
+        (f"`{name}`", f"{statistics.median(started(arguments) for _ in range(STARTS)):.2f}")
+        for name, arguments in COMMANDS.items()
+    ]
     text = f"""
 ## Compiling
 
 Wall seconds of `tdsl.compile` under `exact`, stage by stage, and of `torch.onnx.export` (dynamo) of the
 same model, in turn, medians of {ROUNDS}. The ratio is that of capture, rewriting and emission to the export;
-a plain export neither verifies nor compares.
+a plain export neither verifies nor compares. Memory is the most that a process takes beyond what it has in
+use with the model loaded and compiled once before, in sizes of the model: until there is a file to verify,
+until it is written, and with the latencies of both files measured.
 
 {table(header, rows)}
+
+Seconds from the start of a process to its end, medians of {STARTS}:
+
+{table(("command", "seconds"), starts)}
 
 {machine("onnx", "onnxscript")}
 """

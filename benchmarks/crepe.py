@@ -72,6 +72,10 @@ class Made:
 
 def used() -> int:
     """The most bytes of memory that this process has used since `forget_peak`."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what `getrusage` says begins with what the parent used
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE
 
 
