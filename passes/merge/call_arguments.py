@@ -76,6 +76,20 @@ def arguments_of(
     return tuple(listed), kwargs
 
 
+def growing(calls: Calls, region: Region, bundle: Bundle, place: Place) -> list[int]:
+    """The axes along which something that all copies share may have to be repeated for them."""
+    known = {*region.bundles, *region.entries}
+    ways = zip(*(calls.operands(node) for node in bundle), strict=True)
+    shared = [way[0] for way in ways if way not in known]
+    shared += [one for one in bundle[0].all_input_nodes if one in calls.constant]
+    val = calls_before(calls, region, bundle)[0][0].meta["val"]
+    if not shared or not isinstance(val, torch.Tensor):
+        return []
+    size = val.shape[place.axis]
+    operator = operator_of(bundle[0].target)
+    return [axis for axis in (0, 1) if any(_is_of_a_copy(operator, one, axis, size) for one in shared)]
+
+
 def _is_of_a_copy(operator: Operator | None, one: fx.Node, axis: int, size: int) -> bool:
     """Whether something shared has the size of a copy along an axis, and is no weight of a layer."""
     val = one.meta.get("val")

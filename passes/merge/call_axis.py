@@ -16,12 +16,21 @@ from operator import getitem
 from typing import Any
 
 import torch
-from tdsl.passes.merge.call_arguments import RESHAPE, Place, arguments_of, calls_before, mapped, repeats
+from tdsl.passes.merge.call_arguments import (
+    RESHAPE,
+    Place,
+    arguments_of,
+    calls_before,
+    growing,
+    mapped,
+    repeats,
+)
 from tdsl.passes.merge.call_probe import Probe
 from tdsl.passes.merge.call_regions import Bundle, Calls, Region
 from torch import fx
 
 from tdsl.engine.staged import CannotStage, Staged, Workspace
+from tdsl.errors import TdslError
 from tdsl.symmetry.action import Action, action
 from tdsl.symmetry.along import permutes
 from tdsl.symmetry.element import Permutation
@@ -49,7 +58,10 @@ def axes_of(work: Workspace, calls: Calls, region: Region) -> Axes:
     refused = dict(joined.refused)
     places: dict[Bundle, Place] = dict.fromkeys(region.entries, Place(0))
     if joined.nodes:
-        inferred = infer(joined.module, [*acting, *[None] * joined.still])
+        try:
+            inferred = infer(joined.module, [*acting, *[None] * joined.still])
+        except TdslError as why:
+            return Axes(places, dict.fromkeys(region.bundles, why.message))
         for bundle, node in joined.nodes.items():
             if any(one not in places for one in calls_before(calls, region, bundle)):
                 continue
@@ -139,7 +151,7 @@ class _Joined:
             self.still += 1
 
         def known(one: fx.Node) -> fx.Node:
-            return self._copy(graph, copied, one)
+            return _copy(graph, copied, one)
 
         def repeat(one: fx.Node, axis: int, copies: int) -> fx.Node:
             args = (known(one), repeats(one.meta["val"].ndim, axis, copies))
@@ -165,11 +177,21 @@ class _Joined:
                 continue  # behind a call that is refused
             if not before:
                 self.refused[bundle] = "all copies are the same call of the same values"
-            for grown in (None, 0, 1) if before else ():
+                continue
+            attempts: list[int | None] = [None, *growing(calls, region, bundle, places[before[0]])]
+            for grown in attempts:
+                there = len(graph.nodes)
                 try:
                     node, axis = call(bundle, grown)
+                    joined = {made[way]: way for way in before}
+                    if len(attempts) > 1 and not _keeps(work, node, joined, places):
+                        raise CannotStage(_NO_LAW)
                 except CannotStage as why:
                     self.refused.setdefault(bundle, str(why))
+                    for one in reversed(list(graph.nodes)[there:]):
+                        graph.erase_node(one)
+                    for one in [one for one, copy in copied.items() if copy._erased]:
+                        del copied[one]
                     continue
                 self.refused.pop(bundle, None)
                 if grown is not None:
@@ -180,14 +202,35 @@ class _Joined:
         graph.output(tuple(self.nodes.values()))
         self.module = fx.GraphModule(work.module, graph)
 
-    def _copy(self, graph: fx.Graph, copied: dict[fx.Node, fx.Node], node: fx.Node) -> fx.Node:
-        """A constant or a shared value in the new graph; what is there already as it is."""
-        if node.graph is graph:
-            return node
-        if node not in copied:
-            inputs = {one: self._copy(graph, copied, one) for one in node.all_input_nodes}
-            copied[node] = graph.node_copy(node, inputs.__getitem__)
-        return copied[node]
+
+def _copy(graph: fx.Graph, copied: dict[fx.Node, fx.Node], node: fx.Node) -> fx.Node:
+    """A node in another graph, with what it needs; what is there already as it is."""
+    if node.graph is graph:
+        return node
+    if node not in copied:
+        inputs = {one: _copy(graph, copied, one) for one in node.all_input_nodes}
+        copied[node] = graph.node_copy(node, inputs.__getitem__)
+    return copied[node]
+
+
+def _keeps(
+    work: Workspace, node: fx.Node, joined: Mapping[fx.Node, Bundle], places: Mapping[Bundle, Place]
+) -> bool:
+    """Whether copies may change places at a single call, given the joined values that it reads."""
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    acting: list[Action | None] = []
+    for one, bundle in joined.items():
+        copied[one] = graph.placeholder(f"joined{len(copied)}")
+        copied[one].meta["val"] = one.meta["val"]
+        acting.append(_exchange(bundle[0].meta["val"].shape, places[bundle]))
+    call = _copy(graph, copied, node)
+    graph.output(call)
+    try:
+        step = infer(fx.GraphModule(work.module, graph), acting).steps.get(call)
+    except TdslError:  # what is shared has another size than the law asks for
+        return False
+    return step is not None and _passes(step, True)
 
 
 def _outer(source: Bundle, place: Place, bundle: Bundle, axis: int) -> int:

@@ -138,6 +138,10 @@ APART: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
         lambda: Part(lambda s, x: s.r(x)[0][:, -1], r=nn.LSTM(4, 3, 2, batch_first=True, bidirectional=True)),
         normal(2, 5, 4),
     ),
+    "one sequence": (
+        lambda: Part(lambda s, x: s.r(x)[0][:, -1], r=nn.LSTM(4, 3, batch_first=True)),
+        normal(1, 5, 4),
+    ),
     "a token before the others": (lambda: Classified(8), normal(1, 3, 8)),
     "the batch moved": (lambda: dense(4, lambda h: h.permute(1, 0, 2).relu()), normal(2, 3, 4)),
     "rows and back": (lambda: dense(4, lambda h: h.reshape(-1, 4).tanh()), normal(2, 3, 4)),
