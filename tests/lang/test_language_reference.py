@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tdsl.errors import NotSupportedYet
+from tdsl.factor.table import TERMS
 from tdsl.lang import format_file, parse, tree
 from tdsl.lang.resolve import resolve
 from tdsl.lang.typecheck import check_types
@@ -22,6 +23,9 @@ VOCABULARY = Vocabulary.standard(
         Function("svd", "decomposition", ("W", "rank"), 2),
         Function("whitened_svd", "decomposition", ("W", "C", "rank"), 2),
         Function("energy", "rank", ("v",)),
+        Function("error", "rank", ("v",)),
+        Function("diagrams", "decomposition", ("W", "rank"), 4),
+        Function("diagram_sum", "term", ("x", "K", "structure..."), shape=TERMS["diagram_sum"].shape),
         Function("project", "decomposition", ("W", "space"), 0),
         Function("commutant", "space", ("group",)),
         Function("defect", "number", ("W", "space")),
