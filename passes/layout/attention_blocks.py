@@ -20,6 +20,7 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.sizes import same, same_shape
 from tdsl.engine.staged import CannotStage, Constant, Workspace, stage
 from tdsl.factor.mask_blocks import Blocks, mask_blocks
 from tdsl.ops import OPERATORS
@@ -60,10 +61,10 @@ class AttentionBlocks(GraphPass):
                 continue
             try:
                 value = _blockwise(work, found, blocks)
-                same = work.val(value).shape == root.meta["val"].shape
+                fits = same_shape(work.val(value).shape, root.meta["val"].shape)
             except CannotStage:
                 continue
-            if not same:
+            if not fits:
                 continue
             saved = macs_of(work, found.matched)
             share = blocks.width / found.seen.shape[-1]
@@ -128,7 +129,7 @@ def _attention(work: Workspace, root: fx.Node) -> _Attention | None:
     k = [*k[:-2], k[-1], k[-2]] if found.transposed else k
     wanted = [*found.seen.shape[-2:], q[-1], v[-1]]
     known = [q[-2], k[-2], k[-1], v[-1]]
-    fits = all(isinstance(size, int) for size in known) and known == wanted and v[-2] == k[-2]
+    fits = all(isinstance(size, int) for size in known) and known == wanted and same(v[-2], k[-2])
     return found if fits and len(q) == len(k) == len(v) >= found.seen.ndim else None
 
 

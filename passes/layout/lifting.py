@@ -11,6 +11,7 @@ import torch
 from tdsl.passes.layout.scan import Recurrence
 from torch import Tensor, fx
 
+from tdsl.engine.sizes import same, same_shape
 from tdsl.engine.staged import Staged, Value, Workspace, stage
 from tdsl.ops import OPERATORS, Operator
 from tdsl.ops.targets import operator_of
@@ -85,7 +86,7 @@ class Lifter:
         shape = source.meta["val"].shape
         value: Any = source
         axis %= len(shape)
-        if len(steps) != shape[axis]:
+        if not same(len(steps), shape[axis]):
             value = self.call("slice", x=value, dim=axis - len(shape), start=first, end=first + len(steps))
         if axis == 0:
             return value
@@ -159,7 +160,7 @@ class Lifter:
             raise NotAlikeError
         start = _link(steps[0], links[0].path) if links[0] is not None else None
         shape = steps[0].meta["val"].shape
-        if any(node.meta["val"].shape != shape for node in steps):
+        if not all(same_shape(node.meta["val"].shape, shape) for node in steps):
             raise NotAlikeError
         whole = [start, *links] if start is not None and self._may_start(start, shape) else links
         try:
@@ -175,7 +176,9 @@ class Lifter:
         """Whether what a first step goes on from is a state like the others."""
         before = start.before
         return _is_zero(self.work, before) or (
-            isinstance(before, fx.Node) and before.meta["val"].shape == shape and start.factor is not before
+            isinstance(before, fx.Node)
+            and same_shape(before.meta["val"].shape, shape)
+            and start.factor is not before
         )
 
     def _solved(self, steps: tuple[fx.Node, ...], links: Sequence[Any], before: Any) -> Any:
@@ -186,7 +189,7 @@ class Lifter:
         added = self.aligned(self.lifted([link.added for link in links]), rank)
         factor = factors[0] if steady else self.aligned(self.lifted(factors), rank)
         shape = [len(links), *steps[0].meta["val"].shape]
-        if list(self.shape(added)) != shape:
+        if not same_shape(self.shape(added), shape):
             added = self.call("expand", x=added, shape=shape)
         inside = len(links) < len(steps)
         start = None if _is_zero(self.work, before) and not inside else before

@@ -20,6 +20,7 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.sizes import same
 from tdsl.engine.staged import CannotStage, Constant, Workspace, stage
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
@@ -100,7 +101,9 @@ class _Spline:
 def _spline(work: Workspace, start: fx.Node) -> _Spline | None:
     """The basis that is computed from `start`, if it is one on uniform knots."""
     val = start.meta.get("val")
-    if not isinstance(val, Tensor) or val.ndim < 2 or not val.dtype.is_floating_point or val.shape[-1] != 1:
+    if not isinstance(val, Tensor) or val.ndim < 2 or not val.dtype.is_floating_point:
+        return None
+    if not same(val.shape[-1], 1):
         return None
     compared = {_name(user): user for user in start.users if _name(user) in ("ge", "lt")}
     if len(compared) != 2 or any(node.args[0] is not start for node in compared.values()):

@@ -14,7 +14,7 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.sizes import elements_at_example
+from tdsl.engine.sizes import elements_at_example, same_shape
 from tdsl.engine.staged import CannotStage, Staged, Workspace, parts_of, stage
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
@@ -113,8 +113,8 @@ def _found(work: Workspace, root: fx.Node) -> _Loop | None:
         if place:
             order = [*range(1, place + 1), 0, *range(place + 1, rank)]
             value = stage(work, OPERATORS["permute"], {"x": value, "dims": order})
-        value_shape, wanted = work.val(value), root.meta["val"]
-        if value_shape.shape != wanted.shape or value_shape.dtype != wanted.dtype:
+        described, wanted = work.val(value), root.meta["val"]
+        if not same_shape(described.shape, wanted.shape) or described.dtype != wanted.dtype:
             return None
         matched, read = _dying(root, lifter.chains)
         if len(read) > MOST_LEFT:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -74,6 +74,11 @@ def compare(relation: str, left: Any, right: Any) -> bool:
 def same(a: Any, b: Any) -> bool:
     """Whether two sizes are equal for every value of the symbols in them; a node means what it computes."""
     return a is b or compare("==", _size(a), _size(b))
+
+
+def same_shape(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether two shapes are equal for every value of the symbols in them."""
+    return len(one) == len(other) and all(map(same, one, other))
 
 
 def _size(value: Any) -> Any:
