@@ -163,8 +163,8 @@ def _error(found: list[Finding]) -> float:
     """The probability that one case of a wrong rule passes.
 
     A difference of rational functions vanishes at a random point with probability degree / p, with p the
-    number of elements that are drawn from. Where elements were compared, a difference may show in one of their
-    orders only, which each element of a result meets independently of the others.
+    number of elements that are drawn from. Where elements were compared, a difference may show in one of
+    their orders only, which each element of a result meets independently of the others.
     """
     if not found:
         return 1.0
