@@ -6,16 +6,14 @@ permutations, a·I + c·1·1ᵀ; `defect(W, commutant(S(n)))` is how far it is f
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
 from tdsl.factor.declare import CompileTimeFunction, Decomposition
-from tdsl.symmetry.element import Element, Linear, Permutation
-from tdsl.symmetry.group import CONSTRUCTORS, Group, generated, product, wreath
+from tdsl.symmetry.group import Group
+from tdsl.symmetry.makers import MAKERS
 from tdsl.symmetry.representation import Representation, defining, power, regular, trivial
 from tdsl.symmetry.space import Space, channels, commutant, hom
 
@@ -56,52 +54,16 @@ def _unbound(*_: Tensor) -> Tensor:
     raise TdslError("the promise of `project` depends on its space", expected="`bound(space)`")
 
 
-def _automorphisms(adjacency: Tensor | Sequence[Sequence[float]]) -> Group:
-    """The permutations of the nodes of a graph that keep its edges. [n, n]"""
-    from tdsl.symmetry.finite import automorphisms
-
-    return automorphisms(torch.as_tensor(adjacency, dtype=torch.float64))
-
-
-def _generated(*generators: Sequence[int] | Sequence[Sequence[float]] | Tensor) -> Group:
-    """What lists of places, or square matrices, generate."""
-
-    def element(written: Sequence[int] | Sequence[Sequence[float]] | Tensor) -> Element:
-        if not isinstance(written, Tensor) and all(isinstance(place, int) for place in written):
-            return Permutation(tuple(int(place) for place in written if isinstance(place, int)))
-        return Linear(torch.as_tensor(written, dtype=torch.float64))
-
-    return generated([element(one) for one in generators])
-
-
 def _power(base: Group | Representation, order: int) -> Representation:
     return power(defining(base) if isinstance(base, Group) else base, order)
-
-
-def _product(*groups: Group) -> Group:
-    return functools.reduce(product, groups)
 
 
 def _group(name: str, params: str, function: Callable[..., object], doc: str) -> CompileTimeFunction:
     return CompileTimeFunction(name, "group", tuple(params.split()), function, doc)
 
 
-_FAMILIES = {
-    "S": "All permutations of n places.",
-    "A": "The even permutations of n places.",
-    "O": "The orthogonal matrices of size n.",
-    "SO": "The rotations of n dimensions.",
-    "Sp": "The matrices of even size n that keep the symplectic form.",
-    "cyclic": "The rotations of a ring of n places.",
-    "dihedral": "The symmetries of a regular n-gon, on its corners.",
-}
-
 DECLARED = (
-    *(_group(name, "n", CONSTRUCTORS[name], doc) for name, doc in _FAMILIES.items()),
-    _group("generated", "generators...", _generated, "What permutations [1, 0, 2], or matrices, generate."),
-    _group("aut", "adjacency", _automorphisms, "The automorphisms of a graph, on its nodes."),
-    _group("product", "groups...", _product, "The direct product, on the sum of the spaces."),
-    _group("wreath", "inner outer", wreath, "Blocks with `inner` inside each, permuted by `outer`."),
+    *(CompileTimeFunction(one.name, "group", one.params, one.function, one.doc) for one in MAKERS.values()),
     _group("regular", "group", regular, "A finite group on itself, one place for each element."),
     _group("power", "group order", _power, "The tensor power: several axes moved alike, flattened."),
     _group("trivial", "group size", trivial, "Places that no element of the group moves."),

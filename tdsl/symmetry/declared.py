@@ -9,12 +9,10 @@ from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.expected import did_you_mean
 from tdsl.symmetry.element import Element, Linear, Permutation
-from tdsl.symmetry.group import CONSTRUCTORS, Group, generated, product, wreath
+from tdsl.symmetry.group import Group
+from tdsl.symmetry.makers import MAKERS
 
-PAIRS: Mapping[str, Callable[[Group, Group], Group]] = {"product": product, "wreath": wreath}
-"""Groups made of two groups; `product` takes more."""
-
-FAMILIES = (*CONSTRUCTORS, *PAIRS, "generated", "aut")
+FAMILIES = tuple(MAKERS)
 """Every function whose value is a group."""
 
 LARGEST_DEGREE = 100_000
@@ -101,9 +99,10 @@ def _constructed(call: tree.Call, names: Mapping[str, Group | int]) -> Group:
     named = next((a for a in call.arguments if a.name is not None), None)
     if named is not None:
         raise TdslError(f"`{call.callee}` has no argument called `{named.name}`", named.span)
-    if call.callee in CONSTRUCTORS:
+    maker = MAKERS[call.callee]
+    if maker.params == ("n",):
         _arguments(call, 1, "a number of places")
-        return CONSTRUCTORS[call.callee](_size(values[0], names))
+        return maker.function(_size(values[0], names))
     if call.callee == "generated":
         if not values:
             raise TdslError(
@@ -111,26 +110,13 @@ def _constructed(call: tree.Call, names: Mapping[str, Group | int]) -> Group:
                 call.span,
                 expected="permutations [1, 0, 2], or matrices [[0, -1], [1, 0]]",
             )
-        return generated([_element(value, names) for value in values])
+        return maker.function(*(_element(value, names) for value in values))
     if call.callee == "aut":
         _arguments(call, 1, "an adjacency matrix")
-        return _automorphisms(_matrix(values[0], names))
-    if call.callee == "product" and len(values) > 2:
-        found = group_of(values[0], names)
-        for value in values[1:]:
-            found = product(found, group_of(value, names))
-        return found
-    _arguments(call, 2, "two groups")
-    first, second = (group_of(value, names) for value in values)
-    return PAIRS[call.callee](first, second)
-
-
-def _automorphisms(adjacency: list[list[float]]) -> Group:
-    import torch
-
-    from tdsl.symmetry.finite import automorphisms
-
-    return automorphisms(torch.tensor(adjacency, dtype=torch.float64))
+        return maker.function(_matrix(values[0], names))
+    if call.callee != "product" or len(values) < 2:
+        _arguments(call, 2, "two groups")
+    return maker.function(*(group_of(value, names) for value in values))
 
 
 def _arguments(call: tree.Call, count: int, what: str) -> None:
