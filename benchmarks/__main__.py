@@ -13,6 +13,7 @@ import sys
 
 PARTS = (
     "engine",
+    "rewriters",
     "compile",
     "files",
     "factorize",

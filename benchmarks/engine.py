@@ -6,11 +6,11 @@ python -m benchmarks.engine 1000000    # up to graphs of so many nodes (by defau
 
 from __future__ import annotations
 
-import argparse
 import functools
 import gc
 import math
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +20,6 @@ from pathlib import Path
 import torch
 from torch import fx
 
-from benchmarks import rewriters
 from benchmarks.engine_graphs import ADD, MM, MUL, chain, dense, near_misses, siblings, tower, without_match
 from benchmarks.harness import machine, table, write_section
 from tdsl import load
@@ -197,11 +196,8 @@ def written_out(norm: torch.nn.LayerNorm, x: torch.Tensor) -> torch.Tensor:
 
 def main() -> None:
     """Measure every case and write the section of RESULTS.md."""
-    parser = argparse.ArgumentParser(description="Measure the engine alone.")
-    parser.add_argument("nodes", type=int, nargs="?", default=300_000, help="of the largest graph")
-    parser.add_argument("--peers", type=Path, default=rewriters.PEERS, help="the peers' Python interpreter")
-    given = parser.parse_args()
-    sizes = [n for n in (1_000, 10_000, 100_000, 300_000, 1_000_000) if n <= given.nodes]
+    most = int(sys.argv[1]) if len(sys.argv) > 1 else 300_000
+    sizes = [n for n in (1_000, 10_000, 100_000, 300_000, 1_000_000) if n <= most]
     factor = with_rules(rules(FACTOR))
     rows = []
 
@@ -262,14 +258,7 @@ collector off.
 
 {table(("case", "seconds", "spread", "rewrites", ""), rows)}
 
-Other rewriters, each on graphs of its own kind and in a process of its own, in turn with ours at the
-largest size that it gets done within {rewriters.LIMIT} CPU seconds: medians of {rewriters.ROUNDS}, and half
-of largest minus smallest. tinygrad's and onnxscript's graphs are lighter than FX's; onnxscript and inductor
-make one pass, which is enough here.
-
-{rewriters.compared(given.peers)}
-
-{machine("onnxscript")}
+{machine()}
 """
     write_section("engine", text)
 

@@ -1,24 +1,25 @@
 """Other rewriters beside ours, on graphs of their own: tinygrad, onnxscript, inductor, `fx.replace_pattern`.
 
-    python -m benchmarks.rewriters REWRITER CASE NODES    # one measurement: a line of JSON
+    python -m benchmarks.rewriters
 
-Every measurement is a process of its own and ends after `LIMIT` CPU seconds of rewriting. tinygrad runs in
-the peers' environment, which `make bench` builds; the others come with torch and with what tdsl needs.
+Every rewriter is measured in a process of its own, which ends after `LIMIT` CPU seconds of rewriting.
+tinygrad runs in the peers' environment, which `make bench` builds; the others come with torch and with what
+tdsl needs.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import gc
 import json
-import os
 import resource
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ LIMIT = 20
 """CPU seconds after which a rewriter is stopped."""
 ROUNDS = 3
 IDLE = 300
+OUTSIDE = {("tinygrad", "siblings"): "a node has one output"}
+"""Cases that a rewriter has no rules for."""
 SMALLER = (100_000, 10_000, 1_000)
 """Sizes tried one after the other, until a rewriter is done within the limit."""
 
@@ -246,76 +249,128 @@ class Found:
     rewrites: int
 
 
-def measured(rewriter: str, case: str, nodes: int, peers: Path) -> Found | None:
-    """One measurement in a process of its own; `None` when it was not done within the limit."""
-    python = peers if rewriter == "tinygrad" else sys.executable
-    command = [str(python), "-m", "benchmarks.rewriters", rewriter, case, str(nodes)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if done.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
+class Worker:
+    """A process that measures one rewriter; another takes its place where it was stopped."""
+
+    def __init__(self, rewriter: str, python: Path | str) -> None:
+        self.rewriter = rewriter
+        self.command = [str(python), "-m", "benchmarks.rewriters", "--worker", rewriter]
+        self.process: subprocess.Popen[str] | None = None
+
+    def ask(self, case: str, nodes: int) -> Found | None:
+        """One measurement; `None` when it was not done within the limit."""
+        if self.process is None:
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(self.command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True)
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(case, nodes, file=self.process.stdin, flush=True)
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return Found(**json.loads(line))
+        code = self.process.wait()
+        if code not in (-signal.SIGXCPU, -signal.SIGKILL):
+            raise RuntimeError(f"{self.rewriter} ended with {code} at {case}, {nodes} nodes")
+        self.process = None
         return None
-    if done.returncode:
-        raise RuntimeError(f"{rewriter}, {case}, {nodes} nodes: {done.stderr.strip()[-2000:]}")
-    return Found(**json.loads(done.stdout.splitlines()[-1]))
+
+    def end(self) -> None:
+        """Let the process end."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+            self.process.wait()
 
 
-def compared(peers: Path = PEERS) -> str:
-    """A table of every case and rewriter, each in turn with ours at the largest size that it gets done.
+def answer(rewriter: str) -> None:
+    """Measure what is asked on standard input, a case and a number of nodes on each line."""
+    for line in sys.stdin:
+        case, nodes = line.split()
+        work = REWRITERS[rewriter](case, int(nodes))
+        gc.collect()
+        gc.disable()
+        _, most = resource.getrlimit(resource.RLIMIT_CPU)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + LIMIT + 1, most))
+        start = time.process_time()
+        count = work()
+        seconds = time.process_time() - start
+        resource.setrlimit(resource.RLIMIT_CPU, (most, most))
+        gc.enable()
+        del work
+        print(json.dumps({"seconds": seconds, "rewrites": int(count)}), flush=True)
 
-    `peers` is the interpreter of the environment that has tinygrad.
-    """
-    from benchmarks.harness import table  # which tinygrad's environment has no need of
 
-    rows = []
-    for case, (words, sizes) in CASES.items():
-        for rewriter in [name for name in REWRITERS if name != "tdsl"]:
-            if rewriter == "tinygrad" and (case == "siblings" or not peers.exists()):
-                why = "no such rules" if peers.exists() else "not installed"
-                rows.append((words, rewriter, why, "", "", "", ""))
-                continue
-            rows.append((words, rewriter, *beside(rewriter, case, sizes, peers)))
-    header = ("case", "rewriter", "its time / ours", "seconds", "ours", "nodes", "rewrites, ours")
-    return table(header, rows)
-
-
-def beside(rewriter: str, case: str, sizes: tuple[int, ...], peers: Path) -> tuple[str, str, str, str, str]:
-    """The cells of one rewriter."""
-    for size in sizes:
-        first = measured(rewriter, case, size, peers)
-        if first is not None:
-            break
-    else:
-        return f"not done after {LIMIT} s", "", "", f"{sizes[-1]:,}", ""
-    theirs, ours = [first], []
-    while len(ours) < ROUNDS:
-        for name, found in (("tdsl", ours), (rewriter, theirs)):
-            one = measured(name, case, size, peers) if len(found) < ROUNDS else None
+def compared(workers: Mapping[str, Worker], case: str) -> list[tuple[str, ...]]:
+    """The rows of one case: each rewriter at the largest size that it gets done, all in turn with ours."""
+    words, sizes = CASES[case]
+    found: dict[tuple[str, int], list[Found]] = {}
+    for name in workers:
+        for size in sizes:
+            first = None if (name, case) in OUTSIDE else workers[name].ask(case, size)
+            if first is not None:
+                found[name, size] = [first]
+                break
+    for size in {size for _, size in found}:
+        found.setdefault(("tdsl", size), [])
+    for turn in range(ROUNDS):
+        for (name, size), measurements in found.items():
+            one = workers[name].ask(case, size) if len(measurements) <= turn else None
             if one is not None:
-                found.append(one)
-    seconds, own = ([one.seconds for one in found] for found in (theirs, ours))
-    ratio = statistics.median(seconds) / statistics.median(own)
-    cut = f" (at {sizes[0]:,} not done after {LIMIT} s)" if size != sizes[0] else ""
-    return (
-        f"{ratio:.1f}×",
-        f"{statistics.median(seconds):.3f} ± {(max(seconds) - min(seconds)) / 2:.3f}",
-        f"{statistics.median(own):.3f} ± {(max(own) - min(own)) / 2:.3f}",
-        f"{size:,}{cut}",
-        f"{theirs[0].rewrites:,}, {ours[0].rewrites:,}",
-    )
+                measurements.append(one)
+    rows = []
+    for name in [name for name in workers if name != "tdsl"]:
+        size = next((size for other, size in found if other == name), None)
+        if size is None:
+            why = OUTSIDE.get((name, case), f"not done after {LIMIT} s")
+            rows.append((words, name, why, "", "", "", ""))
+            continue
+        theirs, ours = found[name, size], found["tdsl", size]
+        ratio = middle(theirs) / middle(ours)
+        cut = f" (of {sizes[0]:,} not done after {LIMIT} s)" if size != sizes[0] else ""
+        counts = f"{theirs[0].rewrites:,} and {ours[0].rewrites:,}"
+        rows.append((words, name, f"{ratio:.1f}×", spread(theirs), spread(ours), f"{size:,}{cut}", counts))
+    return rows
+
+
+def middle(found: list[Found]) -> float:
+    """Median of the seconds."""
+    return statistics.median(one.seconds for one in found)
+
+
+def spread(found: list[Found]) -> str:
+    """Median of the seconds, and half of largest minus smallest."""
+    seconds = [one.seconds for one in found]
+    return f"{middle(found):.4f} ± {(max(seconds) - min(seconds)) / 2:.4f}"
 
 
 def main() -> None:
-    """One measurement, as a line of JSON."""
-    rewriter, case, nodes = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    work = REWRITERS[rewriter](case, nodes)
-    gc.collect()
-    gc.disable()
-    _, most = resource.getrlimit(resource.RLIMIT_CPU)
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + LIMIT, most))
-    start = time.process_time()
-    count = work()
-    seconds = time.process_time() - start
-    print(json.dumps({"seconds": seconds, "rewrites": int(count)}), flush=True)
-    os._exit(0)  # a deep graph takes its time to fall apart
+    """Measure every case and write the section of RESULTS.md."""
+    parser = argparse.ArgumentParser(description="Measure other rewriters beside ours.")
+    parser.add_argument("--peers", type=Path, default=PEERS, help="the peers' Python interpreter")
+    parser.add_argument("--worker", choices=list(REWRITERS), help="be the process that measures one of them")
+    given = parser.parse_args()
+    if given.worker:
+        answer(given.worker)
+        return
+    from benchmarks.harness import machine, table, write_section  # not there in tinygrad's environment
+
+    names = [name for name in REWRITERS if name != "tinygrad" or given.peers.exists()]
+    workers = {name: Worker(name, given.peers if name == "tinygrad" else sys.executable) for name in names}
+    rows = [row for case in CASES for row in compared(workers, case)]
+    for worker in workers.values():
+        worker.end()
+    header = ("case", "rewriter", "its time / ours", "seconds", "ours", "nodes", "rewrites, its and ours")
+    text = f"""
+## The engine beside other rewriters
+
+CPU seconds on synthetic graphs, each rewriter on graphs of its own kind and in a process of its own, in turn
+with ours at the largest size that it gets done within {LIMIT} s: medians of {ROUNDS}, and half of largest
+less smallest; the garbage collector off. The graphs of tinygrad and onnxscript are lighter than FX's;
+onnxscript and inductor make one pass, which is enough here.
+
+{table(header, rows)}
+
+{machine("onnxscript")}
+"""
+    write_section("rewriters", text)
 
 
 if __name__ == "__main__":
