@@ -73,9 +73,14 @@ def did_you_mean(word: str, names: Iterable[str]) -> str | None:
     return f"did you mean `{found}`?" if found else None
 
 
+def spelling(pattern: str) -> str:
+    """The pattern of a keyword without what has to stand behind it."""
+    return pattern.removesuffix(r"(?!\()").removesuffix(r"\b")
+
+
 def terminal_words(terminals: Mapping[str, str]) -> dict[str, str]:
     """Terminal → what a person calls it, from terminal → pattern."""
-    spelt = {name: pattern.removesuffix(r"\b").replace("\\", "") for name, pattern in terminals.items()}
+    spelt = {name: spelling(pattern).replace("\\", "") for name, pattern in terminals.items()}
     return {**spelt, **_DESCRIBED}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from lark import Lark
 from lark.grammar import NonTerminal
 
+from tdsl.lang.expected import spelling
 from tdsl.lang.vocabulary import DTYPES, PARAMETER_KINDS, SIDES, Vocabulary
 
 FILE = "tdsl.tmLanguage.json"
@@ -29,7 +30,7 @@ class LarkGrammar:
     def __init__(self, text: str) -> None:
         grammar = Lark(text, parser="lalr", lexer="contextual")
         self.regexps = {terminal.name: terminal.pattern.to_regexp() for terminal in grammar.terminals}
-        self._spelt = {t.name: t.pattern.value.removesuffix(r"\b") for t in grammar.terminals}
+        self._spelt = {t.name: spelling(t.pattern.value) for t in grammar.terminals}
         self._productions: dict[str, set[str]] = {}
         self._terminals: dict[str, set[str]] = {}
         for rule in grammar.rules:
@@ -167,7 +168,7 @@ def _expression(grammar: LarkGrammar, vocabulary: Vocabulary) -> Pattern:
         rf"\b{grammar.regexps['NUMBER']}": "constant.numeric",
         _any_of(constants): "constant.language",
         _any_of(modifiers): "storage.modifier",
-        _any_of(control): "keyword.control",
+        rf"{_any_of(control)}(?!\()": "keyword.control",
         _any_of(grammar.reserved - constants - modifiers - control): "keyword.operator.word",
         _signs(grammar.signs("arrow") - comparisons): "keyword.operator.arrow",
         rf"{grammar.regexps['_ELLIPSIS']}|{grammar.regexps['_OPTIONAL']}": "keyword.operator.mark",
