@@ -6,7 +6,7 @@ what an operator does to it, is a `Checker`'s matter: elements of a prime field,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,7 +15,6 @@ from tdsl.errors import TdslError
 from tdsl.factor.declare import Decomposition
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, TERMS
 from tdsl.lang import tree
-from tdsl.lang.bind import bind
 from tdsl.lang.instance import Instance
 from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError
 from tdsl.lang.vocabulary import DTYPES, INFIX, STATISTICS
@@ -25,6 +24,7 @@ from tdsl.ops.shapes import ShapeMismatch
 from tdsl.prove.checker import Checker, Known
 from tdsl.prove.dtypes import holds
 from tdsl.prove.facts import FAMILIES, INDICES, Facts, decomposition_of
+from tdsl.prove.selecting import selecting_variables
 from tdsl.prove.sides import Sides
 from tdsl.prove.structures import ARRANGED
 
@@ -45,7 +45,7 @@ class Values(Sides):
         self.statistics: dict[str, Known] = {}
         self.undecided: list[tree.Condition] = []
         """Conditions on weight values that this checker could not decide."""
-        self.selecting = dict(_selecting(instance))
+        self.selecting = dict(selecting_variables(instance))
         self._parameters()
 
     def _parameters(self) -> None:
@@ -391,35 +391,3 @@ def _shape_of(value: Any) -> Any:
     if isinstance(value, Shaped):
         return value.shape
     return [_shape_of(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-_SHAPES_ALONE = frozenset({"expand", "reshape", "unsqueeze", "squeeze"})
-"""Operators between an index and the one that it selects for."""
-
-
-def _selecting(instance: Instance) -> Iterator[tuple[str, int]]:
-    """The variables whose values select, with the number of places they select from."""
-    for node in instance.resolved.matched_calls:
-        operator = instance.resolved.vocabulary.operators.get(node.callee)
-        if operator is None or not operator.selects:
-            continue
-        bound = bind(node, operator)
-        for name, kind in operator.selects.items():
-            written = bound.get(name)
-            for place, each in enumerate(written if isinstance(written, tuple) else (written,)):
-                inner = each.value if isinstance(each, tree.Splat) else each
-                while isinstance(inner, tree.Call) and inner.callee in _SHAPES_ALONE and inner.arguments:
-                    inner = inner.arguments[0].value
-                if isinstance(inner, tree.Name | tree.Declared):
-                    variable = inner.id if isinstance(inner, tree.Name) else inner.name
-                    yield variable, 2 if kind == "mask" else _length(instance, operator, bound, place)
-
-
-def _length(instance: Instance, operator: Operator, bound: Mapping[str, Any], place: int) -> int:
-    """How long the axis is that an index selects from: `dim`, or its place in a list of indices."""
-    try:
-        source = instance.shapes.value(bound[operator.operands[0].name])
-        dim = instance.shapes.value(bound["dim"]) if "dim" in bound else place
-        return int(source.shape[dim])
-    except (UnknownValueError, ShapeMismatch, AttributeError, IndexError, TypeError, KeyError):
-        raise UnknownValueError("what an index selects from is not known") from None
