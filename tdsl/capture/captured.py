@@ -27,6 +27,9 @@ from tdsl.capture.naming import Axis, Leaf, dynamic_axes, flat_inputs, output_le
 from tdsl.capture.normal import normalise
 from tdsl.errors import TdslError
 
+PART = 2**20
+"""Entries that are looked at together: what is made on the way takes several times their room."""
+
 ModelLike = nn.Module | ExportedProgram | str | PathLike[str]
 
 
@@ -157,8 +160,8 @@ def require_finite(module: nn.Module) -> None:
     for kind, name, tensor in rows:
         if not tensor.is_floating_point():
             continue
-        bad = tensor.isnan() if kind == "buffer" else ~tensor.isfinite()
-        count = int(bad.sum())
+        parts = torch.split(tensor.detach().flatten(), PART)
+        count = sum(int((part.isnan() if kind == "buffer" else ~part.isfinite()).sum()) for part in parts)
         if count:
             found = "NaN" if kind == "buffer" or bool(tensor.isnan().any()) else "infinite"
             raise TdslError(
