@@ -42,14 +42,14 @@ def explain_rule(
         from tdsl.engine.census import copied
         from tdsl.engine.explain import explain
         from tdsl.engine.library import load, standard_library
+        from tdsl.engine.passes import GraphPass
 
         progress("read rules")
         library = standard_library().extended(load(rules)) if rules else standard_library()
         full = _one(library.select(rule), rule)
         declared = library.rules[full].parameters if full in library.rules else ()
         given = parameters_from(settings or (), f"rule {full}", declared)
-        hand_written = library.passes[full]() if full in library.passes else None
-        chosen = None if hand_written else library.rule(full, given)
+        chosen = library.passes[full]() if full in library.passes else library.rule(full, given)
         progress("capture")
         module = copied(captured_model(model).module)
         state = "as captured"
@@ -59,8 +59,8 @@ def explain_rule(
             state = f"after {CLEANUP}{' without this rule' if full.startswith('cleanup.') else ''}"
             state += f", {count} rewrite{'' if count == 1 else 's'}"
         progress("explain")
-        if hand_written is not None:
-            explanation = hand_written.explain(module, limit)
+        if isinstance(chosen, GraphPass):
+            explanation = chosen.explain(module, limit)
         else:
             explanation = explain(chosen, module, limit)
     if as_json:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.diagrams import Found, diagrams_planes_product, diagrams_product, first_found, structure_of
 from tdsl.factor.matrix import checked
-from tdsl.factor.orbit_probe import MANY, Axes, Layout, conceivable, likely
+from tdsl.factor.orbit_probe import Axes, Layout, conceivable, likely
 from tdsl.factor.rank import RankRule, as_rank_rule
 from tdsl.factor.splits import divisors
 

@@ -1,4 +1,7 @@
-"""Cases of `merge.duplicates`; more, and controls, are in `tests/symmetry/test_hidden_merge.py`."""
+"""Cases of `merge.duplicates` and `merge.calls`.
+
+More, and controls, are in `tests/symmetry/test_hidden_merge.py` and `tests/passes/test_calls.py`.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +19,37 @@ def mlp(m, x):
     return F.linear(torch.tanh(F.linear(x, m.w, m.a)), m.v)
 
 
+def towers(m, x):
+    """One net of two dense layers on the row and on its mirror image."""
+    return [F.linear(torch.tanh(F.linear(one, m.w)), m.v) for one in (x, x.flip(1))]
+
+
 CASES = [
+    fires(
+        "merge.calls",
+        towers,
+        (1, 256),
+        w=number(256, 256),
+        v=number(256, 256),
+        expect="""
+            flip = flip(x, [-1])
+            concat = concat(x, flip)
+            linear_4 = linear(concat, w)
+            tanh_2 = tanh(linear_4)
+            linear_5 = linear(tanh_2, v)
+            split = split(linear_5, [1, 1], dim=-2)
+            getitem = split[0]
+            getitem_1 = split[1]
+        """,
+    ),
+    leaves(
+        "merge.calls",
+        towers,
+        (64, 256),
+        w=number(256, 256),
+        v=number(256, 256),
+        because="of so many rows the weights are read once for all",
+    ),
     fires(
         "merge.duplicates",
         mlp,

@@ -76,7 +76,7 @@ def test_a_branch_that_hardly_varies_is_a_constant_on_other_data(tmp_path: Path)
     assert "tanh" not in operators(result.module) and "mean" not in operators(result.module)
     x = batches(1, seed=2)[0].float()
     assert 0 < relative(original(x), result.module(x)) < 1e-2
-    far = batches(1, seed=3, scale=1e4)[0].float()  # of another distribution: the contexts are no longer small
+    far = batches(1, seed=3, scale=1e4)[0].float()  # other inputs: the contexts are no longer small
     assert relative(original(far), result.module(far)) > 1e-3
 
 
