@@ -9,7 +9,7 @@ from tdsl.capture.captured import Captured
 from tdsl.emit.export import optimise, quiet, to_onnx
 from tdsl.emit.metadata import annotate
 from tdsl.emit.outside import Emitted
-from tdsl.emit.program import exported_program
+from tdsl.emit.program import settled_program
 from tdsl.emit.tidy import forget_inner_shapes, tidy
 from tdsl.emit.write import check
 
@@ -46,7 +46,7 @@ def emit_apart(
     module = captured.module if module is None else module
     nodes = {node.name: node for node in module.graph.nodes}
     with quiet():
-        program = exported_program(captured, module)
+        program = settled_program(captured, module)
     model = to_onnx(program, nodes, opset)
     optimise(model)
     tidy(model, captured)

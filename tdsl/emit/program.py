@@ -43,6 +43,18 @@ The exporter hands a stack trace through every decomposition to the ONNX nodes t
 
 def exported_program(captured: Captured, module: fx.GraphModule) -> ExportedProgram:
     """A copy of `module` as a program of `captured`'s tensor inputs and outputs, in their order."""
+    return _lifted(captured, _flat(module), ExportedProgram)
+
+
+def settled_program(captured: Captured, module: fx.GraphModule) -> ExportedProgram:
+    """The same for the exporter: spelt so that it traces the program no second time where it need not."""
+    flat = _flat(module)
+    settle(flat.graph)
+    return _lifted(captured, flat, SettledProgram)
+
+
+def _flat(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy that returns its tensors in a row, in the spelling that ONNX's lowerings want."""
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     result = graph.graph_copy(module.graph, copies)
@@ -56,8 +68,7 @@ def exported_program(captured: Captured, module: fx.GraphModule) -> ExportedProg
         _attend_in_rank_four(node)
     for node in flat.graph.nodes:
         _count_axes_from_the_first(node)
-    settle(flat.graph)
-    return _lifted(captured, flat)
+    return flat
 
 
 def _attend_in_rank_four(node: fx.Node) -> None:
@@ -119,7 +130,7 @@ def _distinct(graph: fx.Graph, results: Sequence[Any]) -> tuple[fx.Node, ...]:
     return tuple(tensors)
 
 
-def _lifted(captured: Captured, gm: fx.GraphModule) -> ExportedProgram:
+def _lifted(captured: Captured, gm: fx.GraphModule, program: type[ExportedProgram]) -> ExportedProgram:
     graph = gm.graph
     inputs: list[fx.Node] = []
     for node in graph.find_nodes(op="placeholder"):
@@ -167,7 +178,7 @@ def _lifted(captured: Captured, gm: fx.GraphModule) -> ExportedProgram:
         out_spec=pytree.tree_structure(tuple(range(len(outputs)))),
         forward_arg_names=[node.name for node in inputs],
     )
-    return SettledProgram(
+    return program(
         root=gm,
         graph=graph,
         graph_signature=signature,
