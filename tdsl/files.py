@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and where those are that can be computed anew."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ def whole(target: Path) -> Iterator[Path]:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """Where what can be computed anew is kept for this user, between processes."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home) / "tdsl"
 
 
 def _mode(target: Path) -> int:

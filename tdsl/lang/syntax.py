@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import os
 import re
 from importlib import resources
@@ -13,6 +15,7 @@ from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedInput, VisitError
 
 from tdsl.errors import Source, TdslError
+from tdsl.files import cache_folder
 from tdsl.lang import tree
 from tdsl.lang.build import Builder
 from tdsl.lang.expected import syntax_error, terminal_words
@@ -23,8 +26,14 @@ _COMMENT_OR_TEXT = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*')
 
 @functools.cache
 def _parser(start: str = "start") -> Lark:
+    """The parser of the grammar; its tables are kept for the next process, where that can be written."""
     grammar = resources.files("tdsl.grammar").joinpath("tdsl.lark").read_text(encoding="utf-8")
-    return Lark(grammar, parser="lalr", lexer="contextual", propagate_positions=True, start=start)
+    tables = cache_folder() / "grammar" / f"{start}-{hashlib.sha256(grammar.encode()).hexdigest()[:16]}"
+    with contextlib.suppress(OSError):
+        tables.parent.mkdir(parents=True, exist_ok=True)
+    return Lark(
+        grammar, parser="lalr", lexer="contextual", propagate_positions=True, start=start, cache=str(tables)
+    )
 
 
 @functools.cache

@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import tdsl
-from tdsl.files import whole
+from tdsl.files import cache_folder, whole
 from tdsl.lang import tree
 from tdsl.prove.verdict import Counterexample, Verdict
 
@@ -65,8 +64,7 @@ def _own_path() -> Path:
     for room in ROOMS:
         for path in sorted((root / room).glob("*.py")):
             digest.update(path.read_bytes())
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "tdsl" / "proofs" / f"{digest.hexdigest()[:16]}.json"
+    return cache_folder() / "proofs" / f"{digest.hexdigest()[:16]}.json"
 
 
 @cache
