@@ -67,7 +67,7 @@ def _print(entries: Sequence[Entry]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    lines = Table.grid(padding=(0, 2, 0, 0))
+    lines = Table.grid()  # cells end in spaces of their own: padded by rich they take half as long again
     lines.add_column(no_wrap=True)
     lines.add_column(no_wrap=True)
     lines.add_column()
@@ -78,7 +78,7 @@ def _print(entries: Sequence[Entry]) -> None:
         if home:
             lines.add_row(Text(home, "bold"))
         for entry in group:
-            name = Text(f"  {entry.name.rpartition('.')[2]}", "cyan")
-            lines.add_row(name, Text(entry.arrow or entry.kind, "dim"), Text(entry.summary))
+            name = Text(f"  {entry.name.rpartition('.')[2]}  ", "cyan")
+            lines.add_row(name, Text(f"{entry.arrow or entry.kind}  ", "dim"), Text(entry.summary))
     key = Text("\n=> exact   ~> approximate   == law, usable both ways", "dim")
     terminal.show(Group(lines, key), wrap=False)
