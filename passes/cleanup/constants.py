@@ -7,12 +7,12 @@ from torch import fx
 
 from tdsl.engine.driver import Scope
 from tdsl.engine.edit import Editor
-from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.journal import Journal
 from tdsl.engine.nodes import erase
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.staged import CannotStage, Staged, Workspace
 from tdsl.ops.targets import operator_of
-from tdsl.provenance import REWRITE, Rewrite, module_path, provenance, source_line
+from tdsl.provenance import REWRITE, Rewrite, provenance
 
 
 @graph_pass
@@ -39,22 +39,13 @@ class FoldConstants(GraphPass):
             weight = next(arg for arg in node.all_input_nodes)
             dtype = node.meta["val"].dtype
             folded = editor.add_parameter(values, dtype, weight, "folded")
-            entry = Applied(
-                number=journal.next_number,
-                rule=self.name,
-                site=module_path(node),
-                source=source_line(node),
-                replaced=(node.name,),
-                saved_nodes=1,
-                saved_parameters=_freed(node) - values.numel(),
-                saved_macs=0,
-            )
-            folded.meta[REWRITE] = Rewrite(entry.number, self.name, (provenance(node),))
+            freed = _freed(node)
+            folded.meta[REWRITE] = Rewrite(journal.next_number, self.name, (provenance(node),))
             node.replace_all_uses_with(folded)
             operands = node.all_input_nodes
             erase([node])
             erase(operands)
-            journal.add(entry)
+            journal.note(self.name, node, saved_nodes=1, saved_parameters=freed - values.numel())
             count += 1
         if count:
             module.graph.lint()

@@ -9,12 +9,11 @@ from torch import fx
 
 from tdsl.engine.census import macs_of
 from tdsl.engine.driver import Scope
-from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.staged import Workspace
 from tdsl.engine.weights import prune_weights
 from tdsl.ops.targets import operator_of
-from tdsl.provenance import module_path, source_line
 
 
 @graph_pass
@@ -37,19 +36,13 @@ class CommonSubexpressions(GraphPass):
                 continue
             if journal.full:
                 break
-            journal.add(
-                Applied(
-                    number=journal.next_number,
-                    rule=self.name,
-                    site=module_path(node),
-                    source=source_line(node),
-                    replaced=(node.name,),
-                    saved_nodes=1,
-                    saved_parameters=0,
-                    saved_macs=macs_of(work, (node,)),
-                    created=(known.name,),
-                    through=tuple(operand.name for operand in node.all_input_nodes),
-                )
+            journal.note(
+                self.name,
+                node,
+                saved_nodes=1,
+                saved_macs=macs_of(work, (node,)),
+                created=(known,),
+                through=node.all_input_nodes,
             )
             node.replace_all_uses_with(known)
             module.graph.erase_node(node)
@@ -74,17 +67,12 @@ class DeadCode(GraphPass):
             if not unused or not (node.op == "get_attr" or _pure(node)) or journal.full:
                 continue
             if node.op == "call_function":
-                journal.add(
-                    Applied(
-                        number=journal.next_number,
-                        rule=self.name,
-                        site=module_path(node),
-                        source=source_line(node),
-                        replaced=(node.name,),
-                        saved_nodes=1,
-                        saved_parameters=None,
-                        saved_macs=macs_of(work, (node,)),
-                    )
+                journal.note(
+                    self.name,
+                    node,
+                    saved_nodes=1,
+                    saved_parameters=None,
+                    saved_macs=macs_of(work, (node,)),
                 )
                 count += 1
             module.graph.erase_node(node)

@@ -13,13 +13,12 @@ from torch import fx
 from tdsl.engine.census import macs_of
 from tdsl.engine.driver import Scope
 from tdsl.engine.edit import Editor
-from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage, Constant, Staged, Workspace
 from tdsl.factor.bilinear import multiplications
 from tdsl.ops.targets import operator_of
-from tdsl.provenance import module_path, source_line
 
 EQUATION = "...a,...b,abc->...c"
 WIDEST = 512
@@ -65,17 +64,13 @@ class BilinearRegions(GraphPass):
             editor.apply(
                 Replacement(Rule(self.name, ()), (root,), (value,), tuple(matched)), journal.next_number
             )
-            journal.add(
-                Applied(
-                    number=journal.next_number,
-                    rule=self.name,
-                    site=module_path(root),
-                    source=source_line(root),
-                    replaced=tuple(node.name for node in matched),
-                    saved_nodes=len(matched) - 1,
-                    saved_parameters=None,
-                    saved_macs=saved,
-                )
+            journal.note(
+                self.name,
+                root,
+                matched,
+                saved_nodes=len(matched) - 1,
+                saved_parameters=None,
+                saved_macs=saved,
             )
             count += 1
         if count:

@@ -11,13 +11,12 @@ from torch import fx
 
 from tdsl.engine.driver import Scope
 from tdsl.engine.edit import Editor
-from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.sizes import elements_at_example
 from tdsl.engine.staged import CannotStage, Staged, Workspace
 from tdsl.ops.targets import operator_of
-from tdsl.provenance import module_path, source_line
 
 MOST_TERMS = 32
 """Longer sums are left as they are: every pair of terms is looked at."""
@@ -55,18 +54,7 @@ class RegroupSums(GraphPass):
             editor.apply(
                 Replacement(Rule(self.name, ()), (root,), (value,), tuple(matched)), journal.next_number
             )
-            journal.add(
-                Applied(
-                    number=journal.next_number,
-                    rule=self.name,
-                    site=module_path(root),
-                    source=source_line(root),
-                    replaced=tuple(node.name for node in matched),
-                    saved_nodes=0,
-                    saved_parameters=0,
-                    saved_macs=0,
-                )
-            )
+            journal.note(self.name, root, matched)
             count += 1
         if count:
             module.graph.lint()

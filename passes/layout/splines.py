@@ -17,14 +17,13 @@ from torch import Tensor, fx
 
 from tdsl.engine.driver import Scope
 from tdsl.engine.edit import Editor
-from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.sizes import same
 from tdsl.engine.staged import CannotStage, Constant, Workspace, stage
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
-from tdsl.provenance import module_path, source_line
 
 UNIFORM = 1e-5
 """Largest relative difference of the spacings: knots are stored in single precision."""
@@ -63,18 +62,13 @@ class Splines(GraphPass):
                 continue
             root, matched = found.root, _dying(found)
             editor.apply(Replacement(Rule(self.name, ()), (root,), (value,), matched), journal.next_number)
-            journal.add(
-                Applied(
-                    number=journal.next_number,
-                    rule=self.name,
-                    site=module_path(root),
-                    source=source_line(root),
-                    replaced=tuple(node.name for node in found.matched),
-                    saved_nodes=len(found.matched) - operators,
-                    saved_parameters=None,
-                    saved_macs=0,
-                    details={"degree": found.degree},
-                )
+            journal.note(
+                self.name,
+                root,
+                found.matched,
+                saved_nodes=len(found.matched) - operators,
+                saved_parameters=None,
+                details={"degree": found.degree},
             )
             count += 1
         if count:

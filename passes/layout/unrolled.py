@@ -11,14 +11,13 @@ from torch import Tensor, fx
 from tdsl.engine.census import macs_of
 from tdsl.engine.driver import Scope
 from tdsl.engine.edit import Editor
-from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.sizes import elements_at_example, same_shape
 from tdsl.engine.staged import CannotStage, Staged, Workspace, parts_of, stage
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
-from tdsl.provenance import module_path, source_line
 
 FEWEST = 8
 """Steps below which a loop stays as it is."""
@@ -66,18 +65,14 @@ class Unrolled(GraphPass):
                 )
             except CannotStage:
                 continue
-            journal.add(
-                Applied(
-                    number=journal.next_number,
-                    rule=self.name,
-                    site=module_path(root),
-                    source=source_line(root),
-                    replaced=tuple(node.name for node in found.matched),
-                    saved_nodes=len(found.matched) - found.operators,
-                    saved_parameters=None,
-                    saved_macs=macs - found.macs,
-                    details={"steps": found.steps},
-                )
+            journal.note(
+                self.name,
+                root,
+                found.matched,
+                saved_nodes=len(found.matched) - found.operators,
+                saved_parameters=None,
+                saved_macs=macs - found.macs,
+                details={"steps": found.steps},
             )
             count += 1
         if count:

@@ -16,12 +16,11 @@ from torch import fx
 from tdsl.engine.driver import Scope
 from tdsl.engine.edit import Editor
 from tdsl.engine.explain import Explanation, Failure, Place, Site, place_of
-from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage, Staged, Workspace, stage
 from tdsl.ops import OPERATORS
-from tdsl.provenance import module_path, source_line
 
 
 @dataclass(frozen=True)
@@ -87,26 +86,15 @@ class BatchCalls(GraphPass):
         joined = joined_values(work, calls, region, found.axes)
         results = _results(work, region, found.axes, joined)
         matched = (*region.nodes, *(node for node in results if node not in region.nodes))
-        first = region.bundles[0][0]
-        site, source, number = module_path(first), source_line(first), journal.next_number
-        names = tuple(node.name for node in matched)
         replacement = Replacement(Rule(self.name, ()), tuple(results), tuple(results.values()), matched)
-        before = set(work.module.graph.nodes)
-        Editor(work).apply(replacement, number)
-        created = [node for node in work.module.graph.nodes if node not in before]
-        journal.add(
-            Applied(
-                number=number,
-                rule=self.name,
-                site=site,
-                source=source,
-                replaced=names,
-                saved_nodes=len(names) - len(created),
-                saved_parameters=0,
-                saved_macs=0,
-                details={"calls": region.copies, "operators": len(region.bundles)},
-                created=tuple(node.name for node in created),
-            )
+        created = Editor(work).apply(replacement, journal.next_number).created
+        journal.note(
+            self.name,
+            region.bundles[0][0],
+            matched,
+            saved_nodes=len(matched) - len(created),
+            created=created,
+            details={"calls": region.copies, "operators": len(region.bundles)},
         )
 
 

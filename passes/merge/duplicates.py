@@ -6,11 +6,10 @@ from torch import fx
 
 from tdsl.engine.census import macs_of
 from tdsl.engine.driver import Scope
-from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.staged import Workspace
 from tdsl.engine.weights import prune_weights
-from tdsl.provenance import module_path, source_line
 from tdsl.symmetry.hidden.merging import merges
 
 
@@ -29,22 +28,17 @@ class MergeDuplicates(GraphPass):
         for group in merges(module, (lambda node: True) if scope is None else scope):
             before, macs = macs, _macs(module)
             first = group.nodes[0]
-            journal.add(
-                Applied(
-                    number=journal.next_number,
-                    rule=self.name,
-                    site=module_path(first),
-                    source=source_line(first),
-                    replaced=tuple(node.name for node in group.nodes),
-                    saved_nodes=0,
-                    saved_parameters=group.saved_parameters,
-                    saved_macs=before - macs,
-                    details={
-                        "units": group.size,
-                        "duplicates": group.duplicates,
-                        "constants": group.constants,
-                    },
-                )
+            journal.note(
+                self.name,
+                first,
+                group.nodes,
+                saved_parameters=group.saved_parameters,
+                saved_macs=before - macs,
+                details={
+                    "units": group.size,
+                    "duplicates": group.duplicates,
+                    "constants": group.constants,
+                },
             )
             count += 1
             if journal.full:

@@ -67,6 +67,37 @@ class Journal:
         """Record a rewrite."""
         self.entries.append(entry)
 
+    def note(
+        self,
+        rule: str,
+        root: fx.Node,
+        replaced: Sequence[fx.Node] = (),
+        *,
+        saved_nodes: int = 0,
+        saved_parameters: int | None = 0,
+        saved_macs: int | None = 0,
+        created: Sequence[fx.Node] = (),
+        through: Sequence[fx.Node] = (),
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Add what a pass did to `replaced`, or else to `root`, at whose place in the model it is entered."""
+        place = origin(root)
+        self.add(
+            Applied(
+                number=self.next_number,
+                rule=rule,
+                site=place.module,
+                source=place.source,
+                replaced=tuple([node.name for node in replaced or (root,)]),
+                saved_nodes=saved_nodes,
+                saved_parameters=saved_parameters,
+                saved_macs=saved_macs,
+                details=details or {},
+                created=tuple([node.name for node in created]),
+                through=tuple([node.name for node in through]),
+            )
+        )
+
     def savings(
         self, replacement: Replacement, variant: Variant, work: Workspace
     ) -> tuple[int | None, int | None]:
