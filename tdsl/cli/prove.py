@@ -94,7 +94,8 @@ def prove_rules(
     record.remember(made.verdicts, made.outlines)
     seconds = time.perf_counter() - began
     if record_to is not None:
-        record.write(record_to, record.Record({p.key: p.verdict for p in found}, made.outlines))
+        outlines = record.outlines_of(read(path) for _, path in named) | made.outlines
+        record.write(record_to, record.Record({p.key: p.verdict for p in found}, outlines))
     if as_json:
         terminal.put_json({"format": "tdsl-prove/1", "rules": [_plain(p) for p in found]})
     else:

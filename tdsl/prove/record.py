@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -86,6 +86,12 @@ def outline(text: str) -> tuple[Line, ...] | None:
     """The rules of a file with that text, if they are on record: nothing has to be parsed then."""
     digest = _digest(text)
     return _shipped().outlines.get(digest) or _own().outlines.get(digest)
+
+
+def outlines_of(texts: Iterable[str]) -> dict[str, tuple[Line, ...]]:
+    """What is remembered of files with these texts."""
+    found = {_digest(text): outline(text) for text in texts}
+    return {digest: lines for digest, lines in found.items() if lines is not None}
 
 
 def outline_of(text: str, rules: Sequence[tree.Rule]) -> Record:

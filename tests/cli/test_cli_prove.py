@@ -50,6 +50,8 @@ def test_verdicts_can_be_written_to_a_file(tdsl, folder):
     assert tdsl("prove", "r.tdsl", "--record", "proofs.json").status == 0
     [verdict] = json.loads((folder / "proofs.json").read_text(encoding="utf-8"))["rules"].values()
     assert verdict["status"] == "proved"
+    assert tdsl("prove", "r.tdsl", "--record", "again.json").status == 0  # nothing is left to be proved
+    assert (folder / "again.json").read_bytes() == (folder / "proofs.json").read_bytes()
 
 
 def test_a_damaged_record_is_made_anew(tdsl, folder, monkeypatch):
