@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tdsl.passes.layout.known import known_value
 from torch import Tensor, fx
 
 from tdsl.engine.census import macs_of
@@ -32,8 +33,6 @@ LIMIT = 0.75
 """The blocks hold at most this share of the scores: then they were 1.3 × as fast, at a quarter twice."""
 UNSEEN = -1e9
 """A summand below this leaves a key no share that a number of 64 bits could tell from 0."""
-LONGEST_CHAIN = 16
-"""Operators that a mask may be computed by."""
 
 
 @graph_pass
@@ -136,7 +135,7 @@ def _fused(work: Workspace, root: fx.Node) -> _Attention | None:
     if not plain or not all(isinstance(node, fx.Node) for node in nodes):
         return None
     assert isinstance(query, fx.Node) and isinstance(key, fx.Node) and isinstance(value, fx.Node)
-    table = _constant(work, mask)
+    table = known_value(work, mask)
     width = query.meta["val"].shape[-1]
     if table is None or table.ndim < 2 or not isinstance(width, int):
         return None
@@ -180,17 +179,17 @@ def _unmasked(work: Workspace, node: fx.Node) -> tuple[fx.Node, Tensor, Tensor |
     name = _call(node)
     if name == "add" and len(node.args) > 1 and not node.kwargs and node.args[2:] in ((), (1,)):
         for scores, mask in (node.args[:2], node.args[1::-1]):
-            table = _constant(work, mask)
+            table = known_value(work, mask)
             if isinstance(scores, fx.Node) and table is not None and table.is_floating_point():
                 return scores, table > UNSEEN, table
     if name == "masked_fill":
         scores, mask, fill = node.args
-        table, low = _constant(work, mask), _number(work, fill)
+        table, low = known_value(work, mask), _number(work, fill)
         if isinstance(scores, fx.Node) and table is not None and low is not None and low <= UNSEEN:
             return scores, ~table, None
     if name == "where":
         mask, one, other = node.args
-        table = _constant(work, mask)
+        table = known_value(work, mask)
         if table is None or table.dtype != torch.bool:
             return None
         for scores, fill, seen in ((one, other, table), (other, one, ~table)):
@@ -210,27 +209,8 @@ def _number(work: Workspace, value: Any) -> float | None:
     """A number, or the one entry of a constant."""
     if isinstance(value, int | float):
         return float(value)
-    table = _constant(work, value)
+    table = known_value(work, value)
     return float(table) if table is not None and table.numel() == 1 else None
-
-
-def _constant(work: Workspace, value: Any, steps: int = LONGEST_CHAIN) -> Tensor | None:
-    """The value of what depends on no input, in float64 if it is floating point."""
-    if not isinstance(value, fx.Node):
-        return None
-    if value.op == "get_attr":
-        return work.evaluate(value)
-    op = operator_of(value.target) if value.op == "call_function" else None
-    if op is None or op.random or not steps or not isinstance(value.meta.get("val"), Tensor):
-        return None
-    known = {node: _constant(work, node, steps - 1) for node in value.all_input_nodes}
-    if any(tensor is None for tensor in known.values()):
-        return None
-    if not all(isinstance(size, int) for size in value.meta["val"].shape):
-        return None
-    arguments = fx.map_arg((value.args, value.kwargs), lambda node: known[node])
-    result: Tensor = value.target(*arguments[0], **arguments[1])  # type: ignore[operator]
-    return result.double() if result.is_floating_point() else result
 
 
 # ---------------------------------------------------------------- what takes its place

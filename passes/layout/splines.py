@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tdsl.passes.layout.known import known_value
 from torch import Tensor, fx
 
 from tdsl.engine.driver import Scope
@@ -102,7 +103,7 @@ def _spline(work: Workspace, start: fx.Node) -> _Spline | None:
     compared = {_name(user): user for user in start.users if _name(user) in ("ge", "lt")}
     if len(compared) != 2 or any(node.args[0] is not start for node in compared.values()):
         return None
-    lower, upper = (_constant(work, compared[name].args[1]) for name in ("ge", "lt"))
+    lower, upper = (known_value(work, compared[name].args[1]) for name in ("ge", "lt"))
     region = _region(work, start)
     left = [node for node in region if not all(user in region for user in node.users)]
     if lower is None or upper is None or len(left) != 1 or lower.shape != upper.shape or lower.ndim < 1:
@@ -141,7 +142,7 @@ def _region(work: Workspace, start: fx.Node) -> set[fx.Node]:
         op = operator_of(node.target) if node.op == "call_function" else None
         if op is None or node <= start:
             continue
-        varying = [one for one in node.all_input_nodes if _constant(work, one) is None]
+        varying = [one for one in node.all_input_nodes if known_value(work, one) is None]
         allowed = op.pointwise or op.elementwise or op.name in INSIDE
         if varying and allowed and all(one is start or one in region for one in varying):
             region.add(node)
@@ -163,7 +164,7 @@ def _same(work: Workspace, found: _Spline) -> bool:
     values: dict[fx.Node, Tensor] = {found.start: x}
     try:
         for node in found.matched:
-            args = fx.map_arg((node.args, node.kwargs), lambda one: values.get(one, _constant(work, one)))
+            args = fx.map_arg((node.args, node.kwargs), lambda one: values.get(one, known_value(work, one)))
             kwargs = {key: _wide(value) for key, value in args[1].items()}
             values[node] = node.target(*map(_wide, args[0]), **kwargs)  # type: ignore[operator]
     except (RuntimeError, TypeError, IndexError):
@@ -215,24 +216,6 @@ def _closed_form(work: Workspace, found: _Spline) -> tuple[Any, int]:
 def _name(node: Any) -> str:
     op = operator_of(node.target) if isinstance(node, fx.Node) and node.op == "call_function" else None
     return op.name if op is not None else ""
-
-
-def _constant(work: Workspace, value: Any, steps: int = 8) -> Tensor | None:
-    """The value of a constant and of what is cut from one, in float64."""
-    if not isinstance(value, fx.Node):
-        return None
-    if value.op == "get_attr":
-        return work.evaluate(value)
-    op = operator_of(value.target) if value.op == "call_function" else None
-    inputs = value.all_input_nodes
-    if op is None or op.random or not inputs or not steps:
-        return None
-    known = {node: _constant(work, node, steps - 1) for node in inputs}
-    if any(one is None for one in known.values()):
-        return None
-    args = fx.map_arg((value.args, value.kwargs), lambda node: known[node])
-    result: Tensor = value.target(*args[0], **args[1])  # type: ignore[operator]
-    return result
 
 
 def _wide(value: Any) -> Any:
