@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.resolve import Resolved
-from tdsl.lang.typecheck import check_types
 from tdsl.prove import record
 from tdsl.prove.verdict import Verdict
+
+if TYPE_CHECKING:
+    from tdsl.lang.resolve import Resolved
 
 
 def verdict_on(resolved: Resolved, made: dict[str, Verdict]) -> Verdict:
@@ -23,6 +26,8 @@ def verdict_on(resolved: Resolved, made: dict[str, Verdict]) -> Verdict:
 
 def fresh_verdict(resolved: Resolved) -> Verdict:
     """The verdict on a rule, its types checked first, whatever is on record."""
+    from tdsl.lang.typecheck import check_types  # what is on record needs none of this
+
     untyped = check_types(resolved)
     if untyped:
         return Verdict("unchecked", untyped)
