@@ -9,13 +9,10 @@ from typing import Any
 import torch
 from torch import fx
 
-from tdsl.engine.driver import Scope
-from tdsl.engine.edit import Editor
-from tdsl.engine.journal import Journal
-from tdsl.engine.passes import GraphPass, graph_pass
-from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.passes import graph_pass
 from tdsl.engine.sizes import elements_at_example
-from tdsl.engine.staged import CannotStage, Staged, Workspace
+from tdsl.engine.staged import Staged, Workspace
+from tdsl.engine.sweep import Change, SweepPass
 from tdsl.ops.targets import operator_of
 
 MOST_TERMS = 32
@@ -23,42 +20,23 @@ MOST_TERMS = 32
 
 
 @graph_pass
-class RegroupSums(GraphPass):
+class RegroupSums(SweepPass):
     """Add the terms of a sum in the order that writes the fewest numbers: a row to a row, not to a matrix."""
 
     name = "decompose.regroup_sums"
 
-    def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
-        """One sweep over the sums of three terms or more; sizes that are dynamic count as in the example."""
-        work = Workspace(module)
-        if not work.typed:
-            return 0
-        editor = Editor(work)
-        count = 0
-        for root in [node for node in module.graph.nodes if _is_sum(node) and not _is_part(node)]:
-            if journal.full:
-                break
-            if scope is not None and not scope(root):
-                continue
-            matched = _additions(root)
-            terms = list(_terms(root, matched))
-            if not 3 <= len(terms) <= MOST_TERMS or not _alike([*terms, *matched]):
-                continue
-            try:
-                value, written = _cheapest(work, root.target, terms)
-            except CannotStage:
-                continue
-            before = sum(elements_at_example(node.meta["val"]) for node in matched)
-            if written >= before:
-                continue
-            editor.apply(
-                Replacement(Rule(self.name, ()), (root,), (value,), tuple(matched)), journal.next_number
-            )
-            journal.note(self.name, root, matched)
-            count += 1
-        if count:
-            module.graph.lint()
-        return count
+    def at(self, work: Workspace, node: fx.Node) -> Change | None:
+        """The sum of three terms or more that ends in a node; dynamic sizes count as in the example."""
+        if not _is_sum(node) or _is_part(node):
+            return None
+        matched = _additions(node)
+        terms = list(_terms(node, matched))
+        if not 3 <= len(terms) <= MOST_TERMS or not _alike([*terms, *matched]):
+            return None
+        value, written = _cheapest(work, node.target, terms)
+        if written >= sum(elements_at_example(one.meta["val"]) for one in matched):
+            return None
+        return Change((node,), (value,), tuple(matched))
 
 
 def _is_sum(node: Any) -> bool:

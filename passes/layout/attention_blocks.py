@@ -16,13 +16,10 @@ from tdsl.passes.layout.known import known_value
 from torch import Tensor, fx
 
 from tdsl.engine.census import macs_of
-from tdsl.engine.driver import Scope
-from tdsl.engine.edit import Editor
-from tdsl.engine.journal import Journal
-from tdsl.engine.passes import GraphPass, graph_pass
-from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.passes import graph_pass
 from tdsl.engine.sizes import same, same_shape
-from tdsl.engine.staged import CannotStage, Constant, Workspace, stage
+from tdsl.engine.staged import Constant, Workspace, stage
+from tdsl.engine.sweep import Change, SweepPass
 from tdsl.factor.mask_blocks import Blocks, mask_blocks
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
@@ -36,51 +33,29 @@ UNSEEN = -1e9
 
 
 @graph_pass
-class AttentionBlocks(GraphPass):
+class AttentionBlocks(SweepPass):
     """Attention whose mask is constant, over blocks of queries and the keys that they see."""
 
     name = "layout.attention_blocks"
 
-    def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
-        """One sweep over attention, be it one operator or a softmax between two products."""
-        work = Workspace(module)
-        if not work.typed:
-            return 0
-        editor = Editor(work)
-        count = 0
-        for root in list(module.graph.nodes):
-            if journal.full:
-                break
-            if root._erased or (scope is not None and not scope(root)):
-                continue
-            found = _attention(work, root)
-            blocks = None if found is None else _blocks(found)
-            if found is None or blocks is None:
-                continue
-            try:
-                value = _blockwise(work, found, blocks)
-                fits = same_shape(work.val(value).shape, root.meta["val"].shape)
-            except CannotStage:
-                continue
-            if not fits:
-                continue
-            saved = macs_of(work, found.matched)
-            share = blocks.width / found.seen.shape[-1]
-            editor.apply(
-                Replacement(Rule(self.name, ()), (root,), (value,), found.matched), journal.next_number
-            )
-            journal.note(
-                self.name,
-                root,
-                found.matched,
-                saved_parameters=found.seen.numel() - blocks.keys.numel() * (1 + blocks.size),
-                saved_macs=int(saved * (1 - share)),
-                details={"blocks": blocks.count, "queries": blocks.size, "keys": blocks.width},
-            )
-            count += 1
-        if count:
-            module.graph.lint()
-        return count
+    def at(self, work: Workspace, node: fx.Node) -> Change | None:
+        """Attention that ends in a node, be it one operator or a softmax between two products."""
+        found = _attention(work, node)
+        blocks = None if found is None else _blocks(found)
+        if found is None or blocks is None:
+            return None
+        value = _blockwise(work, found, blocks)
+        if not same_shape(work.val(value).shape, node.meta["val"].shape):
+            return None
+        share = blocks.width / found.seen.shape[-1]
+        return Change(
+            (node,),
+            (value,),
+            found.matched,
+            saved_parameters=found.seen.numel() - blocks.keys.numel() * (1 + blocks.size),
+            saved_macs=int(macs_of(work, found.matched) * (1 - share)),
+            details={"blocks": blocks.count, "queries": blocks.size, "keys": blocks.width},
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,10 @@ import torch
 from tdsl.passes.layout.known import known_value
 from torch import Tensor, fx
 
-from tdsl.engine.driver import Scope
-from tdsl.engine.edit import Editor
-from tdsl.engine.journal import Journal
-from tdsl.engine.passes import GraphPass, graph_pass
-from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.passes import graph_pass
 from tdsl.engine.sizes import same
-from tdsl.engine.staged import CannotStage, Constant, Workspace, stage
+from tdsl.engine.staged import Constant, Workspace, stage
+from tdsl.engine.sweep import Change, SweepPass, with_unneeded
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
 
@@ -35,46 +32,28 @@ INSIDE = ("slice", "cast", "squeeze", "unsqueeze")
 
 
 @graph_pass
-class Splines(GraphPass):
+class Splines(SweepPass):
     """B-splines on uniform knots by their closed form, in place of the recursion of Cox and de Boor."""
 
     name = "layout.splines"
 
-    def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
-        """One sweep over the values that are compared with knots."""
-        work = Workspace(module)
-        if not work.typed:
-            return 0
-        editor = Editor(work)
-        count = 0
-        for start in list(module.graph.nodes):
-            if journal.full:
-                break
-            if start._erased or (scope is not None and not scope(start)):
-                continue
-            found = _spline(work, start)
-            if found is None:
-                continue
-            try:
-                value, operators = _closed_form(work, found)
-            except CannotStage:
-                continue
-            if operators >= len(found.matched):
-                continue
-            root, matched = found.root, _dying(found)
-            editor.apply(Replacement(Rule(self.name, ()), (root,), (value,), matched), journal.next_number)
-            journal.note(
-                self.name,
-                root,
-                found.matched,
-                saved_nodes=len(found.matched) - operators,
-                saved_parameters=None,
-                details={"degree": found.degree},
-            )
-            count += 1
-        if count:
-            module.graph.lint()
-        return count
+    def at(self, work: Workspace, node: fx.Node) -> Change | None:
+        """The splines of a value that is compared with knots."""
+        found = _spline(work, node)
+        if found is None:
+            return None
+        value, operators = _closed_form(work, found)
+        if operators >= len(found.matched):
+            return None
+        return Change(
+            (found.root,),
+            (value,),
+            tuple(sorted(with_unneeded(found.matched, keep=(found.start,)))),
+            saved_nodes=len(found.matched) - operators,
+            saved_parameters=None,
+            details={"degree": found.degree},
+            entered=found.matched,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,20 +96,6 @@ def _spline(work: Workspace, start: fx.Node) -> _Spline | None:
         return None
     found = _Spline(start, left[0], tuple(sorted(region)), degree, knots[..., :1], spacing)
     return found if _same(work, found) else None
-
-
-def _dying(found: _Spline) -> tuple[fx.Node, ...]:
-    """What is replaced, with what is cut from the knots for it alone."""
-    gone = set(found.matched)
-    for node in reversed(list(found.root.graph.nodes)):
-        if (
-            node.op == "call_function"
-            and node is not found.start
-            and node.users
-            and gone.issuperset(node.users)
-        ):
-            gone.add(node)
-    return tuple(sorted(gone))
 
 
 def _region(work: Workspace, start: fx.Node) -> set[fx.Node]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from tdsl.passes.layout.lifting import Chain, Lifter, NotAlikeError, stacked
 from torch import Tensor, fx
 
 from tdsl.engine.census import macs_of
-from tdsl.engine.driver import Scope
-from tdsl.engine.edit import Editor
-from tdsl.engine.journal import Journal
-from tdsl.engine.passes import GraphPass, graph_pass
-from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.passes import graph_pass
 from tdsl.engine.sizes import elements_at_example, same_shape
 from tdsl.engine.staged import CannotStage, Staged, Workspace, parts_of, stage
+from tdsl.engine.sweep import Change, SweepPass, with_unneeded
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
 
@@ -37,62 +33,17 @@ VIEWS = ("reshape", "unsqueeze", "squeeze", "getitem", "expand", "size")
 
 
 @graph_pass
-class Unrolled(GraphPass):
+class Unrolled(SweepPass):
     """The steps of an unrolled loop at once, linear recurrences as products or scans in log depth."""
 
     name = "layout.unrolled"
 
-    def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
-        """One sweep over the places where all steps of a loop are put side by side."""
-        work = Workspace(module)
-        if not work.typed:
-            return 0
-        editor = Editor(work)
-        count = 0
-        for root in list(module.graph.nodes):
-            if journal.full:
-                break
-            if root._erased or root.op != "call_function" or (scope is not None and not scope(root)):
-                continue
-            found = _found(work, root)
-            if found is None:
-                continue
-            macs = macs_of(work, found.matched)
-            try:
-                editor.apply(
-                    Replacement(Rule(self.name, ()), found.outputs, found.values, found.matched),
-                    journal.next_number,
-                )
-            except CannotStage:
-                continue
-            journal.note(
-                self.name,
-                root,
-                found.matched,
-                saved_nodes=len(found.matched) - found.operators,
-                saved_parameters=None,
-                saved_macs=macs - found.macs,
-                details={"steps": found.steps},
-            )
-            count += 1
-        if count:
-            module.graph.lint()
-        return count
+    def at(self, work: Workspace, node: fx.Node) -> Change | None:
+        """The loop whose steps meet in a node."""
+        return _found(work, node) if node.op == "call_function" else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Loop:
-    """What is replaced, by what."""
-
-    steps: int
-    outputs: tuple[fx.Node, ...]
-    values: tuple[Any, ...]
-    matched: tuple[fx.Node, ...]
-    operators: int
-    macs: int
-
-
-def _found(work: Workspace, root: fx.Node) -> _Loop | None:
+def _found(work: Workspace, root: fx.Node) -> Change | None:
     """The loop whose steps meet in `root`, where one form for all of them is worth it."""
     if not isinstance(root.meta.get("val"), Tensor):
         return None
@@ -121,22 +72,28 @@ def _found(work: Workspace, root: fx.Node) -> _Loop | None:
     parts = parts_of(values, below=lambda term: not work.is_const(term))
     new = [part for part in parts if isinstance(part, Staged) and not work.is_const(part)]
     before = sum(_cost(work, node.target, node.meta.get("val")) for node in matched)
-    before += PER_PRODUCT * macs_of(work, matched)
+    before_macs = macs_of(work, matched)
+    before += PER_PRODUCT * before_macs
     macs = sum(_macs(work, term) for term in new)
     after = sum(_cost(work, term.target, work.val(term)) for term in new) + PER_PRODUCT * macs
     if after > LIMIT * before:
         return None
-    return _Loop(len(steps), outputs, values, matched, len(new), macs)
+    return Change(
+        outputs,
+        values,
+        matched,
+        saved_nodes=len(matched) - len(new),
+        saved_parameters=None,
+        saved_macs=before_macs - macs,
+        details={"steps": len(steps)},
+    )
 
 
 def _dying(root: fx.Node, chains: list[Chain]) -> tuple[tuple[fx.Node, ...], list[tuple[Chain, fx.Node]]]:
     """The operators that nothing needs once `root` and the chains are replaced, and the states of chains that
     are read by others.
     """
-    gone = {root, *(node for chain in chains for node in chain.nodes)}
-    for node in reversed(list(root.graph.nodes)):
-        if node.op == "call_function" and node not in gone and node.users and gone.issuperset(node.users):
-            gone.add(node)
+    gone = with_unneeded([root, *(node for chain in chains for node in chain.nodes)])
     read = [(c, node) for c in chains for node in c.nodes if not gone.issuperset(node.users)]
     return tuple(sorted(gone)), read
 
