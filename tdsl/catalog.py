@@ -13,12 +13,14 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tdsl.errors import TdslError
-from tdsl.lang import format_file, parse_file, tree
-from tdsl.lang.expected import did_you_mean
-from tdsl.lang.imports import full_name, library_path, load_files, prefix_of, standard_files
+from tdsl.lang.library_files import full_name, library_path, prefix_of, standard_files
+from tdsl.lang.spelling import did_you_mean
+
+if TYPE_CHECKING:
+    from tdsl.lang import tree
 
 Kind = Literal["rule", "law", "pass", "pipeline", "group", "action", "symmetry"]
 
@@ -66,6 +68,8 @@ class Entry:
 
     def examples(self) -> str:
         """The examples beside the declaration that name it, in canonical form; empty if there are none."""
+        from tdsl.lang import format_file, parse_file, tree
+
         items = parse_file(self.path).items if self.kind != "pass" else ()
         called = (self.name, self.name.rpartition(".")[2])
         found = [i for i in items if isinstance(i, tree.Example) and i.reference.pattern in called]
@@ -80,9 +84,12 @@ def catalog(rules: Path | None = None) -> list[Entry]:
     entries = {entry.name: entry for entry in _passes()}
     for prefix, path in standard_files():
         entries |= {entry.name: entry for entry in _outline(path, prefix)}
-    for file in load_files([rules]) if rules else ():
-        path = Path(file.span.source.name)
-        entries |= {entry.name: entry for entry in declared(file, path, prefix_of(path))}
+    if rules:
+        from tdsl.lang.imports import load_files  # the parser, which the library's outline needs not
+
+        for file in load_files([rules]):
+            path = Path(file.span.source.name)
+            entries |= {entry.name: entry for entry in declared(file, path, prefix_of(path))}
     return sorted(entries.values(), key=lambda entry: entry.name)
 
 
@@ -140,6 +147,8 @@ def _outline(path: Path, prefix: str) -> Iterator[Entry]:
 
 def declared(file: tree.File, path: Path, prefix: str) -> Iterator[Entry]:
     """The declarations of a file that was parsed from `path`, under `prefix`."""
+    from tdsl.lang import tree
+
     for item in file.items:
         if isinstance(item, tree.Rule | tree.Pipeline):
             arrow = item.arrow if isinstance(item, tree.Rule) else ""
@@ -152,6 +161,8 @@ def declared(file: tree.File, path: Path, prefix: str) -> Iterator[Entry]:
 
 def _rule_source(entry: Entry) -> str:
     """The declaration with its comments, formatted as a file of its own."""
+    from tdsl.lang import format_file, parse_file, tree
+
     file = parse_file(entry.path)
     item = next(item for item in file.items if item.span.line == entry.line)
     first = entry.line - (entry.doc.count("\n") + 1 if entry.doc else 0)

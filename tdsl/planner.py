@@ -23,7 +23,7 @@ from tdsl.factor.rank import Ratio, Tiled
 from tdsl.heal.least_squares import Healed, least_squares
 from tdsl.heal.sites import approximate_rules
 from tdsl.lang import tree
-from tdsl.lang.expected import did_you_mean
+from tdsl.lang.spelling import did_you_mean
 from tdsl.memory import give_back
 from tdsl.plan.cache import collect_cached
 from tdsl.plan.calibrate import Data, Progress

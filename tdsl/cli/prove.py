@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,27 +15,13 @@ from tdsl.cli import terminal
 from tdsl.cli.options import AsJson
 from tdsl.cli.together import prove_together
 from tdsl.errors import TdslError
-from tdsl.lang import tree
-from tdsl.lang.groups import with_groups
-from tdsl.lang.imports import full_name, load_files, prefix_of, standard_files
-from tdsl.lang.syntax import read
-from tdsl.prove import record
-from tdsl.prove.check import refutation
-from tdsl.prove.verdict import Status, Verdict
+
+if TYPE_CHECKING:
+    from tdsl.prove.files import Proved
+    from tdsl.prove.verdict import Status
 
 FAILED = 1
 _COLOURS: dict[Status, str] = {"proved": "green", "tested": "yellow", "unchecked": "yellow", "refuted": "red"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Proved:
-    name: str
-    file: str
-    line: int
-    key: str
-    verdict: Verdict
-    mistake: TdslError | None = None
-    """What is wrong, at its place, where the rule is refuted."""
 
 
 def prove_rules(
@@ -86,16 +72,12 @@ def prove_rules(
         return
     if beside:
         raise TdslError("--with names rules for --together", hint="add --together")
+    from tdsl.prove.files import prove_files
+
     began = time.perf_counter()
-    made = record.Record()
     with terminal.stages() as progress:
-        named = [(prefix_of(path), path) for path in paths] if paths else list(standard_files())
-        found = [proved for prefix, path in named for proved in _of_file(prefix, path, anew, made, progress)]
-    record.remember(made.verdicts, made.outlines)
+        found = prove_files(paths, anew=anew, record_to=record_to, progress=progress)
     seconds = time.perf_counter() - began
-    if record_to is not None:
-        outlines = record.outlines_of(read(path) for _, path in named) | made.outlines
-        record.write(record_to, record.Record({p.key: p.verdict for p in found}, outlines))
     if as_json:
         terminal.put_json({"format": "tdsl-prove/1", "rules": [_plain(p) for p in found]})
     else:
@@ -104,57 +86,12 @@ def prove_rules(
         raise typer.Exit(FAILED)
 
 
-def _of_file(
-    prefix: str, path: Path, anew: bool, made: record.Record, progress: terminal.Progress
-) -> Iterator[_Proved]:
-    """The verdicts on the rules of a file; one that is on record as it stands is not even parsed."""
-    text = read(path)
-    lines = None if anew else record.outline(text)
-    known = [record.known_by(line.key) for line in lines or ()]
-    if lines is not None and all(v is not None and v.status != "refuted" for v in known):
-        for line, verdict in zip(lines, known, strict=True):
-            assert verdict is not None
-            yield _Proved(full_name(prefix, line.name), str(path), line.line, line.key, verdict)
-        return
-    files = load_files([path])
-    groups = {item.name: item for file in files for item in file.items if isinstance(item, tree.Group)}
-    rules = [with_groups(item, groups) for item in files[-1].items if isinstance(item, tree.Rule)]
-    if len(files) == 1:  # otherwise the text alone does not tell what its rules mean
-        made.outlines.update(record.outline_of(text, rules).outlines)
-    for rule in rules:
-        yield _of_rule(full_name(prefix, rule.name), rule, anew, made, progress)
-
-
-def _of_rule(
-    name: str, rule: tree.Rule, anew: bool, made: record.Record, progress: terminal.Progress
-) -> _Proved:
-    key = record.key_of(rule)
-    place = (name, rule.span.source.name, rule.span.line, key)
-    verdict = None if anew else record.known(rule)
-    if verdict is None:
-        progress(f"proving {name}")
-        try:
-            verdict = made.verdicts[key] = _prove(rule)
-        except TdslError as mistake:
-            return _Proved(*place, Verdict("refuted", mistake.message), mistake)
-    wrong = verdict.status == "refuted"
-    return _Proved(*place, verdict, refutation(rule, verdict) if wrong else None)
-
-
-def _prove(rule: tree.Rule) -> Verdict:
-    from tdsl.engine.parameters import vocabulary  # torch, where there is something to prove
-    from tdsl.lang.resolve import resolve
-    from tdsl.prove.check import fresh_verdict
-
-    return fresh_verdict(resolve(rule, vocabulary()))
-
-
-def _plain(proved: _Proved) -> dict[str, Any]:
+def _plain(proved: Proved) -> dict[str, Any]:
     where = {"file": proved.file, "line": proved.line}
     return {"name": proved.name, **where, **asdict(proved.verdict)}
 
 
-def _print(found: Sequence[_Proved], every: bool, seconds: float) -> None:
+def _print(found: Sequence[Proved], every: bool, seconds: float) -> None:
     from rich.table import Table
     from rich.text import Text
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tdsl.capture.spec_file import call_function
 from tdsl.errors import TdslError
-from tdsl.lang.expected import did_you_mean
+from tdsl.lang.spelling import did_you_mean
 from tdsl.verify import Input, Tensors
 
 FORMS = "an .npz file, a .safetensors file, or path/to/file.py:function"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tdsl.errors import Span, TdslError
-from tdsl.lang import parse_expression, tree
+
+if TYPE_CHECKING:
+    from tdsl.lang import tree
 
 
 def parameters_from(
@@ -18,6 +20,7 @@ def parameters_from(
     of the parameter's kind.
     """
     from tdsl.engine.parameters import constant_value, parameter_values
+    from tdsl.lang import parse_expression
 
     given: dict[str, Any] = {}
     written: dict[str, Span] = {}

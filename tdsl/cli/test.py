@@ -87,7 +87,7 @@ def run_tests(
 
 
 def _files(paths: Sequence[str]) -> Iterator[Path]:
-    from tdsl.lang.imports import standard_files
+    from tdsl.lang.library_files import standard_files
 
     if not paths:
         yield from (path for _, path in standard_files())
@@ -99,7 +99,7 @@ def _run(path: Path, seed: int, progress: terminal.Progress) -> Iterator[Result]
     from tdsl.engine.example import run_example
     from tdsl.engine.library import load, standard_library
     from tdsl.lang import parse_file, tree
-    from tdsl.lang.imports import prefix_of, standard_files
+    from tdsl.lang.library_files import prefix_of, standard_files
 
     file = parse_file(path)
     examples = [item for item in file.items if isinstance(item, tree.Example)]

@@ -17,7 +17,7 @@ from tdsl.derive.wording import Side, Wording, declared
 from tdsl.engine.unparse import NOWHERE
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.imports import full_name
+from tdsl.lang.library_files import full_name
 from tdsl.lang.walk import walk
 
 _GENERIC = frozenset(

@@ -24,7 +24,7 @@ from tdsl.engine.unparse import NOWHERE, literal
 from tdsl.errors import TdslError
 from tdsl.lang import format_file, parse, tree
 from tdsl.lang.example import plain
-from tdsl.lang.imports import full_name
+from tdsl.lang.library_files import full_name
 
 PREFIX = "derived"
 """What the file of the rule would be called."""

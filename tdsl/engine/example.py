@@ -29,7 +29,7 @@ from tdsl.engine.strategy import Runner
 from tdsl.errors import TdslError
 from tdsl.lang import parse_expression, tree
 from tdsl.lang.example import check_example
-from tdsl.lang.imports import full_name
+from tdsl.lang.library_files import full_name
 from tdsl.lang.walk import walk
 
 UNITS = 1e4

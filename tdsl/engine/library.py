@@ -23,7 +23,8 @@ from tdsl.engine.rule import Rule
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.groups import with_groups
-from tdsl.lang.imports import full_name, load_files, parse_standard, prefix_of, standard_files
+from tdsl.lang.imports import load_files, parse_standard
+from tdsl.lang.library_files import full_name, prefix_of, standard_files
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.unsupported import refuse_unsupported
 from tdsl.prove.check import refuse_refuted, verdict_on

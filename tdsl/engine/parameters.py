@@ -14,7 +14,7 @@ from tdsl.engine.staged import CannotStage
 from tdsl.errors import Span, TdslError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, TERMS
 from tdsl.lang import parse_expression, tree
-from tdsl.lang.expected import did_you_mean
+from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.vocabulary import PARAMETER_KINDS, Function, Vocabulary
 from tdsl.lang.walk import walk
 

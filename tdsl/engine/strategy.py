@@ -21,7 +21,7 @@ from tdsl.engine.statistics import Statistics
 from tdsl.engine.weights import prune_weights, restore_names
 from tdsl.errors import NotSupportedYet, Span, TdslError
 from tdsl.lang import tree
-from tdsl.lang.expected import did_you_mean
+from tdsl.lang.spelling import did_you_mean
 from tdsl.provenance import module_path
 from tdsl.symmetry.contract import Contract
 

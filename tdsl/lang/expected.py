@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 
 from lark.exceptions import UnexpectedInput, UnexpectedToken
 
 from tdsl.errors import Source, Span, TdslError
+from tdsl.lang.spelling import nearest
 
 _TERM = ("a name", "a number", "(", "[")
 """Where all of these may stand, an expression may."""
@@ -59,18 +59,6 @@ _MEANT = {
     "≥": "write `>=`",
     "≠": "write `!=`",
 }
-
-
-def nearest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
-    """The one of `names` that `word` is most likely a misspelling of."""
-    found = difflib.get_close_matches(word, list(names), n=1, cutoff=cutoff)
-    return found[0] if found else None
-
-
-def did_you_mean(word: str, names: Iterable[str]) -> str | None:
-    """A hint with the nearest name, if one is near."""
-    found = nearest(word, names)
-    return f"did you mean `{found}`?" if found else None
 
 
 def spelling(pattern: str) -> str:

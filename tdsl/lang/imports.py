@@ -4,48 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
-from importlib import resources
+from collections.abc import Sequence
 from pathlib import Path
 
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
-from tdsl.lang.expected import did_you_mean
+from tdsl.lang.library_files import SUFFIX, library_path
+from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.syntax import parse, parse_file, read
-
-SUFFIX = ".tdsl"
 
 _EXAMPLE = re.compile(r"^(?:///[^\n]*\n)*example\b.*?^}\n", re.MULTILINE | re.DOTALL)
 """An example in canonical form, in which all of the standard library is."""
-
-
-def library_path() -> Path:
-    """The folder of the standard library, `tdsl.passes`."""
-    return Path(str(resources.files("tdsl.passes")))
-
-
-def standard_files() -> Iterator[tuple[str, Path]]:
-    """The `.tdsl` files that come with tdsl: dotted prefix (`cleanup.identity`) and path, in name order."""
-    root = library_path()
-    for path in sorted(root.rglob(f"*{SUFFIX}")):
-        yield ".".join(path.relative_to(root).with_suffix("").parts), path
 
 
 def parse_standard(path: Path) -> tree.File:
     """A file of the standard library without its examples: applying rules needs no reading of their tests."""
     text = _EXAMPLE.sub(lambda example: "\n" * example.group().count("\n"), read(path))
     return parse(text, name=str(path))
-
-
-def prefix_of(path: Path) -> str:
-    """What the declarations of a file are called after: its place in the standard library, or its name."""
-    known = {file.resolve(): prefix for prefix, file in standard_files()}
-    return known.get(path.resolve(), path.stem)
-
-
-def full_name(prefix: str, name: str) -> str:
-    """`cleanup.identity.relu` for `relu`; a declaration called like its file has the file's name alone."""
-    return prefix if prefix.rpartition(".")[2] == name else f"{prefix}.{name}"
 
 
 def load_files(

@@ -14,10 +14,10 @@ from types import MappingProxyType
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.bind import Bound, bind, is_nary
-from tdsl.lang.expected import did_you_mean
 from tdsl.lang.pattern import PatternReader
 from tdsl.lang.progress import require_progress
 from tdsl.lang.scope import Role, Scope
+from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.uses import Uses
 from tdsl.lang.vocabulary import PARAMETER_KINDS, Vocabulary
 from tdsl.lang.walk import walk

@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 
 from tdsl.errors import Span, TdslError
-from tdsl.lang.expected import did_you_mean
+from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.vocabulary import SIDES, Vocabulary
 
 

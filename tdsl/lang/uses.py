@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
-from tdsl.lang.expected import did_you_mean
 from tdsl.lang.scope import Role, Scope
+from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.vocabulary import DTYPES, INFIX, SIDES, Function
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator, Param

@@ -15,10 +15,11 @@ from tdsl.catalog import Entry
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.example import check_example
-from tdsl.lang.expected import did_you_mean
 from tdsl.lang.groups import with_groups
-from tdsl.lang.imports import find_import, full_name
+from tdsl.lang.imports import find_import
+from tdsl.lang.library_files import full_name
 from tdsl.lang.resolve import Resolved, resolve
+from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.unsupported import refuse_unsupported
 from tdsl.lang.walk import walk
 from tdsl.lsp.document import Document, Place, parsed

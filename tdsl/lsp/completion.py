@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tdsl.catalog import Entry
 from tdsl.lang import tree
-from tdsl.lang.imports import importable, library_path
+from tdsl.lang.imports import importable
+from tdsl.lang.library_files import library_path
 from tdsl.lang.unsupported import RECOVERY, STORAGE
 from tdsl.lang.vocabulary import DTYPES, PARAMETER_KINDS, SIDES
 from tdsl.lsp.checks import Checks

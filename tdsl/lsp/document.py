@@ -11,7 +11,7 @@ from pathlib import Path
 from tdsl.catalog import APPLIED, Entry, declared
 from tdsl.errors import TdslError
 from tdsl.lang import parse, tree
-from tdsl.lang.imports import prefix_of
+from tdsl.lang.library_files import prefix_of
 from tdsl.lsp.parts import Part, split
 from tdsl.lsp.words import Role, Word, words_of
 

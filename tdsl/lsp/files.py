@@ -10,7 +10,8 @@ from pathlib import Path
 from tdsl.catalog import Entry, catalog
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.imports import find_import, full_name
+from tdsl.lang.imports import find_import
+from tdsl.lang.library_files import full_name
 from tdsl.lang.syntax import read
 from tdsl.lang.vocabulary import PARAMETER_KINDS
 from tdsl.lsp.document import Document

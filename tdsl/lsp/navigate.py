@@ -10,7 +10,8 @@ from pathlib import Path
 from tdsl.catalog import Entry
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.imports import find_import, library_path
+from tdsl.lang.imports import find_import
+from tdsl.lang.library_files import library_path
 from tdsl.lang.vocabulary import SIDES
 from tdsl.lsp.document import Document
 from tdsl.lsp.files import Files, meant

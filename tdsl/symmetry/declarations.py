@@ -11,8 +11,8 @@ import torch
 
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
-from tdsl.lang.expected import did_you_mean
 from tdsl.lang.imports import load_files
+from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.terms import tensor_type
 from tdsl.lang.walk import walk
 from tdsl.symmetry.contract import Acts, Contract, evaluated, free_sizes, names_in

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.expected import did_you_mean
+from tdsl.lang.spelling import did_you_mean
 from tdsl.symmetry.action import Action
 from tdsl.symmetry.contract import Acts, Contract
 from tdsl.symmetry.element import Linear

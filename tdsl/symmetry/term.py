@@ -14,7 +14,7 @@ import torch
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
-from tdsl.lang.expected import did_you_mean
+from tdsl.lang.spelling import did_you_mean
 from tdsl.ops import OPERATORS
 from tdsl.symmetry.action import Action, action, flipped, identity_on, rolled, rotated, transposed
 from tdsl.symmetry.along import Along, Monomial, inverse, matrix

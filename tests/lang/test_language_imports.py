@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tdsl.errors import TdslError
-from tdsl.lang.imports import library_path, load_files
+from tdsl.lang.imports import load_files
+from tdsl.lang.library_files import library_path
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tdsl.lang.imports import standard_files
+from tdsl.lang.library_files import standard_files
 from tdsl.lsp.checks import Checks, carried
 from tdsl.lsp.files import Files
 from tdsl.lsp.knowledge import Knowledge

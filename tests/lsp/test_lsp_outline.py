@@ -7,7 +7,7 @@ import random
 import pytest
 
 from tdsl.lang import parse, tree
-from tdsl.lang.imports import standard_files
+from tdsl.lang.library_files import standard_files
 from tdsl.lsp.completion import complete
 from tdsl.lsp.hover import hover
 from tdsl.lsp.navigate import definition, references

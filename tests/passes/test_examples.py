@@ -7,7 +7,7 @@ import pytest
 from tdsl.engine.example import run_example
 from tdsl.engine.library import standard_library
 from tdsl.lang import parse_file, tree
-from tdsl.lang.imports import full_name, standard_files
+from tdsl.lang.library_files import full_name, standard_files
 
 EXAMPLES = [
     pytest.param(prefix, item, id=f"{prefix}-{item.span.line}")

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from tdsl.errors import TdslError
-from tdsl.lang.expected import did_you_mean
+from tdsl.lang.spelling import did_you_mean
 from tdsl.symmetry.hidden.align import Alignment
 from tdsl.symmetry.hidden.groups import weights_of, with_weights
 

@@ -1,0 +1,19 @@
+"""The word that was meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+def nearest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The one of `names` that `word` is most likely a misspelling of."""
+    import difflib
+
+    found = difflib.get_close_matches(word, list(names), n=1, cutoff=cutoff)
+    return found[0] if found else None
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str | None:
+    """A hint with the nearest name, if one is near."""
+    found = nearest(word, names)
+    return f"did you mean `{found}`?" if found else None
