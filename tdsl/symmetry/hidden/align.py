@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import fx
 
-from tdsl.errors import TdslError
 from tdsl.symmetry.hidden.activations import Activations
+from tdsl.symmetry.hidden.alike import require_alike
 from tdsl.symmetry.hidden.groups import (
     AxisGroup,
     Weights,
@@ -78,7 +78,7 @@ def align(
     """
     first, second = (model if isinstance(model, fx.GraphModule) else model.module for model in (a, b))
     own, other = weights_of(first), weights_of(second)
-    _require_alike(first, second, own, other)
+    require_alike(first, second, own, other)
     symmetry = hidden_symmetry(first)
     groups = dependents_first(group for group in symmetry.groups if not fixed & set(group.axes))
     search = _Search(own, dict(other), groups)
@@ -233,30 +233,3 @@ def _distance(own: Weights, other: Weights) -> float:
             apart += float((tensor.double() - other[path].double()).square().sum())
             size += float(tensor.double().square().sum())
     return float(np.sqrt(apart / size)) if size else 0.0
-
-
-def _require_alike(first: fx.GraphModule, second: fx.GraphModule, own: Weights, other: Weights) -> None:
-    missing = sorted(set(own) ^ set(other))
-    if missing:
-        raise TdslError(
-            f"the models have different weights: {', '.join(missing[:3])}"
-            + (" …" if len(missing) > 3 else "")
-            + f" {'is' if len(missing) == 1 else 'are'} in one of them only",
-            expected="two checkpoints of one architecture",
-        )
-    for path, tensor in own.items():
-        if tensor.shape != other[path].shape:
-            raise TdslError(
-                f"{path} is {list(tensor.shape)} in the first model and {list(other[path].shape)} "
-                "in the second",
-                expected="two checkpoints of one architecture",
-            )
-    nodes = [
-        [(node.op, str(node.target)) for node in module.graph.nodes if node.op == "call_function"]
-        for module in (first, second)
-    ]
-    if nodes[0] != nodes[1]:
-        raise TdslError(
-            "the models have the same weights, but not the same graph",
-            expected="two checkpoints of one architecture",
-        )
