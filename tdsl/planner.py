@@ -15,7 +15,7 @@ from tdsl.engine.driver import Scope
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library
 from tdsl.engine.rule import Rule
-from tdsl.engine.statistics import Answers, Statistics
+from tdsl.engine.statistics import Answers, Request, Statistics
 from tdsl.engine.strategy import Alternative, ChoiceStep, ContractBound
 from tdsl.errors import TdslError
 from tdsl.factor.memo import MEMORY
@@ -70,10 +70,17 @@ class DataPlanner:
     def _collected(
         self, module: fx.GraphModule, choices: Sequence[Choice], scope: Scope | None
     ) -> Statistics:
-        requests = requests_of(module, choices, scope)
-        if not requests:
-            return Answers({})
-        return collect_cached(module, self.data, requests, self.cache, self.progress)
+        return self.answers(module, requests_of(module, choices, scope)) or Answers({})
+
+    def answers(self, module: fx.GraphModule, requests: Sequence[Request]) -> Statistics | None:
+        """The statistics asked for; `None` where there is no data."""
+        if not self.data.batches:
+            return None
+        return (
+            collect_cached(module, self.data, requests, self.cache, self.progress)
+            if requests
+            else Answers({})
+        )
 
     def remember(self, module: fx.GraphModule) -> None:
         """Keep the graph as it was before the first step that loses something: what recovery aims at."""

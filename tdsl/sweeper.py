@@ -124,6 +124,7 @@ class _First:
     def __init__(self, planner: DataPlanner) -> None:
         self.planner = planner
         self.statistics = planner.statistics
+        self.answers = planner.answers
         self.heal = planner.heal
         self.remember = planner.remember
 

@@ -79,8 +79,12 @@ class Journal:
         created: Sequence[fx.Node] = (),
         through: Sequence[fx.Node] = (),
         details: Mapping[str, Any] | None = None,
+        error: float | None = None,
     ) -> None:
-        """Add what a pass did to `replaced`, or else to `root`, at whose place in the model it is entered."""
+        """Add what a pass did to `replaced`, or else to `root`, at whose place in the model it is entered.
+
+        `error` is that of what was approximated, `None` for an exact pass.
+        """
         place = origin(root)
         self.add(
             Applied(
@@ -92,6 +96,8 @@ class Journal:
                 saved_nodes=saved_nodes,
                 saved_parameters=saved_parameters,
                 saved_macs=saved_macs,
+                error=error,
+                approximate=error is not None,
                 details=details or {},
                 created=tuple([node.name for node in created]),
                 through=tuple([node.name for node in through]),

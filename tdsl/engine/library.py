@@ -183,6 +183,16 @@ class Library:
             )
         return self.rules[full].instantiate(arguments, span)
 
+    def graph_pass(
+        self, name: str, arguments: Mapping[str, Any] | None = None, span: Span | None = None
+    ) -> GraphPass:
+        """The pass of that full name, with `arguments`; raises `TdslError` for one that it does not take."""
+        made = self.passes[name]
+        if made.parameters:
+            return made(arguments, span)
+        parameter_values(f"pass {name}", (), arguments or {}, span)
+        return made()
+
     def pipeline(self, name: str) -> tree.Pipeline:
         """The pipeline of that name, or the only one whose name ends so."""
         found = [n for n in self.pipelines if n == name or n.endswith("." + name)]

@@ -7,15 +7,18 @@ import pkgutil
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import fx
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from tdsl.engine.driver import Scope, Settings, rewrite
 from tdsl.engine.journal import Journal
+from tdsl.engine.parameters import parameter_values
 from tdsl.engine.rule import Rule
-from tdsl.errors import TdslError
+from tdsl.engine.statistics import Request, Statistics
+from tdsl.errors import Span, TdslError
+from tdsl.lang import tree
 
 if TYPE_CHECKING:
     from tdsl.engine.explain import Explanation
@@ -26,6 +29,29 @@ class GraphPass(PassBase):
 
     name: str = ""
     doc: str = ""
+    parameters: str = ""
+    """What a pipeline may set, as a rule declares it: `error: Real = 1%, macs: Ratio = 100%`."""
+    approximate: bool = False
+    """Whether the pass loses something, so that a pipeline with it needs a contract."""
+
+    statistics: Statistics | None = None
+    """What `asks` wanted to know; `None` without calibration data."""
+
+    def __init__(self, given: Mapping[str, Any] | None = None, span: Span | None = None) -> None:
+        """A pass with values for its parameters, defaults elsewhere; `span` is where they are given.
+
+        Raises `TdslError` for an unknown parameter, or a value of another kind.
+        """
+        super().__init__()
+        written = dict.fromkeys(given or {}, span) if span else {}
+        self.values = parameter_values(
+            f"pass {self.name}", _declared(self.parameters), given or {}, span, written
+        )
+        self.span = span
+
+    def asks(self, module: fx.GraphModule, scope: Scope | None = None) -> Sequence[Request]:
+        """The statistics of values of the graph that `rewrite` will look at."""
+        return ()
 
     @abstractmethod
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
@@ -65,6 +91,20 @@ class RulePass(GraphPass):
         if scope is not None:
             settings = Settings(settings.order, settings.repeat, settings.limit, scope)
         return rewrite(module, self.rules, settings, journal)
+
+
+@cache
+def _declared(parameters: str) -> tuple[tree.Parameter, ...]:
+    """The parameters that a pass declares in the words of the language."""
+    if not parameters:
+        return ()
+    from tdsl.lang import parse  # a parser, which most passes do without
+
+    [declared] = parse(
+        f"pipeline of({parameters}) {{ once cleanup.dead_code }}", "parameters of a pass"
+    ).items
+    assert isinstance(declared, tree.Pipeline)
+    return tuple(declared.parameters)
 
 
 _PASSES: dict[str, type[GraphPass]] = {}

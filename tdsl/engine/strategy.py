@@ -17,7 +17,7 @@ from tdsl.engine.parameters import constant_value, parameter_values
 from tdsl.engine.passes import GraphPass
 from tdsl.engine.rule import Rule
 from tdsl.engine.staged import Workspace
-from tdsl.engine.statistics import Statistics
+from tdsl.engine.statistics import Request, Statistics
 from tdsl.engine.weights import prune_weights, restore_names
 from tdsl.errors import NotSupportedYet, Span, TdslError
 from tdsl.lang import tree
@@ -60,6 +60,10 @@ class Planner(Protocol):
         self, module: fx.GraphModule, rules: Sequence[Rule], scope: Scope | None
     ) -> Statistics | None:
         """What these rules ask about calibration data, at the places where they match."""
+        ...
+
+    def answers(self, module: fx.GraphModule, requests: Sequence[Request]) -> Statistics | None:
+        """The statistics that a pass asks for; `None` where there is no data."""
         ...
 
     def choose(self, choice: ChoiceStep, module: fx.GraphModule, journal: Journal) -> int:
@@ -137,8 +141,9 @@ class Runner:
 
     @property
     def approximate(self) -> list[str]:
-        """Names of the approximate rules that the pipeline may apply."""
+        """Names of the approximate rules and passes that the pipeline may apply."""
         found = {r.name for rules, _ in self._compiled.values() for r in rules if r.approximate}
+        found |= {p.name for _, passes in self._compiled.values() for p in passes if p.approximate}
         return sorted(found | self.planned)
 
     @property
@@ -189,7 +194,7 @@ class Runner:
                 rules, passes = self._compiled[id(step)]
                 settings = Settings(context.order, False, None, context.scope)
                 count = self._rewrite(module, rules, settings, journal)
-                return count + sum(p.rewrite(module, journal, context.scope) for p in passes)
+                return count + self._passed(module, passes, journal, context.scope)
             case tree.First(attempt=attempt, otherwise=otherwise):
                 done = self._steps(attempt, module, journal, context)
                 return done or self._steps(otherwise, module, journal, context)
@@ -222,6 +227,19 @@ class Runner:
         statistics = self.planner.statistics(module, rules, settings.scope) if asks and self.planner else None
         return rewrite(module, rules, settings, journal, statistics)
 
+    def _passed(
+        self, module: fx.GraphModule, passes: Sequence[GraphPass], journal: Journal, scope: Scope | None
+    ) -> int:
+        """What some passes change, one after the other."""
+        count = 0
+        for made in passes:
+            if self.planner and made.approximate:
+                self.planner.remember(module)
+            asked = made.asks(module, scope) if self.planner else ()
+            made.statistics = self.planner.answers(module, asked) if self.planner and asked else None
+            count += made.rewrite(module, journal, scope)
+        return count
+
     def _repeat(self, step: tree.Repeated, module: fx.GraphModule, journal: Journal, context: Context) -> int:
         rules, passes = self._compiled[id(step)]
         by_rules = by_passes = 0
@@ -229,7 +247,7 @@ class Runner:
             left = None if step.limit is None else step.limit - by_rules
             settings = Settings(context.order, True, left, context.scope)
             by_rules += self._rewrite(module, rules, settings, journal)
-            changed = sum(p.rewrite(module, journal, context.scope) for p in passes)
+            changed = self._passed(module, passes, journal, context.scope)
             by_passes += changed
             if changed == 0 or journal.full:
                 return by_rules + by_passes
@@ -252,9 +270,7 @@ class Runner:
             }
             for name in self.library.select(reference.pattern, reference.span):
                 if name in self.library.passes:
-                    if arguments:
-                        raise TdslError(f"{name} is a pass and takes no arguments", reference.span)
-                    passes.setdefault(name, self.library.passes[name]())
+                    passes.setdefault(name, self.library.graph_pass(name, arguments, reference.span))
                 elif name not in rules:
                     rules[name] = self.library.rule(name, arguments, reference.span)
         return list(rules.values()), list(passes.values())
@@ -325,7 +341,7 @@ class Runner:
         if self.contract or not (self.approximate or self.storage in ROUNDING):
             return
         few = ", ".join(self.approximate[:3]) + (", …" if len(self.approximate) > 3 else "")
-        what = f"uses approximate rules ({few})" if self.approximate else f"rounds weights to {self.storage}"
+        what = f"loses something ({few})" if self.approximate else f"rounds weights to {self.storage}"
         raise TdslError(
             f"pipeline {self.pipeline.name} {what} and declares no contract",
             self.pipeline.span,

@@ -155,7 +155,7 @@ def test_a_condition_on_values_of_a_wrong_kind_is_an_error_at_its_place(conditio
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        ("once cleanup.dead_code(k=1)", "cleanup.dead_code is a pass and takes no arguments"),
+        ("once cleanup.dead_code(k=1)", "pass cleanup.dead_code has no parameter k"),
         ("once svd_linear(4)", "an argument of a rule has no name"),
     ],
 )
