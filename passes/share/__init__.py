@@ -1,0 +1,1 @@
+"""Weights of several layers, made of the same parts."""
