@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tdsl.capture import Captured, capture
 from tdsl.capture.captured import ModelLike
+from tdsl.capture.randomness import require_deterministic
 from tdsl.engine.library import Library, load, standard_library
 from tdsl.engine.parameters import as_written
 from tdsl.engine.strategy import Runner
@@ -66,7 +67,7 @@ def prepare(
     """Capture `model` and check everything else; the arguments are those of `tdsl.compile`.
 
     Where nothing will be `verified`, no calibration sample is held out. Raises `TdslError` for a model that
-    does not trace and an argument that does not fit.
+    does not trace or draws random numbers, and an argument that does not fit.
     """
     require_kinds(
         args=(args, (Tensor, Sequence)),
@@ -92,6 +93,8 @@ def prepare(
             input_names=input_names,
             output_names=output_names,
         )
+    if verified:
+        require_deterministic(captured.module)
     library = standard_library()
     if rules is not None:
         library = library.extended(rules if isinstance(rules, Library) else load(rules))
@@ -146,15 +149,15 @@ def _samples(
 ) -> tuple[Sample, ...]:
     inputs, ranges = inputs_of(captured)
     names = captured.input_names
-    known = [_tensors(batch, "calibration", names) for batch in calibration]
-    kept_back = [_tensors(batch, "held-out", names) for batch in held_out]
+    known = [as_tensors(batch, "calibration", names) for batch in calibration]
+    kept_back = [as_tensors(batch, "held-out", names) for batch in held_out]
     if verified and not kept_back and len(known) >= HELD_OUT_SHARE:
         kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
         known = [k for i, k in enumerate(known) if (i + 1) % HELD_OUT_SHARE]
     return draw_samples(inputs, ranges=ranges, calibration=known, held_out=kept_back, seed=SEED)
 
 
-def _tensors(batch: Batch, kind: str, names: Sequence[str]) -> Tensors:
+def as_tensors(batch: Batch, kind: str, names: Sequence[str]) -> Tensors:
     """The tensors of one sample in the order of the inputs; raises `TdslError` for anything else."""
     if isinstance(batch, Mapping):
         missing = [name for name in names if name not in batch]

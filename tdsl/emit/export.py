@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import logging
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from onnxscript import optimizer
 from onnxscript.rewriter import onnx_fusions
 from torch import fx
 from torch._guards import detect_fake_mode
+from torch._ops import HigherOrderOperator
 from torch.export import ExportedProgram
 from torch.onnx._constants import ONNX_DEFAULT_OPSET
 from torch.onnx._internal.exporter import _core, _registration
@@ -38,6 +40,8 @@ def _attention(*args: Any, **kwargs: Any) -> Any:
     return aten._scaled_dot_product_attention_math.default(*args, **kwargs)[0]
 
 
+LARGE, SPREAD = 1024, 4
+"""A constant of more entries, and so many times those that it is computed from, is not stored."""
 _DECOMPOSED: Mapping[Any, Callable[..., Any]] = {aten.scaled_dot_product_attention.default: _attention}
 
 
@@ -87,11 +91,27 @@ def optimise(model: ir.Model) -> None:
 
 
 def _should_fold(node: ir.Node) -> bool | None:
-    """Fold the transpose of a weight if the weight itself is not needed besides; otherwise as by default."""
+    """Fold the transpose of a weight if the weight itself is not needed besides; otherwise as by default.
+
+    What spreads a few constants over a large table stays as it is: onnxruntime computes it when it loads the
+    model, and the file does not hold it.
+    """
+    if _spreads(node):
+        return False
     source = node.inputs[0] if node.op_type == "Transpose" and node.inputs else None
     if source is None or not source.is_initializer():
         return None
     return len(source.uses()) == 1
+
+
+def _spreads(node: ir.Node) -> bool:
+    """Whether a result of known size is large, and several times as large as all that it is made of."""
+    shape = node.outputs[0].shape if len(node.outputs) == 1 else None
+    if shape is None or not shape.is_static():
+        return False
+    size = math.prod(shape.numpy())
+    read = [value.const_value for value in node.inputs if value is not None]
+    return size > LARGE and size > SPREAD * sum(tensor.size for tensor in read if tensor is not None)
 
 
 @contextlib.contextmanager
@@ -138,7 +158,7 @@ def _messages(error: BaseException) -> Iterator[str]:
         current = current.__cause__ or current.__context__
 
 
-_TARGET = re.compile(r"torch\.ops\.(?P<target>\w+\.\w+\.\w+)")
+_TARGET = re.compile(r"torch\.ops\.(?:higher_order\.)?(?P<target>(?<=higher_order\.)\w+|\w+\.\w+\.\w+)")
 
 
 def _failed_node(error: BaseException, program: ExportedProgram) -> fx.Node | None:
@@ -183,6 +203,13 @@ def _unsupported(failed: fx.Node, error: BaseException, nodes: Mapping[str, fx.N
     frame = user_frame(frames_of(trace))
     place = f" in module `{module_path(original)}`" if original is not None and module_path(original) else ""
     target = failed.target if original is None else original.target
+    if isinstance(target, HigherOrderOperator):
+        return TdslError(
+            f"the exporter cannot write torch.{target}{place} as ONNX",
+            line_span(*frame) if frame else None,
+            hint="it writes torch.cond whose branches make no tensors of their own, while_loop and scan: "
+            "make constants outside of the branches, or write the step without branches",
+        )
     innermost = [text for text in _messages(error) if text][-1].splitlines()[0]
     reason = re.sub(r"<OpOverload\(op='(.*?)', overload='(.*?)'\)>", r"\1.\2", innermost.partition(". ")[0])
     return TdslError(

@@ -28,6 +28,8 @@ def prune_weights(module: fx.GraphModule) -> None:
     used = {str(node.target) for node in module.graph.find_nodes(op="get_attr")}
     for path, owner in list(module.named_modules()):
         prefix = f"{path}." if path else ""
+        if path in used or any(path.startswith(f"{branch}.") for branch in used):
+            continue  # a branch of a torch.cond, which reads what it holds
         for table in (owner._parameters, owner._buffers):
             for name in [n for n in table if prefix + n not in used]:
                 del table[name]

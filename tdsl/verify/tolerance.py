@@ -24,13 +24,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import HigherOrderOperator
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -197,10 +198,13 @@ class _Narrowing(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the first operation that makes a narrower float of a float64 tensor: precision is lost there."""
 
     found = ""
+    supports_higher_order_operators = True
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if isinstance(func, HigherOrderOperator):  # what its branches compute is looked at as well
+            args = tuple(self._watched(arg) if isinstance(arg, nn.Module) else arg for arg in args)
         result = func(*args, **(kwargs or {}))
         taken = (leaf for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
         made = (leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor))
@@ -208,6 +212,13 @@ class _Narrowing(TorchDispatchMode):  # type: ignore[no-untyped-call]
             narrow = [value.dtype for value in made if value.dtype in WIDE]
             self.found = f"{func} makes {narrow[0]}" if narrow else ""
         return result
+
+    def _watched(self, branch: nn.Module) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            with self:
+                return branch(*args)
+
+        return run
 
 
 def _weights(module: nn.Module) -> list[Tensor]:
