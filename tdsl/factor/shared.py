@@ -101,7 +101,7 @@ def shared_factors(layers: Sequence[Layer], error: float, macs: float = 1.0) -> 
     out = _output_basis(layers, [layer.seen for layer in layers])
     best: _Choice | None = None
     for _ in range(SWEEPS):
-        reads = [_reading(layer, into) for layer in layers]
+        reads = [reading(layer, into) for layer in layers]
         found = _ranks(layers, out, reads, error, macs)
         if found is None or (best is not None and found[0] >= best.numbers):
             break
@@ -122,18 +122,19 @@ class _Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """Lᵀ·Aᵀ = across·triangle: what rows of A read, in the metric of one layer, orthonormal and nested."""
 
     across: Tensor
     triangle: Tensor | None
 
 
-def _reading(layer: Layer, into: Tensor) -> _Reading:
+def reading(layer: Layer, into: Tensor) -> Reading:
+    """What rows of a basis [q, n] read of a layer's inputs; without a metric they have to be orthonormal."""
     if layer.metric is None:
-        return _Reading(into.T, None)  # whose rows are orthonormal as they are
+        return Reading(into.T, None)  # whose rows are orthonormal as they are
     across, triangle = torch.linalg.qr(layer.metric.T @ into.T)
-    return _Reading(across, triangle)
+    return Reading(across, triangle)
 
 
 def _output_basis(layers: Sequence[Layer], seen: Sequence[Tensor]) -> Tensor:
@@ -164,11 +165,12 @@ def _input_basis(layers: Sequence[Layer], out: Tensor | None) -> Tensor:
     rows = from_gram(gram)[0].T
     if mean is None:
         return rows
-    return torch.linalg.solve(mean.T, rows.T).T.contiguous()
+    turned: Tensor = torch.linalg.solve(mean.T, rows.T)
+    return turned.T.contiguous()
 
 
 def _ranks(
-    layers: Sequence[Layer], out: Tensor, reads: Sequence[_Reading], error: float, macs: float
+    layers: Sequence[Layer], out: Tensor, reads: Sequence[Reading], error: float, macs: float
 ) -> tuple[int, tuple[int, int]] | None:
     """The fewest numbers that prefixes of these bases take, and their ranks: those of fewest operations."""
     m, n = layers[0].weight.shape
@@ -197,16 +199,17 @@ def _made(layers: Sequence[Layer], choice: _Choice) -> Shared:
     for layer in layers:
         core = layer.weight if out is None else out.T @ layer.weight
         if into is not None:
-            read = _reading(layer, into)
-            core = core @ into.T if read.triangle is None else _regressed(core, layer, read)
+            read = reading(layer, into)
+            core = core @ into.T if read.triangle is None else regressed(core, layer, read)
         cores.append(core)
     found = Shared(out, tuple(cores), into, ())
     errors = tuple(layer.error(found.rebuilt(i)) for i, layer in enumerate(layers))
     return Shared(out, found.cores, into, errors)
 
 
-def _regressed(wanted: Tensor, layer: Layer, read: _Reading) -> Tensor:
+def regressed(wanted: Tensor, layer: Layer, read: Reading) -> Tensor:
     """G with G·A nearest to `wanted` in the metric of a layer's inputs. [r, n] → [r, q]."""
     assert layer.metric is not None and read.triangle is not None
     seen = wanted @ layer.metric @ read.across
-    return torch.linalg.solve_triangular(read.triangle.T, seen, upper=False, left=False)
+    core: Tensor = torch.linalg.solve_triangular(read.triangle.T, seen, upper=False, left=False)
+    return core
