@@ -32,13 +32,12 @@ class FoldConstants(GraphPass):
             if not _foldable(node, work) or (scope is not None and not scope(node)):
                 continue
             value = Staged(node.target, node.args, dict(node.kwargs))
+            weight = next(arg for arg in node.all_input_nodes)
             try:
                 values = work.evaluate(value)
+                folded = editor.add_parameter(values, node.meta["val"].dtype, weight, "folded")
             except (RuntimeError, CannotStage):
                 continue
-            weight = next(arg for arg in node.all_input_nodes)
-            dtype = node.meta["val"].dtype
-            folded = editor.add_parameter(values, dtype, weight, "folded")
             freed = _freed(node)
             folded.meta[REWRITE] = Rewrite(journal.next_number, self.name, (provenance(node),))
             node.replace_all_uses_with(folded)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from tdsl.engine.expression import origins_of
 from tdsl.engine.nodes import erase, insert_after
@@ -102,8 +104,14 @@ class Editor:
     def add_parameter(
         self, values: torch.Tensor, dtype: torch.dtype, like: fx.Node | None, label: str
     ) -> fx.Node:
-        """A new parameter at the top of the graph, named after the weight it is made from."""
-        path = add_weight(self.module, values.to(dtype).contiguous().clone(), like, label)
+        """A new parameter at the top of the graph, named after the weight it is made from.
+
+        Raises `CannotStage` where `dtype` overflows by values that are finite.
+        """
+        stored = values.to(dtype)
+        if stored.is_floating_point() and not bool(stored.isfinite().all()) and bool(values.isfinite().all()):
+            raise CannotStage(f"a weight would overflow {str(dtype).removeprefix('torch.')}")
+        path = add_weight(self.module, stored.contiguous().clone(), like, label)
         with self.graph.inserting_before(next(iter(self.graph.nodes))):
             node = self.graph.get_attr(path)
         if like is not None:
@@ -156,6 +164,8 @@ class _Builder:
     def constant(self, value: Staged) -> fx.Node:
         work = self.editor.work
         values = work.evaluate(value)
+        if values.is_floating_point() and not bool(values.isfinite().all()) and _finite(value, work):
+            raise CannotStage("a weight would not be finite")
         val = work.val(value)
         dtype = val.dtype if val is not None else _dtype_from(value, work)
         origins = origins_of([value])
@@ -208,6 +218,17 @@ def _require_order(nodes: Iterable[fx.Node]) -> None:
             wrong = wrong or operand._erased or not operand < node
         if wrong:
             raise RuntimeError(f"the edit left {node.name} before one of its operands")
+
+
+def _finite(value: Staged, work: Workspace) -> bool:
+    """Whether all that a constant term is made of is finite; a mask of infinities is made of one."""
+    for part in parts_of([value]):
+        if isinstance(part, fx.Node) and not bool(work.tensor(part).isfinite().all()):
+            return False
+        numbers = pytree.tree_leaves((part.args, part.kwargs)) if isinstance(part, Staged) else ()
+        if not all(math.isfinite(number) for number in numbers if isinstance(number, float)):
+            return False
+    return True
 
 
 def _dtype_from(value: Staged, work: Workspace) -> torch.dtype:
