@@ -155,43 +155,45 @@ def test_only_what_is_in_scope_is_shared(tmp_path: Path) -> None:
     assert [entry.site for entry in result.report.rewrites] == ["0.up", "1.up"]
 
 
+class Towers(nn.Module):
+    """Dense layers of given weights [m, n], side by side."""
+
+    def __init__(self, weights: list[Tensor]) -> None:
+        super().__init__()
+        self.towers = nn.ModuleList(nn.Linear(*w.shape[::-1], bias=False) for w in weights)
+        for tower, weight in zip(self.towers, weights, strict=True):
+            tower.weight.data = weight  # type: ignore[assignment]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([torch.tanh(tower(x)) for tower in self.towers], -1)
+
+
 def test_what_layers_really_read_decides_and_the_bias_takes_the_mean(tmp_path: Path) -> None:
     """Dense weights, inputs on few directions about a mean: without data nothing could be shared."""
-    towers = nn.ModuleList([nn.Linear(WIDTH, HIDDEN, bias=False) for _ in range(DEPTH)])
-
-    class Towers(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.towers = towers
-
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.cat([torch.tanh(tower(x)) for tower in self.towers], -1)
-
+    model = Towers([torch.randn(HIDDEN, WIDTH) / 4 for _ in range(DEPTH)]).eval()
     directions, mean = torch.randn(2, WIDTH), torch.randn(WIDTH)
     data = [(torch.randn(16, 2) @ directions + mean,) for _ in range(12)]
     given: dict[str, Any] = {"calibration": data, "x": data[0][0]}
     step = "once share.factors(error=0.1%)"
-    result = compiled(Towers().eval(), step, tmp_path, "error <= 0.5%", **given)
+    result = compiled(model, step, tmp_path, "error <= 0.5%", **given)
     assert len(result.report.rewrites) == DEPTH
-    torch.testing.assert_close(result.module(data[-1][0]), Towers().eval()(data[-1][0]), rtol=0, atol=1e-2)
-    assert compiled(Towers().eval(), step, tmp_path, x=data[0][0]).report.rewrites == ()
+    torch.testing.assert_close(result.module(data[-1][0]), model(data[-1][0]), rtol=0, atol=1e-2)
+    assert compiled(model, step, tmp_path, x=data[0][0]).report.rewrites == ()
 
 
 def test_cosines_are_computed_and_not_stored(tmp_path: Path) -> None:
-    i, j = torch.arange(HIDDEN)[:, None] / HIDDEN, torch.arange(WIDTH) / WIDTH
-    model = nn.Sequential(*(Block(torch.exp(-((i - j + 0.03 * k) ** 2) * 60)) for k in range(DEPTH))).eval()
-    result = compiled(model, "once share.cosines(error=2%)", tmp_path, "error <= 10%")
-    assert [entry.site for entry in result.report.rewrites] == [f"{k}.up" for k in range(DEPTH)]
-    floats = [
-        i.dims
-        for i in onnx.load(tmp_path / "shared.onnx").graph.initializer
-        if i.data_type == onnx.TensorProto.FLOAT and len(i.dims) == 2
-    ]
-    assert not any(WIDTH in shape and HIDDEN not in shape for shape in floats)  # no basis [r, WIDTH]
-    assert sum(HIDDEN in shape and WIDTH not in shape for shape in floats) == DEPTH  # the columns
+    i, j = torch.arange(64)[:, None] / 64, torch.arange(128) / 128
+    model = Towers([torch.exp(-((i - j + 0.03 * k) ** 2) * 60) for k in range(3)]).eval()
+    step, x = "once share.cosines(error=2%)", torch.randn(5, 128)
+    result = compiled(model, step, tmp_path, "error <= 10%", x)
+    assert [entry.site for entry in result.report.rewrites] == [f"towers.{k}" for k in range(3)]
     assert all(0 < entry.error <= 0.02 for entry in result.report.rewrites)
-    module, journal = run(independent(), SharedCosines({"error": 0.02}), torch.randn(5, WIDTH))
-    assert journal.entries == []  # of low rank, but in no smooth basis
+    shapes = stored(tmp_path / "shared.onnx")
+    assert not any(128 in shape for shape in shapes)  # no basis [r, 128] in the file
+    assert sum(64 in shape for shape in shapes) == 3  # the columns of each layer
+    low = Towers([torch.randn(64, 3) @ torch.randn(3, 128) for _ in range(3)])  # in no smooth basis
+    module, journal = run(low, SharedCosines({"error": 0.02}), x)
+    assert journal.entries == []
     assert "two factors of it" in SharedCosines({"error": 0.02}).explain(module, 20).render()
 
 
