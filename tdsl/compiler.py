@@ -16,8 +16,6 @@ from torch import Tensor, fx
 from tdsl.capture import Captured
 from tdsl.capture.captured import ModelLike
 from tdsl.emit import Emitted, emit_apart, save, session, size
-from tdsl.emit.storage import Stored, store_f16
-from tdsl.emit.tied import store_tied
 from tdsl.engine.census import Census, census, copied
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.law_transfer import laws_of
@@ -32,6 +30,7 @@ from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
 from tdsl.prepare import SEED, Batch, Progress, prepare, require_kinds
 from tdsl.report import Note, Report, RewriteRecord, Size, correctness_of, notes_of, to_text, write_json
+from tdsl.storing import Storing, blame_of_storage, storage_note, stored_records
 from tdsl.symmetry.audit import Audit
 from tdsl.symmetry.kept import Kept, require_kept_by_file, require_kept_by_graph
 from tdsl.verify import (
@@ -163,32 +162,35 @@ def compile(
 
     audits = _audits(captured, module, runner, journal, progress)
     progress("emit")
-    emitted, stored = _emit(captured, module, runner, opset, metadata)
+    storing = Storing(runner.storage, planner.data, opset, metadata, progress)
+    emitted, stored = storing.emit(captured, module)
     give_back()
 
     progress("verify")
     contract = Contract(tuple(Bound(b.metric, b.relation, b.value) for b in runner.contract))  # type: ignore[arg-type]
     approximate = any(entry.approximate for entry in journal.entries)
-    check = _Check(
-        captured, samples, contract, exact=not approximate and (stored is None or not stored.error)
-    )
+    check = _Check(captured, samples, contract, exact=not (approximate or any(one.error for one in stored)))
     runtime = session(emitted)
     give_back()
     verdict = check.file(module, runtime)
     give_back()
 
     progress("compare with the original's export")
-    baseline = emit_apart(captured, opset=opset, metadata=metadata)
+    baseline = emit_apart(captured, opset=storing.opset, metadata=metadata)
     measured = None
     if latency and verdict.passed:
         feed = next(s for s in samples if s.kind == "example").inputs
         measured = session_latency(session(baseline), runtime, feed)
     del runtime
     give_back()
-    blame = None
-    if not verdict.passed and journal.entries:
+    blame, too_coarse = None, False
+    if not verdict.passed:
         progress("find the guilty rewrite")
-        blame = _guilty(captured, runner, check, len(journal.entries), opset)
+        if any(one.error for one in stored):
+            unrounded, _ = storing.emit(captured, module, lossy=False)
+            too_coarse = check.file(module, session(unrounded)).passed
+    if not verdict.passed and journal.entries and not too_coarse:
+        blame = _guilty(captured, runner, storing, check, len(journal.entries))
     report = Report(
         model=name or captured.name,
         pipeline=pipeline,
@@ -196,10 +198,10 @@ def compile(
         original=_size(census(captured.module), baseline),
         result=_size(census(module), emitted),
         latency=measured,
-        rewrites=tuple(_record(entry) for entry in journal.entries),
+        rewrites=(*map(_record, journal.entries), *stored_records(stored, emitted, len(journal.entries))),
         notes=(
             *notes_of(verdict),
-            *_storage_note(stored),
+            *map(storage_note, stored),
             *_plan_notes(planner),
             *_refusals(runner, journal),
         ),
@@ -209,7 +211,7 @@ def compile(
         raise BrokenContract(
             "the compiled model does not keep its contract, and nothing was written\n" + str(verdict),
             report,
-            hint=_blame(blame, journal),
+            hint=blame_of_storage(stored) if too_coarse else _blame(blame, journal),
         )
     kept = _certificates(emitted, runner, audits, samples, progress)
     report = replace(report, notes=(*report.notes, *(Note("symmetry", str(one)) for one in kept)))
@@ -224,15 +226,6 @@ def compile(
         write_json(report, path.parent / "report.json")
     progress("done")
     return Result(module, report, captured, path, whole)
-
-
-def _emit(
-    captured: Captured, module: fx.GraphModule, runner: PipelineRunner, opset: int | None, metadata: bool
-) -> tuple[Emitted, Stored | None]:
-    """The ONNX model of `module`, its weights stored as the pipeline says, and what that changed."""
-    emitted = emit_apart(captured, module, opset=opset, metadata=metadata)
-    store = {"f16": store_f16, "tied": store_tied}.get(runner.storage or "")
-    return emitted, store(emitted) if store is not None else None
 
 
 # ---------------------------------------------------------------- verification
@@ -317,7 +310,11 @@ def _certificates(
 
 
 def _guilty(
-    captured: Captured, runner: PipelineRunner, check: _Check, rewrites: int, opset: int | None
+    captured: Captured,
+    runner: PipelineRunner,
+    storing: Storing,
+    check: _Check,
+    rewrites: int,
 ) -> int | None:
     """The first rewrite after which an emitted file breaks the contract; `None` when the export does."""
 
@@ -325,7 +322,7 @@ def _guilty(
         journal = Journal(limit=count)
         module = copied(captured.module)
         runner.run(module, journal)
-        emitted, _ = _emit(captured, module, runner, opset, False)
+        emitted, _ = storing.emit(captured, module)
         return not check.file(module, session(emitted)).passed
 
     return guilty(rewrites, broken)
@@ -387,16 +384,6 @@ def _plan_notes(planner: DataPlanner) -> tuple[Note, ...]:
             Note("heal", f"{len(better)} of {len(planner.healed)} factors solved anew by least squares")
         )
     return tuple(notes)
-
-
-def _storage_note(stored: Stored | None) -> tuple[Note, ...]:
-    if stored is None:
-        return ()
-    if stored.error:
-        text = f"{stored.weights} weights are stored as f16, relative error at most {stored.error:.2g}"
-    else:
-        text = f"{stored.weights} weights are stored without loss in {stored.saved_bytes} bytes less"
-    return (Note("storage", text),)
 
 
 def str_contract(report: Report) -> str:

@@ -50,10 +50,11 @@ def emit_apart(
     model = to_onnx(program, nodes, opset)
     optimise(model)
     tidy(model, captured)
-    annotate(model, nodes, everything=metadata)
+    places = annotate(model, nodes, everything=metadata)
     if not metadata:
         forget_inner_shapes(model)
     model.producer_name, model.producer_version = "tdsl", None
     emitted = Emitted.of_ir(model)
+    emitted.places = places
     check(emitted)
     return emitted

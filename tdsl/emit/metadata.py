@@ -12,17 +12,20 @@ import onnx_ir as ir
 from torch import fx
 
 from tdsl.emit.program import NODE_ID
-from tdsl.provenance import origins_of, provenance, rules_of
+from tdsl.provenance import Origin, origins_of, provenance, rules_of
+from tdsl.provenance import origin as place_of
 
 RULES, SOURCE = "tdsl.rules", "tdsl.source"
 _STACK = "pkg.torch.onnx.stack_trace"
 
 
-def annotate(model: ir.Model, nodes: Mapping[str, fx.Node], *, everything: bool) -> None:
+def annotate(model: ir.Model, nodes: Mapping[str, fx.Node], *, everything: bool) -> dict[str, Origin]:
     """Replace the exporter's metadata by ours; with `everything`, keep its own beside the sources.
 
-    `nodes` are the rewritten graph's nodes by name.
+    `nodes` are the rewritten graph's nodes by name. Returns where the nodes of the model stand in the user's,
+    by name, as far as that is known.
     """
+    places: dict[str, Origin] = {}
     by_producer = {id(node): _origin(node, nodes) for node in model.graph}
     for node in model.graph:
         origin = by_producer[id(node)] or _neighbour(node, by_producer)
@@ -31,6 +34,7 @@ def annotate(model: ir.Model, nodes: Mapping[str, fx.Node], *, everything: bool)
             node.metadata_props.clear()
         if origin is None:
             continue
+        places[node.name or ""] = place_of(origin)
         rules = rules_of(provenance(origin))
         if rules:
             node.metadata_props[RULES] = " > ".join(rules)
@@ -40,6 +44,7 @@ def annotate(model: ir.Model, nodes: Mapping[str, fx.Node], *, everything: bool)
                 node.metadata_props[SOURCE] = source
     if not everything:
         _clear_values(model)
+    return places
 
 
 def source_of(node: fx.Node) -> str:

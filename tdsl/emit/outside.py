@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -10,6 +10,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
+
+from tdsl.provenance import Origin
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -27,6 +29,8 @@ class Emitted:
 
     proto: onnx.ModelProto
     weights: dict[str, Array] = field(default_factory=dict)
+    places: Mapping[str, Origin] = field(default_factory=dict)
+    """Where the nodes of `proto` stand in the user's model, by name, as far as that is known."""
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> Emitted:

@@ -1,61 +1,190 @@
-"""Storing weights in fewer bytes: float16 in the file, float32 in the computation.
+"""Storing weights in fewer bytes: each large one as a scheme of `quantize` says, put together at load.
 
-Each large weight becomes a float16 initializer behind a `Cast`, which onnxruntime folds when it loads the
-model: the file is half as large, the latency stays.
+What a scheme writes are arrays and operators on constants; onnxruntime folds them when it loads the model, so
+that the file is smaller and the computation stays.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from torch.onnx._constants import ONNX_DEFAULT_OPSET
 
+from tdsl.emit.moments import Asked, Samples, moments
 from tdsl.emit.outside import Array, Emitted
+from tdsl.emit.reads import Reading, readings
+from tdsl.errors import Span, TdslError
+from tdsl.quantise.declare import Packed, Recipe, Scheme, Stored, Weight
 
 SMALLEST = 256
 """Weights with fewer elements stay as they are: a node costs about as many bytes as they would save."""
 
-PART = 2**16
-"""Entries whose error is summed at once."""
 
-LARGEST_ERROR = 1e-3
-"""A weight whose relative Frobenius error in float16 is larger stays in float32 (tiny or huge values)."""
+@dataclass(frozen=True, slots=True)
+class StoredWeight:
+    """One weight in fewer bytes: its name, a node that reads it, bytes before and after, the relative error.
+
+    The error is that of the layer's output on the samples where `by_data` says so, else of the weight.
+    """
+
+    name: str
+    reader: str
+    before: int
+    after: int
+    error: float
+    how: str
+    by_data: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """What was stored in fewer bytes: how many weights, the bytes saved, the worst relative error."""
+class Storage:
+    """What one `quantize` step did to a file."""
 
-    weights: int
-    saved_bytes: int
-    error: float
+    scheme: str
+    lossy: bool
+    weights: tuple[StoredWeight, ...]
+
+    @property
+    def error(self) -> float:
+        """The largest error of a weight."""
+        return max((one.error for one in self.weights), default=0.0)
+
+    @property
+    def saved_bytes(self) -> int:
+        """By how much the file became smaller."""
+        return sum(one.before - one.after for one in self.weights)
 
 
-def store_f16(model: Emitted) -> Stored:
-    """Store the large float32 weights of `model` as float16, in place."""
-    casts: list[onnx.NodeProto] = []
-    saved, worst = 0, 0.0
+def store(
+    model: Emitted, scheme: Scheme, arguments: Mapping[str, Any], samples: Samples | None = None
+) -> Storage:
+    """Store the large float32 weights of `model` by a scheme, in place; those stay that do not get smaller.
+
+    With samples a scheme that takes data into account knows what each layer is applied to.
+    """
+    nodes: list[onnx.NodeProto] = []
+    done: list[StoredWeight] = []
+    for tensor, weight, reader in _weights(model, scheme, samples):
+        stored = scheme.store(weight, **arguments)
+        if stored is None or stored.recipe.nbytes >= weight.values.nbytes:
+            continue
+        if stored.error > arguments.get("error", np.inf):
+            continue
+        before = weight.values.nbytes
+        nodes += _written(model, tensor, stored)
+        done.append(
+            StoredWeight(
+                nodes[-1].output[0],
+                reader,
+                before,
+                stored.recipe.nbytes,
+                stored.error,
+                stored.how,
+                weight.moment is not None,
+            )
+        )
+    put_first(model.proto, nodes)
+    return Storage(scheme.name, scheme.lossy, tuple(done))
+
+
+def require_opset(scheme: Scheme, span: Span | None, asked: int | None) -> int | None:
+    """The operator set to emit for a scheme: at least its own, `None` for that which torch chooses.
+
+    Raises `TdslError` where the one that is asked for is too old.
+    """
+    if asked is not None and asked < scheme.opset:
+        raise TdslError(
+            f"opset {asked} has no form for weights stored as {scheme.name}",
+            span,
+            expected=f"opset {scheme.opset} or newer",
+        )
+    return scheme.opset if asked is None and scheme.opset > ONNX_DEFAULT_OPSET else asked
+
+
+def _weights(
+    model: Emitted, scheme: Scheme, samples: Samples | None
+) -> Iterator[tuple[onnx.TensorProto, Weight, str]]:
+    """The weights that may be stored otherwise, each with the node that reads it."""
+    known = readings(model.proto)
+    found: list[tuple[onnx.TensorProto, Asked | None]] = []
     for tensor in model.proto.graph.initializer:
         values = model.weights.get(tensor.name)
         if values is None or values.dtype != np.float32 or values.size < SMALLEST:
             continue
-        if max(values.max(), -values.min()) > np.finfo(np.float16).max:
-            continue
-        half = values.astype(np.float16, order="C")
-        error = _lost(values, half)
-        if error > LARGEST_ERROR:
-            continue
-        name = tensor.name
-        model.replace(tensor, f"{name}.f16", half)
-        casts.append(helper.make_node("Cast", [f"{name}.f16"], [name], f"{name}.f32", to=TensorProto.FLOAT))
-        saved += half.nbytes
-        worst = max(worst, error)
-    put_first(model.proto, casts)
-    return Stored(len(casts), saved, worst)
+        if not scheme.lossy or np.isfinite(values).all():
+            found.append((tensor, _asked(known[tensor.name], values) if scheme.by_data else None))
+
+    def of(tensor: onnx.TensorProto, moment: Array | None) -> tuple[onnx.TensorProto, Weight, str]:
+        values = model.weights[tensor.name]
+        maps = [one for one in known[tensor.name] if one is not None]
+        if not maps:
+            return tensor, Weight(values), ""
+        products = all(one is not None and one.product for one in known[tensor.name])
+        return tensor, Weight(values, maps[0].rows_first, moment, products), maps[0].node
+
+    left = list(found)
+    if samples is not None:
+        for some in moments(model, samples, [asked for _, asked in found if asked is not None]):
+            for tensor, asked in found:
+                if asked in some:
+                    left.remove((tensor, asked))
+                    yield of(tensor, some[asked])
+    for tensor, _ in left:
+        yield of(tensor, None)
+
+
+def _asked(read: Sequence[Reading | None], values: Array) -> Asked | None:
+    """What a weight is applied to, if it is to one value alone."""
+    if len(read) != 1 or read[0] is None or not read[0].applied_to:
+        return None
+    outputs = values.shape[0] if read[0].rows_first else values.shape[-1]
+    return Asked(read[0].applied_to, values.size // outputs, read[0].patches)
+
+
+def _written(model: Emitted, tensor: onnx.TensorProto, stored: Stored) -> list[onnx.NodeProto]:
+    """The nodes that put a weight together; the first array of the recipe takes its initializer's place."""
+    name, recipe = tensor.name, stored.recipe
+    initializers = model.proto.graph.initializer
+    for number, (key, array) in enumerate(recipe.arrays.items()):
+        target = tensor if number == 0 else initializers.add()
+        if isinstance(array, Packed):
+            model.weights.pop(target.name, None)
+            target.CopyFrom(_four_bits(f"{name}.{key}", array))
+        elif number == 0:
+            model.replace(tensor, f"{name}.{key}", array)
+        else:
+            model.replace(target, f"{name}.{key}", array)
+    return _nodes(name, recipe)
+
+
+def _nodes(name: str, recipe: Recipe) -> list[onnx.NodeProto]:
+    last = recipe.steps[-1].result
+
+    def named(key: str) -> str:
+        return name if key == last else f"{name}.{key}"
+
+    return [
+        helper.make_node(
+            step.operator, list(map(named, step.inputs)), [named(step.result)], f"{named(step.result)}.node",
+            **step.attributes,
+        )
+        for step in recipe.steps
+    ]  # fmt: skip
+
+
+def _four_bits(name: str, packed: Packed) -> onnx.TensorProto:
+    """An array of codes, two in each byte, the first of them in the lower half."""
+    codes = packed.codes.reshape(-1).astype(np.uint8) & 0xF
+    if codes.size % 2:
+        codes = np.append(codes, np.uint8(0))
+    kind = TensorProto.INT4 if packed.signed else TensorProto.UINT4
+    data = (codes[0::2] | codes[1::2] << 4).astype(np.uint8).tobytes()
+    return TensorProto(name=name, data_type=kind, dims=packed.codes.shape, raw_data=data)
 
 
 def put_first(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
@@ -63,15 +192,3 @@ def put_first(model: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> None:
     every = [*nodes, *model.graph.node]
     del model.graph.node[:]
     model.graph.node.extend(every)
-
-
-def _lost(values: Array, half: Array) -> float:
-    """The relative Frobenius error of a weight in float16, summed in float64 part by part."""
-    lost = whole = 0.0
-    full, narrow = values.reshape(-1), half.reshape(-1)
-    for start in range(0, full.size, PART):
-        part = full[start : start + PART].astype(np.float64)
-        whole += float(part @ part)
-        part -= narrow[start : start + PART]
-        lost += float(part @ part)
-    return math.sqrt(lost / whole) if whole else 0.0

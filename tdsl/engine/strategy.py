@@ -18,6 +18,7 @@ from tdsl.engine.passes import GraphPass
 from tdsl.engine.rule import Rule
 from tdsl.engine.staged import Workspace
 from tdsl.engine.statistics import Request, Statistics
+from tdsl.engine.storing import storage_steps
 from tdsl.engine.weights import prune_weights, restore_names
 from tdsl.errors import NotSupportedYet, Span, TdslError
 from tdsl.lang import tree
@@ -133,10 +134,8 @@ class Runner:
                 _require_rules_alone(step)
             elif isinstance(step, tree.Choose):
                 self._choices[id(step)] = self._choice(step, None, None)
-        self.storage = next(
-            (s.scheme for s in _all_steps(pipeline.steps) if isinstance(s, tree.Quantize)), None
-        )
-        """How weights are stored in the file; `None` as they are."""
+        self.storage = storage_steps(pipeline.steps, _all_steps(pipeline.steps), self.names)
+        """How weights are stored in the file."""
         self._require_contract()
 
     @property
@@ -338,20 +337,17 @@ class Runner:
                 yield SymmetryBound(contract, kept.span)
 
     def _require_contract(self) -> None:
-        if self.contract or not (self.approximate or self.storage in ROUNDING):
+        rounding = [one.text for one in self.storage if one.scheme.lossy]
+        if self.contract or not (self.approximate or rounding):
             return
         few = ", ".join(self.approximate[:3]) + (", …" if len(self.approximate) > 3 else "")
-        what = f"loses something ({few})" if self.approximate else f"rounds weights to {self.storage}"
+        what = f"loses something ({few})" if self.approximate else f"rounds weights to {rounding[0]}"
         raise TdslError(
             f"pipeline {self.pipeline.name} {what} and declares no contract",
             self.pipeline.span,
             expected="a `check` step, which says how much may be lost",
             hint="add for example `check cosine >= 0.99`",
         )
-
-
-ROUNDING = ("f16",)
-"""Ways to store weights that change them."""
 
 
 def _named(argument: tree.Argument) -> str:

@@ -6,9 +6,6 @@ from tdsl.errors import NotSupportedYet
 from tdsl.lang import tree
 from tdsl.lang.walk import walk
 
-STORAGE = ("f16", "tied")
-"""What `quantize` can do: store weights as float16 and compute in float32; store tied weights once."""
-
 RECOVERY = ("least_squares",)
 """What `heal` can do."""
 
@@ -25,7 +22,5 @@ def _unsupported(node: tree.Node) -> str:
     match node:
         case tree.Heal(method=method) if method not in RECOVERY:
             return f"recovery by `{method}` (factors can be solved anew by {', '.join(RECOVERY)})"
-        case tree.Quantize(scheme=scheme) if scheme not in STORAGE:
-            return f"quantization to `{scheme}` (weights can be stored as {', '.join(STORAGE)})"
         case _:
             return ""

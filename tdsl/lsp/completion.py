@@ -11,13 +11,13 @@ from tdsl.catalog import Entry
 from tdsl.lang import tree
 from tdsl.lang.imports import importable
 from tdsl.lang.library_files import library_path
-from tdsl.lang.unsupported import RECOVERY, STORAGE
+from tdsl.lang.unsupported import RECOVERY
 from tdsl.lang.vocabulary import DTYPES, PARAMETER_KINDS, SIDES
 from tdsl.lsp.checks import Checks
 from tdsl.lsp.context import Context, OpenCall, Section, context_at
 from tdsl.lsp.document import Document
 from tdsl.lsp.files import parameters_of, selected
-from tdsl.lsp.hover import function_text, operator_text
+from tdsl.lsp.hover import function_text, operator_text, scheme_text
 from tdsl.lsp.knowledge import Knowledge
 from tdsl.lsp.variables import ATTRIBUTES, literal
 from tdsl.lsp.words import Role
@@ -105,7 +105,8 @@ def _plain_names(context: Context, knowledge: Knowledge) -> Iterator[Offer]:
     elif context.before == "heal":
         yield from (Offer(name, Kind.VALUE, "how factors are solved anew") for name in RECOVERY)
     elif context.before == "quantize":
-        yield from (Offer(name, Kind.VALUE, "how weights are stored") for name in STORAGE)
+        for scheme in knowledge.schemes.values():
+            yield Offer(scheme.name, Kind.VALUE, "how weights are stored", scheme_text(scheme))
 
 
 # ---------------------------------------------------------------- terms
@@ -114,7 +115,7 @@ def _plain_names(context: Context, knowledge: Knowledge) -> Iterator[Offer]:
 def _terms(document: Document, line: int, context: Context, checks: Checks) -> Iterator[Offer]:
     knowledge, section = checks.knowledge, context.section
     if context.call is not None:
-        yield from _in_call(document, context.call, checks)
+        yield from _in_call(document, context.call, context.step, checks)
     yield from (Offer(name, Kind.VARIABLE) for name in _variables(document, line, context.typed))
     if section is Section.STEPS and context.step in ("check", "to") and context.call is None:
         yield from (Offer(name, Kind.VALUE, what) for name, what in knowledge.metrics.items())
@@ -176,7 +177,7 @@ def _variables(document: Document, line: int, typed: str) -> list[str]:
 # ---------------------------------------------------------------- arguments
 
 
-def _in_call(document: Document, call: OpenCall, checks: Checks) -> Iterator[Offer]:
+def _in_call(document: Document, call: OpenCall, step: str, checks: Checks) -> Iterator[Offer]:
     """Names of the arguments that are not given yet, and what the current one may be."""
     vocabulary = checks.knowledge.vocabulary
     if operator := vocabulary.operators.get(call.callee):
@@ -194,6 +195,11 @@ def _in_call(document: Document, call: OpenCall, checks: Checks) -> Iterator[Off
     if function := vocabulary.functions.get(call.callee):
         if "side" in function.params:
             yield from (Offer(side, Kind.VALUE, "a side of the rule, as a whole") for side in SIDES)
+    elif operator is None and not call.argument and step == "quantize":
+        scheme = checks.knowledge.schemes.get(call.callee)
+        for parameter in scheme.parameters if scheme else ():
+            if parameter.name not in call.named:
+                yield _named(parameter.name, " | ".join(parameter.kinds))
     elif operator is None and not call.argument:
         for entry in selected(checks.files.visible(document), call.callee):
             for parameter in parameters_of(entry, checks.files):

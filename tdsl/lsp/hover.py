@@ -22,6 +22,7 @@ from tdsl.lsp.variables import ATTRIBUTES, describe, literal
 from tdsl.lsp.words import Role, Word
 from tdsl.ops import Operator
 from tdsl.ops.spec import REQUIRED
+from tdsl.quantise.declare import Scheme
 
 MOST = 12
 """Names shown of what a glob selects."""
@@ -53,6 +54,8 @@ def hover(document: Document, line: int, column: int, checks: Checks) -> str | N
             return _argument(document, word, checks)
         case Role.DTYPE:
             return _titled(word.text, ["An element type."])
+        case Role.METHOD if scheme := knowledge.schemes.get(word.text):
+            return scheme_text(scheme)
         case Role.OBJECTIVE:
             return _titled(word.text, ["What the plan makes as small as the bounds allow."])
     return _variable(document, word, checks) or _name(word.text, knowledge)
@@ -120,6 +123,12 @@ def function_text(function: Function, knowledge: Knowledge) -> str:
     return _titled(f"{function.name}({', '.join(function.params)})", paragraphs)
 
 
+def scheme_text(scheme: Scheme) -> str:
+    """How `quantize` writes a scheme, what it does, whose method it is."""
+    source = f"Method: {scheme.source}" if scheme.source else ""
+    return _titled(f"quantize {scheme.signature}", [scheme.doc, source])
+
+
 def _kind(kind: str, knowledge: Knowledge) -> str | None:
     if kind in PARAMETER_KINDS:
         return _titled(kind, [PARAMETER_KINDS[kind].capitalize() + "."])
@@ -135,6 +144,10 @@ def _argument(document: Document, word: Word, checks: Checks) -> str | None:
     if place is None:
         return None
     call = _call_around(place.item, word.line - place.part.line + 1, word.column + 1)
+    if isinstance(call, tree.Quantize):
+        scheme = checks.knowledge.schemes.get(call.scheme)
+        known = (p for p in (scheme.parameters if scheme else ()) if p.name == word.text)
+        return next((_titled(parameter(p), [_kind_in_words(p.kinds[0])]) for p in known), None)
     if isinstance(call, tree.RuleRef):
         entries = selected(checks.files.visible(document), call.pattern)
         found = (p for entry in entries for p in parameters_of(entry, checks.files) if p.name == word.text)
@@ -152,10 +165,10 @@ def _kind_in_words(kind: str) -> str:
     return PARAMETER_KINDS[kind].capitalize() + "." if kind in PARAMETER_KINDS else ""
 
 
-def _call_around(root: tree.Node, line: int, column: int) -> tree.Call | tree.RuleRef | None:
-    """The call, or the reference to rules, one of whose arguments begins at a place with its name."""
+def _call_around(root: tree.Node, line: int, column: int) -> tree.Call | tree.RuleRef | tree.Quantize | None:
+    """The call, scheme or reference to rules, an argument of which begins with its name at a place."""
     for node in walk(root):
-        if isinstance(node, tree.Call | tree.RuleRef):
+        if isinstance(node, tree.Call | tree.RuleRef | tree.Quantize):
             for argument in node.arguments:
                 if (argument.span.line, argument.span.column) == (line, column):
                     return node

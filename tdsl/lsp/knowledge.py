@@ -14,6 +14,7 @@ from tdsl.lang.vocabulary import Vocabulary
 if TYPE_CHECKING:
     from tdsl.engine.library import Library
     from tdsl.factor.declare import Decomposition
+    from tdsl.quantise.declare import Scheme
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,8 @@ class Knowledge:
     """What `check` and `subject to` bound, with its meaning."""
     objectives: Iterable[str] = ()
     """What `choose` can make small."""
+    schemes: Mapping[str, Scheme] = field(default_factory=dict)
+    """What `quantize` can do."""
     library: Library | None = None
     """The standard library, checked."""
 
@@ -35,6 +38,7 @@ class Knowledge:
         from tdsl.engine.parameters import vocabulary
         from tdsl.engine.strategy import OBJECTIVES
         from tdsl.factor.table import DECOMPOSITIONS
+        from tdsl.quantise.table import SCHEMES
         from tdsl.verify.contract import METRICS
 
         return replace(
@@ -44,6 +48,7 @@ class Knowledge:
             decompositions=DECOMPOSITIONS,
             metrics={name: metric.meaning for name, metric in METRICS.items()},
             objectives=OBJECTIVES,
+            schemes=SCHEMES,
         )
 
     def with_library(self) -> Knowledge:

@@ -72,7 +72,7 @@ def test_near_misses_of_these_mistakes_are_accepted(text: str) -> None:
 
 def test_what_is_not_supported_yet_says_so() -> None:
     with pytest.raises(NotSupportedYet):
-        check("pipeline p { quantize int8 }")
+        check("pipeline p { heal sgd }")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

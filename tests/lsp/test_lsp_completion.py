@@ -122,3 +122,14 @@ def test_after_a_mistake_in_the_declaration_there_is_still_something(editor):
 )
 def test_comments_and_texts_are_left_alone(editor, text):
     assert editor.offers(text if "|" in text else text + "/ rel|") == {}
+
+
+def test_schemes_of_storage_their_arguments_and_mistakes_come_from_their_table(editor):
+    offers = editor.offers("pipeline p { quantize |")
+    assert {"f16", "tied", "int8"} <= offers.keys() and "eight bits" in offers["int8"].doc
+    assert {"block=", "error="} <= editor.offers("pipeline p { quantize int8(|").keys()
+    assert "block=" not in editor.offers("pipeline p { quantize int8(block=32, |")
+    assert "Method: Frantar" in editor.hover("pipeline p {\n    quantize int|8\n}\n")
+    assert "block: Int = none" in editor.hover("pipeline p {\n    quantize int8(blo|ck=32)\n}\n")
+    wrong = editor.mistakes("pipeline p {\n    quantize int7\n    check error <= 1%\n}\n")
+    assert any("there is no way `int7` to store weights" in text for text in wrong)

@@ -1,4 +1,4 @@
-"""Storing tied weights once: representatives and a small table of places, put together at load.
+"""`tied`: tied weights stored once, as representatives and a small table of places, put together at load.
 
 The kernels of a group convolution are copies of one another with their inputs and pixels in another order.
 Each such weight becomes the kernels of one group element, a `Gather` with a table of places for each element,
@@ -12,21 +12,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 
-from tdsl.emit.outside import Emitted
-from tdsl.emit.storage import SMALLEST, Stored, put_first
+from tdsl.quantise.declare import Array, Recipe, Scheme, Stored, Weight
 
 ORDERS = (64, 48, 32, 24, 16, 12, 10, 8, 6, 5, 4, 3, 2)
 """How many copies are looked for, the most first."""
 LOOKED_AT = 16
 """Kernels by which a position is told from others before all are compared."""
-
-Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,46 +40,18 @@ class _Tied:
         return int(self.representatives.nbytes + self.places.nbytes) + 400
 
 
-def store_tied(model: Emitted) -> Stored:
-    """Store the tied float32 weights of `model` once, in place; bitwise the same when it is loaded."""
-    nodes: list[onnx.NodeProto] = []
-    count, saved = 0, 0
-    for tensor in list(model.proto.graph.initializer):
-        values = model.weights.get(tensor.name)
-        if values is None or values.dtype != np.float32:
-            continue
-        found = _tied(values) if values.ndim >= 2 and values.size >= SMALLEST else None
-        if found is None:
-            continue
-        nodes += _written(model, tensor, found, values.shape)
-        count += 1
-        saved += values.nbytes - found.nbytes
-    put_first(model.proto, nodes)
-    return Stored(count, saved, 0.0)
-
-
-def _written(
-    model: Emitted, tensor: onnx.TensorProto, found: _Tied, shape: tuple[int, ...]
-) -> list[onnx.NodeProto]:
-    """The nodes that put a weight together; its initializer becomes the representatives."""
-    name = tensor.name
-    model.replace(tensor, f"{name}.kept", found.representatives)
-    tables: dict[str, Array] = {
-        "places": found.places,
-        "split": np.array(found.split, dtype=np.int64),
-        "shape": np.array(shape, dtype=np.int64),
-    }
-    initializers = model.proto.graph.initializer
-    initializers.extend(numpy_helper.from_array(table, f"{name}.{key}") for key, table in tables.items())
-    steps = [
-        helper.make_node("Gather", [f"{name}.kept", f"{name}.places"], [f"{name}.copies"], axis=2),
-        helper.make_node("Reshape", [f"{name}.copies", f"{name}.split"], [f"{name}.axes"]),
-        helper.make_node("Transpose", [f"{name}.axes"], [f"{name}.moved"], perm=found.order),
-        helper.make_node("Reshape", [f"{name}.moved", f"{name}.shape"], [name]),
-    ]
-    for step in steps:
-        step.name = step.output[0] + ".node"
-    return steps
+def store_tied(weight: Weight) -> Stored | None:
+    """A tied weight as its representatives, the same bits when loaded; `None` where nothing is tied."""
+    values = weight.values
+    found = _tied(values) if values.ndim >= 2 else None
+    if found is None:
+        return None
+    recipe = Recipe()
+    kept = recipe.keep("kept", found.representatives)
+    copies = recipe.step("Gather", kept, recipe.keep("places", found.places), axis=2)
+    moved = recipe.step("Transpose", recipe.shaped(copies, found.split), perm=found.order)
+    recipe.shaped(moved, values.shape)
+    return Stored(recipe, 0.0, "copies")
 
 
 def _tied(values: Array) -> _Tied | None:
@@ -138,3 +104,14 @@ def _places(entries: Array) -> Array | None:
         if not np.array_equal(bits[0][:, table[copy]], bits[copy]):
             return None
     return table
+
+
+DECLARED = (
+    Scheme(
+        "tied",
+        "",
+        store_tied,
+        "Copies of kernels, turned or reflected, once; every bit stays.",
+        lossy=False,
+    ),
+)
