@@ -101,18 +101,16 @@ class _Tree:
             members = tuple(sorted(i for family in parts for i in family.members))
             least = self._least(members, gram)
             shared = None
-            if least < apart:
+            if least is not None and least < apart:
                 shared = shared_factors([self.layers[i] for i in members], self.error, self.macs)
             grams.append(gram)
             if shared is not None and shared.numbers < apart:
                 best.append((shared.numbers, [Family(members, shared)]))
                 continue
-            how = f"{shared.numbers}" if shared else f"at least {least}" if least >= apart else ""
-            reason = (
-                f"sharing with {len(members) - 1} more takes {how} numbers, staying apart {apart}"
-                if how
-                else f"sharing with {len(members) - 1} more takes more operations than are allowed"
-            )
+            how = f"{shared.numbers} numbers" if shared else f"at least {least} numbers"
+            if least is None or (shared is None and least < apart):
+                how = "more operations than are allowed"
+            reason = f"sharing with {len(members) - 1} more takes {how}, staying apart {apart} numbers"
             best.append((apart, [_with_reason(family, reason) for family in parts]))
         return sorted(best[-1][1], key=lambda family: family.members)
 
@@ -127,22 +125,26 @@ class _Tree:
         tree = linkage(np.array(distances).clip(0, None), "average")
         return [(int(left), int(right)) for left, right in tree[:, :2]]
 
-    def _least(self, members: Sequence[int], gram: Tensor) -> int:
-        """Numbers that shared factors take at least: outputs need the rank that all need together.
+    def _least(self, members: Sequence[int], gram: Tensor) -> int | None:
+        """Numbers that shared factors take at least; `None` where they take too many operations in any case.
 
-        Each layer may lose ε², so together they lose no more than as many times that of all outputs; and no
-        rank is below that of a layer alone.
+        Outputs need the rank that all need together: where each layer may lose ε², all of them lose no more
+        than so many times that. And no rank is below that of a layer alone.
         """
         m, n = self.layers[0].weight.shape
         values = from_gram(gram)[1].square()
         lost = values.flip(0).cumsum(0).flip(0)
         single = max(self.alone[i].rank for i in members)
         joint = max(single, int((lost > len(members) * self.error**2 * (1 + 1e-9)).sum()))
-        count = len(members)
-        both = m * joint + single * n + count * joint * single
-        inputs_only = single * n + count * m * single
-        outputs_only = m * joint + count * joint * n
-        return min(both, inputs_only, outputs_only)
+        found = []
+        for bases, core in (
+            (m * joint + single * n, joint * single),
+            (single * n, m * single),  # inputs alone are shared
+            (m * joint, joint * n),
+        ):
+            if bases + core <= self.macs * m * n:
+                found.append(bases + len(members) * core)
+        return min(found, default=None)
 
 
 def _with_reason(family: Family, reason: str) -> Family:
