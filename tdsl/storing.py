@@ -33,7 +33,8 @@ class Storing:
 
     def __post_init__(self) -> None:
         for step in self.steps:
-            self.opset = require_opset(step.scheme, step.span, self.opset)
+            least = step.scheme.opset(step.arguments)
+            self.opset = require_opset(step.scheme.name, least, step.span, self.opset)
 
     def emit(
         self, captured: Captured, module: fx.GraphModule, *, lossy: bool = True

@@ -92,18 +92,18 @@ def store(
     return Storage(scheme.name, scheme.lossy, tuple(done))
 
 
-def require_opset(scheme: Scheme, span: Span | None, asked: int | None) -> int | None:
-    """The operator set to emit for a scheme: at least its own, `None` for that which torch chooses.
+def require_opset(name: str, least: int, span: Span | None, asked: int | None) -> int | None:
+    """The operator set to emit, `None` for that which torch chooses, where a scheme needs at `least` one.
 
     Raises `TdslError` where the one that is asked for is too old.
     """
-    if asked is not None and asked < scheme.opset:
+    if asked is not None and asked < least:
         raise TdslError(
-            f"opset {asked} has no form for weights stored as {scheme.name}",
+            f"opset {asked} has no form for weights stored as {name}",
             span,
-            expected=f"opset {scheme.opset} or newer",
+            expected=f"opset {least} or newer",
         )
-    return scheme.opset if asked is None and scheme.opset > ONNX_DEFAULT_OPSET else asked
+    return least if asked is None and least > ONNX_DEFAULT_OPSET else asked
 
 
 def _weights(

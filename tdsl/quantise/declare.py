@@ -157,8 +157,8 @@ class Scheme:
     """Author and year of the method."""
     lossy: bool = True
     """Whether weights change, so that a pipeline must say how much may be lost."""
-    opset: int = 18
-    """The first operator set of ONNX that has what its files use."""
+    opset: Callable[[Mapping[str, Any]], int] = lambda arguments: 18
+    """The first operator set of ONNX that has what its files use, by its arguments."""
     limits: Mapping[str, Limit] = field(default_factory=dict)
     by_data: bool = False
     """Whether it takes second moments of inputs into account."""

@@ -31,7 +31,7 @@ DECLARED = (
         "that would lose more than `error` stays as it is. `fused` leaves products to the runtime, which "
         "may round their inputs to eight bits.",
         "Frantar et al., 2022",
-        opset=21,
+        opset=lambda given: 21 if given["fused"] and given["block"] else 18,
         limits={"block": BLOCK},
         by_data=True,
     ),

@@ -42,11 +42,12 @@ def best_uniform(
 ) -> Stored | None:
     """A map by the codes that lose least, `None` where that is more than `limit`.
 
-    Each output has one scale, or one for every `block` inputs. A zero point, which takes some bits too, is
+    Each output has one scale, or one for at most `block` inputs. A zero point, which takes some bits too, is
     there where it is worth more than these bits would be as finer levels. With a second moment of the inputs
     error feedback is tried.
     """
-    size = weight.inputs if block is None else min(block, weight.inputs)
+    n = weight.inputs
+    size = n if block is None else -(-n // -(-n // block))  # of as many blocks as there must be, alike
     plain = _Codes(weight, levels, size, zeros=False)
     plain.round()
     shifted = _Codes(weight, levels, size, zeros=True)
@@ -64,7 +65,7 @@ def best_uniform(
             found, error, how = fed, after, "error feedback"
     if not error <= limit:
         return None
-    ready = fused and weight.products and weight.inputs % size == 0
+    ready = fused and weight.products and n % (block or n) == 0
     recipe = found.for_runtime(block is not None) if ready else found.put_together()
     return Stored(recipe, error, how)
 

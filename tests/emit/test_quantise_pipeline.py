@@ -88,7 +88,8 @@ def test_a_step_that_rounds_needs_a_contract(scheme):
 
 def test_an_older_operator_set_is_refused_at_the_step():
     with pytest.raises(TdslError, match="opset 18 has no form") as refused:
-        compiled("quantize int8\ncheck error <= 2%", opset=18)
+        compiled("quantize int4\ncheck error <= 20%", opset=18)
+    compiled("quantize int8\ncheck error <= 2%", opset=18)
     assert refused.value.span is not None and refused.value.span.line == 2
 
 
