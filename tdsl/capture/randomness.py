@@ -14,6 +14,9 @@ from tdsl.frames import frames_of, user_frame
 _TRAINING = ("train", "training")
 """Names of the flag without which dropout and recurrent layers draw nothing."""
 
+_SHARE = "dropout_p"
+"""Name of the share of entries that attention drops: none by default."""
+
 
 def require_deterministic(module: fx.GraphModule) -> None:
     """Refuse a captured graph whose outputs depend on random numbers.
@@ -37,5 +40,6 @@ def _draws(node: fx.Node) -> bool:
     target: Any = node.target
     if not isinstance(target, torch._ops.OpOverload) or torch.Tag.nondeterministic_seeded not in target.tags:
         return False
-    given = dict(zip((a.name for a in target._schema.arguments), node.args, strict=False)) | node.kwargs
-    return not any(given.get(flag) is False for flag in _TRAINING)
+    given = {a.name: a.default_value for a in target._schema.arguments}
+    given |= dict(zip(given, node.args, strict=False)) | node.kwargs
+    return not any(given.get(flag) is False for flag in _TRAINING) and given.get(_SHARE) != 0

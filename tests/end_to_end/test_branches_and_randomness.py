@@ -85,3 +85,18 @@ def test_dropout_and_recurrent_layers_draw_nothing_in_evaluation():
     model = nn.Sequential(nn.LSTM(8, 8, 2, dropout=0.5)).train()
     result = tdsl.compile(model, (torch.randn(5, 2, 8),), latency=False)
     assert result.report.correctness.passed and model.training
+
+
+def test_attention_draws_only_where_it_drops():
+    class Attention(nn.Module):
+        def __init__(self, drop):
+            super().__init__()
+            self.drop = drop
+
+        def forward(self, x):
+            return nn.functional.scaled_dot_product_attention(x, x, x, dropout_p=self.drop)
+
+    given = (torch.randn(1, 2, 5, 8),)
+    assert tdsl.compile(Attention(0.0).eval(), given, latency=False).report.correctness.passed
+    with pytest.raises(tdsl.TdslError, match="draws random numbers: aten.scaled_dot_product_attention"):
+        tdsl.compile(Attention(0.1), given)
