@@ -98,5 +98,5 @@ def test_attention_draws_only_where_it_drops():
 
     given = (torch.randn(1, 2, 5, 8),)
     assert tdsl.compile(Attention(0.0).eval(), given, latency=False).report.correctness.passed
-    with pytest.raises(tdsl.TdslError, match="draws random numbers: aten.scaled_dot_product_attention"):
+    with pytest.raises(tdsl.TdslError, match=r"draws random numbers: aten\.scaled_dot_product_attention"):
         tdsl.compile(Attention(0.1), given)
