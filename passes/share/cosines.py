@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from math import pi
 from typing import Any
 
@@ -18,7 +18,7 @@ from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import Constant, Workspace, stage
-from tdsl.engine.statistics import Request, Statistics
+from tdsl.engine.statistics import Statistics
 from tdsl.factor.cosine import Cosines, cosines
 from tdsl.factor.families import Alone
 from tdsl.ops import OPERATORS
@@ -36,17 +36,15 @@ class SharedCosines(GraphPass):
     parameters = "error: Real = 1%, macs: Ratio = 100%"
     approximate = True
 
-    def asks(self, module: fx.GraphModule, scope: Scope | None = None) -> Sequence[Request]:
-        """Covariance and mean of the inputs of every dense layer."""
-        layers = dense_layers(module, scope, self.name)
-        return [request for dense in layers for request in dense.requests() or ()]
-
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Rewrite every layer where it pays. Raises `TdslError` for a parameter out of range."""
         work = Workspace(module)
         editor = Editor(work)
         count = 0
-        for dense, found, mean, reason in self._found(work, scope, self.statistics) if work.typed else ():
+        layers = dense_layers(module, scope, self.name)
+        asked = [request for dense in layers for request in dense.requests() or ()]
+        statistics = self.statistics(module, asked)
+        for dense, found, mean, reason in self._found(work, scope, statistics) if work.typed else ():
             if journal.full:
                 break
             if found is None or reason:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import Constant, Workspace
-from tdsl.engine.statistics import Request, Statistics
+from tdsl.engine.statistics import Statistics
 from tdsl.factor.families import families
 from tdsl.factor.shared import Layer, Shared
 
@@ -46,17 +46,15 @@ class SharedFactors(GraphPass):
     parameters = "error: Real = 1%, macs: Ratio = 100%"
     approximate = True
 
-    def asks(self, module: fx.GraphModule, scope: Scope | None = None) -> Sequence[Request]:
-        """Covariance and mean of the inputs of layers that are not alone in their shape."""
-        found = [kind for kind in _by_kind(module, scope) if len(kind) > 1]
-        return [request for kind in found for dense in kind for request in dense.requests() or ()]
-
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Share what pays; each layer is one entry. Raises `TdslError` for a parameter out of range."""
         work = Workspace(module)
         if not work.typed or journal.full:
             return 0
-        found = [family for family in self._families(work, scope, self.statistics) if family.shared]
+        kinds = [kind for kind in _by_kind(module, scope) if len(kind) > 1]
+        asked = [request for kind in kinds for dense in kind for request in dense.requests() or ()]
+        statistics = self.statistics(module, asked)
+        found = [family for family in self._families(work, scope, statistics) if family.shared]
         editor = Editor(work)
         count = 0
         for family in found:

@@ -34,9 +34,6 @@ class GraphPass(PassBase):
     approximate: bool = False
     """Whether the pass loses something, so that a pipeline with it needs a contract."""
 
-    statistics: Statistics | None = None
-    """What `asks` wanted to know; `None` without calibration data."""
-
     def __init__(self, given: Mapping[str, Any] | None = None, span: Span | None = None) -> None:
         """A pass with values for its parameters, defaults elsewhere; `span` is where they are given.
 
@@ -49,9 +46,12 @@ class GraphPass(PassBase):
         )
         self.span = span
 
-    def asks(self, module: fx.GraphModule, scope: Scope | None = None) -> Sequence[Request]:
-        """The statistics of values of the graph that `rewrite` will look at."""
-        return ()
+    def statistics(self, module: fx.GraphModule, requests: Sequence[Request]) -> Statistics | None:
+        """Statistics of values of a graph, the model as it is now or a copy; `None` without calibration data.
+
+        A pipeline that has data gives every pass that is `approximate` another one.
+        """
+        return None
 
     @abstractmethod
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:

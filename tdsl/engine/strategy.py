@@ -234,8 +234,7 @@ class Runner:
         for made in passes:
             if self.planner and made.approximate:
                 self.planner.remember(module)
-            asked = made.asks(module, scope) if self.planner else ()
-            made.statistics = self.planner.answers(module, asked) if self.planner and asked else None
+                made.statistics = self.planner.answers  # type: ignore[method-assign]
             count += made.rewrite(module, journal, scope)
         return count
 
