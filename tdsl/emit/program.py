@@ -178,7 +178,7 @@ def _lifted(captured: Captured, gm: fx.GraphModule, program: type[ExportedProgra
         out_spec=pytree.tree_structure(tuple(range(len(outputs)))),
         forward_arg_names=[node.name for node in inputs],
     )
-    return program(
+    made = program(
         root=gm,
         graph=graph,
         graph_signature=signature,
@@ -189,3 +189,5 @@ def _lifted(captured: Captured, gm: fx.GraphModule, program: type[ExportedProgra
         constants=constants,
         verifiers=[TrainingIRVerifier],
     )
+    made._guards_code = []  # torch reads there what the user's model asked of inputs by other names
+    return made

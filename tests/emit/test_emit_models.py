@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from zoo import ZOO, plain_export
 
+import tdsl
 from tdsl.capture import Captured, capture
 from tdsl.emit import emit, run, session
 
@@ -199,3 +200,21 @@ def test_emitting_says_nothing_and_leaves_the_module_alone(capfd):
     assert capfd.readouterr() == ("", "")
     assert captured.module.code == before[0]
     assert [list(n.meta) for n in captured.module.graph.nodes] == [list(m) for m in before[1]]
+
+
+def test_a_program_that_torch_takes_apart_asks_nothing_of_inputs_by_names_it_does_not_have():
+    class Turned(nn.Module):
+        """rot90 has no lowering of its own; rolling and joining compares sizes with the dynamic one."""
+
+        def __init__(self):
+            super().__init__()
+            self.one, self.other = nn.Conv2d(4, 2, 1), nn.Conv2d(4, 2, 1)
+
+        def forward(self, input):
+            turned = torch.rot90(input.roll(1, 2), 1, [2, 3])
+            return torch.cat([self.one(turned), self.other(turned)], 1)
+
+    result = tdsl.compile(
+        Turned().eval(), (torch.randn(2, 4, 9, 8),), dynamic_shapes={"input": {0: "batch"}}, latency=False
+    )
+    assert result.report.correctness.passed and result.report.rewrites
