@@ -36,14 +36,12 @@ def store_codebook(weight: Weight, entries: int, groups: int | None, error: floa
     if groups is None:
         groups = max(1, m * n * bits_of(entries) // 8 // SHARE_OF_TABLES // (4 * entries))
     labels = by_scale(weight.flat, min(groups, m))
-    moment = weight.moment
-    importance = np.ones(n) if moment is None else np.maximum(np.diag(moment), 0) + 1e-12 * np.trace(moment)
-    codes = Codes(tables(weight.flat, labels, entries, importance), labels, n)
+    codes = Codes(tables(weight.flat, labels, entries, weight.importance), labels, n)
     codes.round(weight.flat)
     lost, how = weight.error(codes.rebuilt()), "rounded"
-    if moment is not None:
+    if weight.moment is not None:
         fed = Codes(codes.tables, labels, n)
-        fed_back(weight.flat, moment, n, fed)
+        fed_back(weight.flat, weight.moment, [0], fed)
         after = weight.error(fed.rebuilt())
         if after < lost:
             codes, lost, how = fed, after, "error feedback"

@@ -54,6 +54,14 @@ class Weight:
             return self.values.reshape(self.outputs, -1)
         return self.values.reshape(-1, self.outputs).T
 
+    @property
+    def importance(self) -> Array:
+        """What an error at each input weighs: its mean square, or the same for all. → [n]"""
+        if self.moment is None:
+            return np.ones(self.inputs)
+        found: Array = np.maximum(np.diag(self.moment), 0) + 1e-12 * np.trace(self.moment)
+        return found
+
     def error(self, rebuilt: Array) -> float:
         """How far another map [m, n] is from this one, relative: of its outputs where inputs are known.
 

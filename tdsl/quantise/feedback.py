@@ -6,6 +6,8 @@ the later ones can do about it is a step along row j of the Cholesky factor of C
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -31,15 +33,13 @@ class Rounder(Protocol):
         ...
 
 
-def fed_back(matrix: Array, moment: Array, size: int, rounder: Rounder) -> Array:
-    """Round a map [m, n] for inputs of second moment [n, n], `size` columns fitted at a time. → [m, n]."""
+def fed_back(matrix: Array, moment: Array, starts: Sequence[int], rounder: Rounder) -> Array:
+    """Round a map [m, n] for inputs of second moment [n, n], those from each start on together. → [m, n]."""
     work = np.array(matrix, dtype=np.float64)
     factor = inverse_factor(moment)
     importance = 1.0 / np.square(np.diag(factor))
     rounded = np.empty_like(work)
-    n = work.shape[1]
-    for start in range(0, n, size):
-        stop = min(start + size, n)
+    for start, stop in pairwise((*starts, work.shape[1])):
         rounder.begin(start, work[:, start:stop], importance[start:stop])
         for first in range(start, stop, AT_ONCE):
             last = min(first + AT_ONCE, stop)

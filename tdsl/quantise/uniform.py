@@ -151,11 +151,9 @@ class _Codes:
 
     def round(self) -> None:
         """Codes by the nearest level."""
-        flat, moment = self.weight.flat, self.weight.moment
+        flat = self.weight.flat
         n = self.weight.inputs
-        importance = (
-            np.ones(n) if moment is None else np.maximum(np.diag(moment), 0) + 1e-12 * np.trace(moment)
-        )
+        importance = self.weight.importance
         for group in range(self.scales.shape[1]):
             some = slice(group * self.size, min((group + 1) * self.size, n))
             scale, point = fit(flat[:, some], importance[some], self.levels, self.zeros)
@@ -168,7 +166,8 @@ class _Codes:
     def feed_back(self) -> None:
         """Codes by error feedback, the scales of each block fitted when it is reached."""
         assert self.weight.moment is not None
-        fed_back(self.weight.flat, self.weight.moment, self.size, self)
+        starts = range(0, self.weight.inputs, self.size)
+        fed_back(self.weight.flat, self.weight.moment, starts, self)
         self._store_scales()
 
     def begin(self, start: int, values: Array, importance: Array) -> None:
