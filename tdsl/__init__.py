@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tdsl.engine.python_rule import Const, Optional, Site, Tensor, rule
     from tdsl.engine.subgraph import replace_pattern, replace_pattern_with_filters
     from tdsl.factorizer import factorize
+    from tdsl.merging import Merged, merge
     from tdsl.sweeper import sweep
 
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
     "Const": "tdsl.engine.python_rule",
     "GraphPass": "tdsl.engine.passes",
     "Library": "tdsl.engine.library",
+    "Merged": "tdsl.merging",
     "Optional": "tdsl.engine.python_rule",
     "Result": "tdsl.compiler",
     "RulePass": "tdsl.engine.passes",
@@ -35,6 +37,7 @@ _HOMES = {
     "factorize": "tdsl.factorizer",
     "graph_pass": "tdsl.engine.passes",
     "load": "tdsl.engine.library",
+    "merge": "tdsl.merging",
     "replace_pattern": "tdsl.engine.subgraph",
     "replace_pattern_with_filters": "tdsl.engine.subgraph",
     "rule": "tdsl.engine.python_rule",
@@ -57,6 +60,7 @@ __all__ = [
     "Const",
     "GraphPass",
     "Library",
+    "Merged",
     "NotSupportedYet",
     "Optional",
     "Result",
@@ -68,6 +72,7 @@ __all__ = [
     "factorize",
     "graph_pass",
     "load",
+    "merge",
     "replace_pattern",
     "replace_pattern_with_filters",
     "rule",
