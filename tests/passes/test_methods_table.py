@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tdsl.engine.library import standard_library
 from tdsl.factor.table import DECOMPOSITIONS
+from tdsl.quantise.table import SCHEMES
 
 TEXT = (Path(__file__).parents[2] / "docs" / "methods.md").read_text(encoding="utf-8")
 ROWS = [
@@ -42,7 +43,9 @@ def test_what_is_not_here_has_no_names() -> None:
     factorizations = [row for row in ROWS if row[0].startswith("F")]
     for row in factorizations:
         passes = re.findall(r"`(layout\.\w+|tdsl\.[\w.]+)`", row[4])  # where no rule can say it
-        assert bool(named(row) or passes) == row[4].startswith(("done", "partly")), row[0]
+        schemes = re.findall(r"`quantize (\w+)`", row[4])
+        assert set(schemes) <= set(SCHEMES), row[0]
+        assert bool(named(row) or passes or schemes) == row[4].startswith(("done", "partly")), row[0]
         for name in passes:
             room, _, last = name.rpartition(".")
             found = standard_library().passes if room == "layout" else vars(importlib.import_module(room))
