@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +23,11 @@ from tdsl.heal.least_squares import Healed, least_squares
 from tdsl.heal.sites import approximate_rules
 from tdsl.lang import tree
 from tdsl.lang.spelling import did_you_mean
-from tdsl.memory import give_back
+from tdsl.memory import returning
 from tdsl.plan.cache import collect_cached
 from tdsl.plan.calibrate import Data, Progress
 from tdsl.plan.candidates import COSTS, Choice, candidates, requests_of
-from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, totals_of
+from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, settle, totals_of
 from tdsl.plan.latency import LatencyTable
 from tdsl.verify.compare import Metrics, compare, over_outputs, over_samples
 
@@ -59,6 +58,7 @@ class DataPlanner:
 
     # ------------------------------------------------------------ statistics
 
+    @returning()
     def statistics(
         self, module: fx.GraphModule, rules: Sequence[Rule], scope: Scope | None
     ) -> Statistics | None:
@@ -89,6 +89,7 @@ class DataPlanner:
 
     # ------------------------------------------------------------ plans
 
+    @returning()
     def choose(self, choice: ChoiceStep, module: fx.GraphModule, journal: Journal) -> int:
         """Rewrite `module` by the best plan within the budgets.
 
@@ -107,10 +108,10 @@ class DataPlanner:
             self.outcomes.append(outcome)
             count = apply_plan(module, outcome.chosen, statistics, journal)
         MEMORY.clear()
-        gc.collect()  # what was staged refers to itself
-        give_back()
+        settle()
         return count
 
+    @returning()
     def problem(
         self, choice: ChoiceStep, module: fx.GraphModule, also: Collection[str] = ()
     ) -> tuple[Problem, Statistics]:
@@ -166,6 +167,7 @@ class DataPlanner:
 
     # ------------------------------------------------------------ recovery
 
+    @returning()
     def heal(self, step: tree.Heal, module: fx.GraphModule, journal: Journal) -> int:
         """Re-solve the factors that approximate rewrites left; no rewrite is added to the journal.
 

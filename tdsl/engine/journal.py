@@ -172,7 +172,8 @@ def _error(replacement: Replacement) -> float | None:
     squares = [0.0, 0.0]
     for approximation in replacement.approximations:
         weight = approximation.weight
-        missed = weight - approximation.rebuilt()
+        missed = approximation.rebuilt()
+        torch.sub(weight, missed, out=missed)  # one large tensor less
         squares[0] += approximation.declared.squared(missed, *approximation.moments)
         squares[1] += approximation.declared.squared(weight, *approximation.moments)
     return math.sqrt(squares[0] / squares[1]) if squares[1] else 0.0

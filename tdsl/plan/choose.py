@@ -7,6 +7,7 @@ for the added errors is tightened or relaxed until the budget is used and not br
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -160,11 +161,30 @@ def apply_plan(
 class Unrecorded(Journal):
     """A journal of a trial, which nobody reads: what each rewrite loses and saves is not computed."""
 
-    def describe(self, replacement: Replacement, variant: Variant, work: Workspace) -> Applied:
-        """The entry with what is known at once."""
-        replaced = tuple(node.name for node in replacement.matched)
-        number, rule = self.next_number, replacement.rule
-        return Applied(number, rule.name, "", "", replaced, 0, None, None, approximate=rule.approximate)
+    def savings(
+        self, replacement: Replacement, variant: Variant, work: Workspace
+    ) -> tuple[int | None, int | None]:
+        """Nothing is asked."""
+        return None, None
+
+    def record(
+        self,
+        replacement: Replacement,
+        variant: Variant,
+        saved_nodes: int,
+        saved: tuple[int | None, int | None],
+        created: Sequence[fx.Node] = (),
+    ) -> None:
+        """Add the entry with what is known at once."""
+        replaced = tuple([node.name for node in replacement.matched])
+        number, rule, lost = self.next_number, replacement.rule, replacement.rule.approximate
+        self.add(Applied(number, rule.name, "", "", replaced, saved_nodes, None, None, approximate=lost))
+
+
+def settle() -> None:
+    """Free what a plan that was tried leaves behind: graphs, and what was staged, refer to themselves."""
+    gc.collect()
+    give_back()
 
 
 def _at(name: str) -> Scope:
@@ -201,9 +221,10 @@ def search(
         copy = copied(module)
         apply_plan(copy, chosen, statistics, Unrecorded())
         copy.recompile()
+        settle()
         finish(copy)
         metrics = measure(copy)
-        give_back()
+        settle()
         kept = all(b.holds(getattr(metrics, b.name)) for b in problem.qualities)
         trial = Trial(chosen, allowance, metrics, kept)
         outcome.trials.append(trial)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from tdsl.engine.staged import Constant, Filled, Staged, Value, Workspace, map_v
 from tdsl.memory import give_back
 from tdsl.plan.calibrate import Data, gradients
 from tdsl.plan.execute import Batch, Execution
+from tdsl.plan.shelf import Fetch, Shelf
 from tdsl.verify.compare import Difference, compare, over_outputs, over_samples
 
 PROBES = 4
@@ -65,7 +67,10 @@ class Change:
 
 
 class Probes:
-    """A few samples run through a module, with gradients of the output, that candidates are tried on."""
+    """A few samples run through a module, with gradients of the output, that candidates are tried on.
+
+    What they leave is laid aside, about `memory` bytes of it in memory.
+    """
 
     def __init__(
         self,
@@ -78,40 +83,69 @@ class Probes:
         roots = list(dict.fromkeys(outputs))
         keep = dict.fromkeys([*inputs, *roots])
         generator = torch.Generator().manual_seed(data.seed + 1)
-        self.runs: list[Execution] = []
-        self.gradients: list[list[dict[fx.Node, Tensor]]] = []
-        give_back()
+        self._runs: list[_Probe] = []
+        shelf = Shelf(memory)
         for batch in _portions(data, memory // max(1, _bytes_a_sample(keep, roots))):
+            give_back()
             run = data.execution(module, batch, keep, gradients=True)
-            run.advance()
-            watched = [n for n in roots if isinstance(run.values[n], Tensor) and run.values[n].requires_grad]
-            self.gradients.append([_drawn(run, watched, generator) for _ in range(PROBES if watched else 0)])
-            run.values = {
-                node: value.detach() if isinstance(value, Tensor) else value
-                for node, value in run.values.items()
-                if node in keep
-            }
-            run.gradients = False
-            self.runs.append(run)
+            self._runs.append(_Probe.of(run, roots, generator, shelf))
+        give_back()
 
     def errors(self, change: Change) -> tuple[float, float]:
         """First-order relative error of the model's output, and relative error of the replaced values."""
         output = missed = total = 0.0
         differentiable = True
-        for run, drawn in zip(self.runs, self.gradients, strict=True):
-            differences = {}
-            for old, new in change.on(run).items():
-                before = run.values[old]
-                differences[old] = new - before
-                missed += float(torch.linalg.vector_norm(differences[old])) ** 2
-                total += float(torch.linalg.vector_norm(before)) ** 2
-            differentiable &= bool(drawn) and all(node in drawn[0] for node in differences)
+        needed = change.reads() | set(change.outputs)
+        for probe in self._runs:
+            differences, gradients = {}, probe.gradients
+            with probe.holding(needed) as run:
+                for old, new in change.on(run).items():
+                    before = run.values[old]
+                    total += float(torch.linalg.vector_norm(before)) ** 2
+                    differences[old] = new - before
+                    missed += float(torch.linalg.vector_norm(differences[old])) ** 2
+            differentiable &= bool(gradients) and all(node in gradients[0] for node in differences)
             if not differentiable:
                 continue
-            squares = [sum(_by_sample(d, one[n]) for n, d in differences.items()) for one in drawn]
+            squares = [sum(_by_sample(d, one[n]()) for n, d in differences.items()) for one in gradients]
             output += float(torch.stack([s.square().sum() for s in squares]).mean())  # type: ignore[union-attr]
         local = math.sqrt(missed / total) if total else (0.0 if not missed else math.inf)
-        return (math.sqrt(output / len(self.runs)) if differentiable else local), local
+        return (math.sqrt(output / len(self._runs)) if differentiable else local), local
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    """One batch: its run, and the values and gradients that were laid aside."""
+
+    run: Execution
+    values: Mapping[fx.Node, Fetch]
+    gradients: Sequence[Mapping[fx.Node, Fetch]]
+
+    @classmethod
+    def of(cls, run: Execution, roots: Sequence[fx.Node], generator: torch.Generator, shelf: Shelf) -> _Probe:
+        """The values that `run` keeps, and gradients at `roots`."""
+        run.advance()
+        watched = [n for n in roots if isinstance(run.values[n], Tensor) and run.values[n].requires_grad]
+        gradients = [
+            {node: shelf.put(one) for node, one in _drawn(run, watched, generator).items()}
+            for _ in range(PROBES if watched else 0)
+        ]
+        values = {
+            node: shelf.put(value.detach() if isinstance(value, Tensor) else value)
+            for node, value in run.values.items()
+            if node in run.keep
+        }
+        run.values, run.gradients = {}, False
+        return cls(run, values, gradients)
+
+    @contextmanager
+    def holding(self, nodes: Iterable[fx.Node]) -> Iterator[Execution]:
+        """The run with the values of some nodes in its hands."""
+        self.run.values = {node: self.values[node]() for node in nodes if node in self.values}
+        try:
+            yield self.run
+        finally:
+            self.run.values = {}
 
 
 class Effects:

@@ -21,6 +21,7 @@ from tdsl.plan.latency import LatencyTable, Step
 from tdsl.plan.packed import square, triangle
 from tdsl.plan.probes import Change, Effects, Probes
 from tdsl.plan.remembering import Remembering
+from tdsl.plan.shelf import Shelf
 from tdsl.verify.compare import Metrics
 
 RANK = 6
@@ -86,17 +87,43 @@ def test_measuring_ends_when_enough_is_known(monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("memory", [1, 500_000, 10**9])
-def test_probes_fit_into_the_memory_they_may_take(memory: int) -> None:
+def test_samples_are_as_many_as_the_memory_has_room_for(memory: int, monkeypatch) -> None:
+    laid_aside = []
+    put = Shelf.put
+    monkeypatch.setattr(Shelf, "put", lambda self, value: laid_aside.append(value) or put(self, value))
     captured = perceptron()
     nodes = [node for node in captured.module.graph.nodes if node.op == "call_function"]
-    found = Probes(captured.module, Data.of(captured, batches(40)), nodes, nodes, memory)
-    used = sum(v.numel() * v.element_size() for run in found.runs for v in run.values.values())
-    used += sum(
-        g.numel() * g.element_size() for drawn in found.gradients for one in drawn for g in one.values()
-    )
+    Probes(captured.module, Data.of(captured, batches(40)), nodes, nodes, memory)
+    used = sum(tensor.numel() * tensor.element_size() for tensor in laid_aside)
     least = probes.LEAST_SAMPLES * (96 * 4 + 24) * 4 * 3
     assert used <= max(memory, least)
     assert used == least if memory == 1 else used > min(memory / 2, 3 * least)
+
+
+def test_errors_are_the_same_whether_values_are_in_memory_or_in_a_file(monkeypatch) -> None:
+    captured = perceptron()
+    nodes = [node for node in captured.module.graph.nodes if node.op in ("placeholder", "call_function")]
+    data, work = Data.of(captured, batches(40)), Workspace(captured.module)
+    found = []
+    for room in (10**9, 0):
+        monkeypatch.setattr(probes, "Shelf", lambda memory, room=room: Shelf(room))
+        some = Probes(captured.module, data, nodes, nodes, 10**6)
+        found.append([some.errors(change) for change, _ in changes(captured, work)])
+    assert found[0] == found[1]
+    assert len({round(error, 4) for error, _ in found[0]}) == 3
+
+
+def test_a_shelf_keeps_its_room_in_memory_and_the_rest_in_a_file() -> None:
+    shelf, given = Shelf(100), [drawn(5, 4), drawn(5, 5), drawn(3, 4).T, torch.tensor(True), (1, None)]
+    fetches = [shelf.put(value) for value in given]
+    assert fetches[0]() is given[0]
+    assert fetches[4]() is given[4]
+    for fetch, value in zip(fetches[1:4], given[1:4], strict=True):
+        assert torch.equal(fetch(), value)
+    assert fetches[1]() is not given[1]
+    half = Shelf(0).put(given[1].bfloat16())()
+    assert half.dtype == torch.bfloat16
+    assert torch.equal(half, given[1].bfloat16())
 
 
 def test_a_batch_is_cut_only_where_its_size_is_free() -> None:
