@@ -41,8 +41,8 @@ def in_one_order(
         share = _matched(result)
         if share < MATCHED:
             warnings.append(
-                f"only {share:.0%} of the units of {name} are like units of {names[0]}, in whatever order: models "
-                "with so little in common, from different seeds for example, are seldom good when merged"
+                f"only {share:.0%} of the units of {name} are like units of {names[0]}, in whatever order: "
+                "models with so little in common, from different seeds perhaps, are seldom good when merged"
             )
     return found, warnings
 

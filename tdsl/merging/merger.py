@@ -108,7 +108,8 @@ def merge(
     tasks: tuple[TaskErrors, ...] = ()
     if all(one.batches for one in data):
         progress("measure")
-        tasks = task_errors(module, with_weights(first.module, merger.averages), data, titles)
+        average = {path: mean.to(merger.own[path].dtype) for path, mean in merger.averages.items()}
+        tasks = task_errors(module, with_weights(first.module, average), data, titles)
     return Merged(
         module,
         weights,
