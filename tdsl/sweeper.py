@@ -14,6 +14,7 @@ from torch import fx
 
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
+from tdsl.engine.law_transfer import laws_of
 from tdsl.engine.strategy import ChoiceStep
 from tdsl.engine.weights import prune_weights
 from tdsl.errors import TdslError
@@ -22,10 +23,22 @@ from tdsl.plan.candidates import COSTS
 from tdsl.plan.choose import Budget, Problem, Unrecorded, apply_plan
 from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
-from tdsl.prepare import prepare
+from tdsl.prepare import Prepared, prepare
+from tdsl.symmetry.audit import Verdict
+from tdsl.symmetry.kept import audit_of
 
 SHARES = tuple(i / 100 for i in range(90, 15, -10))
 """Sizes of the curve, as shares of the model's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Symmetry:
+    """A symmetry that a pipeline checks, measured on a plan: the defect of its graph in float64."""
+
+    name: str
+    verdict: Verdict
+    defect: float
+    tolerance: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,8 @@ class Point:
     error: float
     cosine: float
     mean_cosine: float
+    symmetries: tuple[Symmetry, ...] = ()
+    """How well the symmetries are kept that the pipeline checks, in its order."""
 
 
 @dataclass(frozen=True)
@@ -73,15 +88,15 @@ def sweep(
 
     `by` is the cost that is bounded (`parameters`, `bytes`, `macs` or `latency`), `visit` sees every module
     on the way; everything else is given as to `tdsl.compile`. The steps before the plan and the recovery
-    after it are carried out; nothing is written. Raises `TdslError` for a pipeline without a plan, and for
-    what `tdsl.compile` raises it.
+    after it are carried out, and symmetries that the pipeline checks are measured; nothing is written.
+    Raises `TdslError` for a pipeline without a plan, and for what `tdsl.compile` raises it.
     """
     if by not in COSTS:
         raise TdslError(f"a sweep cannot be over {by!r}", expected=f"one of {', '.join(COSTS)}")
     if not all(0 < share <= 1 for share in shares):
         raise TdslError("the sizes of a sweep are shares of the model", expected="numbers in (0, 1]")
     prepared = prepare(*args, verified=False, **kwargs)
-    planner = _Sweeper(prepared.planner, by, tuple(shares), visit)
+    planner = _Sweeper(prepared, by, tuple(shares), visit)
     prepared.runner.planner = planner
     try:
         prepared.runner.run(copied(prepared.captured.module), Journal())
@@ -141,8 +156,9 @@ class _Profiler(_First):
 class _Sweeper(_First):
     """Makes the first plan for every size in turn."""
 
-    def __init__(self, planner: DataPlanner, by: str, shares: tuple[float, ...], visit: Visit) -> None:
-        super().__init__(planner)
+    def __init__(self, prepared: Prepared, by: str, shares: tuple[float, ...], visit: Visit) -> None:
+        super().__init__(prepared.planner)
+        self.prepared = prepared
         self.by = by
         self.shares = shares
         self.visit = visit
@@ -181,7 +197,21 @@ class _Sweeper(_First):
                     error=metrics.error,
                     cosine=metrics.cosine,
                     mean_cosine=metrics.mean_cosine,
+                    symmetries=self._symmetries(copy),
                 )
             )
         self.curve = Curve(self.by, least, tuple(points))
         raise _Done
+
+    def _symmetries(self, module: fx.GraphModule) -> tuple[Symmetry, ...]:
+        """How well a plan keeps what the pipeline checks."""
+        runner = self.prepared.runner
+        if not runner.symmetries:
+            return ()
+        self.planner.progress("sweep: audit symmetry")
+        fallback = laws_of(runner.library)
+        found = []
+        for wanted in runner.symmetries:
+            one = audit_of(self.prepared.captured, module, wanted.contract, fallback)
+            found.append(Symmetry(wanted.contract.name, one.verdict, one.defect, one.tolerance))
+        return tuple(found)

@@ -162,4 +162,16 @@ def _table(curve: Curve) -> Any:
         }
         table.add_row(*(shown[name] for name in dict.fromkeys(columns)))
     least = Text(f"these rules reach {units.percent(curve.least)} of the {curve.by} at the least", "dim")
-    return Group(table, Text(""), least)
+    return Group(table, Text(""), *(Text(line) for line in _symmetries(curve)), least)
+
+
+def _symmetries(curve: Curve) -> list[str]:
+    """For each symmetry that the pipeline checks, how each plan keeps it."""
+    from tdsl.report import units
+
+    lines: dict[str, list[str]] = {}
+    for point in curve.points:
+        for one in point.symmetries:
+            said = f"{one.verdict} at {units.percent(point.asked)} ({one.defect:.1e})"
+            lines.setdefault(one.name, []).append(said)
+    return [f"symmetry {name}: {', '.join(said)}" for name, said in lines.items()]

@@ -59,15 +59,15 @@ def require_kept_by_graph(
     `blame` is asked which rewrite breaks the symmetry, given what judges a module. Raises `BrokenSymmetry`
     with the operator at which it breaks, and `TdslError` where the contract does not fit the model.
     """
-    found = _audited(captured, module, contract, fallback)
+    found = audit_of(captured, module, contract, fallback)
     if found.verdict == "kept":
         return found
     if found.verdict == "vacuous":
         raise BrokenSymmetry(_vacuous(f"the rewritten graph keeps {contract.name}", found.control), span)
-    if _audited(captured, captured.module, contract, fallback).verdict == "broken":
+    if audit_of(captured, captured.module, contract, fallback).verdict == "broken":
         guilty = "the model as it was given does not keep it either"
     else:
-        guilty = blame(lambda one: _audited(captured, one, contract, fallback).verdict == "broken")
+        guilty = blame(lambda one: audit_of(captured, one, contract, fallback).verdict == "broken")
     raise BrokenSymmetry(
         f"the rewritten graph does not keep {contract.name} ({found.group}): defect {found.defect:.1e}",
         span,
@@ -99,9 +99,13 @@ def require_kept_by_file(
     )
 
 
-def _audited(
+def audit_of(
     captured: Captured, module: fx.GraphModule, contract: Contract, fallback: Fallback | None
 ) -> Audit:
+    """The audit of `module`, which a captured model was rewritten into.
+
+    Raises `TdslError` where the contract does not fit the model.
+    """
     return audit(replace(captured, module=module), contract, fallback=fallback)
 
 
@@ -130,4 +134,4 @@ def _place(layer: Layer) -> str:
     return f" ({at})" if at else ""
 
 
-__all__ = ["BrokenSymmetry", "Kept", "require_kept_by_file", "require_kept_by_graph"]
+__all__ = ["BrokenSymmetry", "Kept", "audit_of", "require_kept_by_file", "require_kept_by_graph"]

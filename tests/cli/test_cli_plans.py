@@ -49,6 +49,31 @@ def test_a_sweep_may_be_over_multiplications(tdsl):
     assert found["by"] == "macs" and point["macs"] <= 0.5
 
 
+def test_a_symmetry_that_is_checked_has_a_line(tdsl, folder):
+    """That the batch may be turned round is kept by every plan."""
+    (folder / "kept.tdsl").write_text(
+        """\
+group R = cyclic(2)
+action reversed of R on [b, n] {
+    generator: flip(x, dims=[b])
+}
+symmetry batch {
+    group R
+    input x: [b, n] by reversed
+    output second: [b, k] by reversed
+}
+pipeline p {
+    choose factorize.linear.svd_linear minimize error subject to parameters <= 50%
+    check error <= 1000%, symmetry batch
+}
+""",
+        encoding="utf-8",
+    )
+    shown = tdsl("sweep", "tiny.py:model", *SAMPLES, "--shares", "80%", "--rules", "kept.tdsl", "-p", "p")
+    assert (shown.status, shown.err) == (0, "")
+    assert "symmetry batch: kept at 80.0 % (" in shown.out
+
+
 def test_a_size_out_of_reach_has_no_line(tdsl):
     found = tdsl("sweep", "tiny.py:model", *SAMPLES, "--shares", "1%", "--json").json
     assert found["points"] == [] and found["least"] > 0.01

@@ -14,6 +14,7 @@ import tdsl
 from tdsl.compiler import Result
 from tdsl.errors import TdslError
 from tdsl.lang import format_file, parse
+from tdsl.sweeper import Point
 from tdsl.symmetry.kept import BrokenSymmetry
 
 IMAGE = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(0))
@@ -111,3 +112,37 @@ def test_form() -> None:
     assert format_file(parse(loose)).splitlines()[1] == (
         "    check error <= 1%, symmetry digits within 0.01, symmetry upright"
     )
+
+
+def swept(folder: Path, rule: str, share: float, check: str) -> Point:
+    """The plan of a size that one rule gives."""
+    path = folder / "net.tdsl"
+    steps = (
+        f"    choose {rule} minimize error subject to parameters <= 50%\n    check error <= 1000%{check}\n"
+    )
+    path.write_text(f"{D4}\npipeline p {{\n{steps}}}\n", encoding="utf-8")
+    curve = tdsl.sweep(
+        P4M((4, 4)).eval(),
+        (IMAGE,),
+        pipeline="net.p",
+        rules=path,
+        calibration=[IMAGE, IMAGE.flip(0), IMAGE.mT],
+        input_names=["image"],
+        output_names=["output"],
+        shares=(share,),
+    )
+    [point] = curve.points
+    assert point.sites and point.error > 1e-3
+    return point
+
+
+def test_a_sweep_says_which_plans_keep_a_symmetry(tmp_path: Path) -> None:
+    """Truncated convolutions break it; a truncated classifier of invariant features does not."""
+    wide = swept(tmp_path, "factorize.linear.svd_linear", 0.99, ", symmetry invariant")
+    [kept] = wide.symmetries
+    assert (kept.name, kept.verdict) == ("invariant", "kept") and kept.defect < kept.tolerance == 1e-9
+    [broken] = swept(
+        tmp_path, "factorize.conv.spatial_svd", 0.5, ", symmetry invariant within 1e-6"
+    ).symmetries
+    assert broken.verdict == "broken" and broken.defect > 1e-3 and broken.tolerance == 1e-6
+    assert swept(tmp_path, "factorize.conv.spatial_svd", 0.5, "").symmetries == ()
