@@ -23,6 +23,7 @@ from tdsl.cli.explain import explain_rule
 from tdsl.cli.fmt import format_files
 from tdsl.cli.list import list_names
 from tdsl.cli.lsp import serve_editor
+from tdsl.cli.merge import merge_models
 from tdsl.cli.new import new
 from tdsl.cli.options import JSON
 from tdsl.cli.prove import prove_rules
@@ -82,6 +83,7 @@ app.command("sweep")(sweep_model)
 app.command("profile")(profile_model)
 app.command("check")(check_models)
 app.command("align")(align_models)
+app.command("merge")(merge_models)
 app.command("audit")(audit_model)
 app.command("certify")(certify_file)
 app.command("explain")(explain_rule)

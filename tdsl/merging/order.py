@@ -14,8 +14,8 @@ from tdsl.symmetry.hidden.permuting import Indices
 
 MOVED = 0.1
 """Models are in different orders when their best alignment moves a larger share of the units of a group."""
-MATCHED = 0.5
-"""Where fewer units than this share are matched by the best alignment, there is no common order."""
+FAR = 1.0
+"""Relative distance of weights, once in one order, from which on they are as far apart as if there were none."""
 
 
 def in_one_order(
@@ -38,11 +38,10 @@ def in_one_order(
         elif result.permutations:
             model = replace(model, module=result.module)
         found.append(model)
-        share = _matched(result)
-        if share < MATCHED:
+        if result.after >= FAR:
             warnings.append(
-                f"only {share:.0%} of the units of {name} are like units of {names[0]}, in whatever order: "
-                "models with so little in common, from different seeds perhaps, are seldom good when merged"
+                f"the weights of {name} are {result.after:.0%} from those of {names[0]} in the best order there "
+                "is: models from different starts have little in common, and may lose much when merged"
             )
     return found, warnings
 
@@ -70,11 +69,3 @@ def _moves(result: Alignment) -> list[tuple[AxisGroup, int]]:
 
 def _units(group: AxisGroup) -> str:
     return " × ".join(map(str, (*group.over_sizes, group.size)))
-
-
-def _matched(result: Alignment) -> float:
-    """The share of units of all groups that are clearly their partner's."""
-    units = [row.group.size * max(1, int(np.prod(row.group.over_sizes))) for row in result.groups]
-    if not units:
-        return 1.0
-    return sum(row.matched * count for row, count in zip(result.groups, units, strict=True)) / sum(units)
