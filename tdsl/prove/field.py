@@ -27,6 +27,8 @@ _LONGEST = 1 << 9
 """How many products of sums of two limbs a float64 adds up exactly: 2⁹ · 2⁴⁴ = 2⁵³."""
 
 
+FEW_INVERSES: Final = 32
+"""So many elements are inverted one by one."""
 FEW: Final = 1 << (2 * _LIMB)
 """Elements below this have two limbs. Different polynomials agree on such ones with probability d / 2⁴²."""
 
@@ -83,14 +85,13 @@ def subtract(x: Elements, y: Elements) -> Elements:
 
 
 def multiply(x: Elements, y: Elements) -> Elements:
-    """x · y: with x = x₁·2³¹ + x₀ every partial product fits 63 bits."""
+    """x · y: with x = x₁·2³¹ + x₀ the partial products, 2⁶² = 2 and 2⁶¹ = 1 put in, add up to below 2⁶⁴."""
     mask, half = np.uint64((1 << 31) - 1), np.uint64(31)
     x1, x0, y1, y0 = x >> half, x & mask, y >> half, y & mask
     middle = x1 * y0 + x0 * y1
-    high = (x1 * y1) << np.uint64(1)  # 2⁶² = 2
-    middle_high = middle >> np.uint64(30)  # · 2⁶¹ = 1
+    high = ((x1 * y1) << np.uint64(1)) + (middle >> np.uint64(30))
     middle_low = (middle & np.uint64((1 << 30) - 1)) << half
-    return reduced(reduced(high + middle_high) + reduced(middle_low) + reduced(x0 * y0))
+    return reduced(high + middle_low + x0 * y0)
 
 
 def power(x: Elements, exponent: int) -> Elements:
@@ -107,10 +108,22 @@ def power(x: Elements, exponent: int) -> Elements:
 
 
 def inverse(x: Elements) -> Elements:
-    """1 / x (Fermat). Raises `NoElement` where an element is zero."""
+    """1 / x. Raises `NoElement` where an element is zero.
+
+    Two are inverted at the price of one: 1 / a is b / (a·b) (Montgomery, 1987); few ones by Euclid's algorithm.
+    """
     if not np.all(x):
         raise NoElement("division by zero")
-    return power(x, P - 2)
+    flat = x.reshape(-1)
+    if flat.size <= FEW_INVERSES:
+        return np.array([pow(value, -1, P) for value in flat.tolist()], dtype=np.uint64).reshape(x.shape)
+    half = flat.size // 2
+    first, second = flat[:half], flat[half : 2 * half]
+    of_products = inverse(multiply(first, second))
+    parts = [multiply(of_products, second), multiply(of_products, first)]
+    if flat.size % 2:
+        parts.append(inverse(flat[-1:]))
+    return np.concatenate(parts).reshape(x.shape)
 
 
 def total(x: Elements, axis: int | tuple[int, ...], keepdims: bool = False) -> Elements:
