@@ -100,15 +100,15 @@ def _gauge(inference: Inference, atom: int, name: str) -> Gauge:
         if node.op != "call_function" or not touches(inference, node, atom):
             continue
         op = operator_of(node.target)
-        found = _passes(inference, node, op, atom) if op is not None else NEITHER
+        found = passes_on(inference, node, op, atom) if op is not None else NEITHER
         for i, (passes, what) in enumerate(zip(found, ("a factor", "a rotation"), strict=True)):
             if not passes and refused[i] is None:
                 refused[i] = Pin(node, f"{op.name if op else node.target} does not pass {what} on")
     return Gauge(name, size, *refused)
 
 
-def _passes(inference: Inference, node: fx.Node, op: Operator, atom: int) -> Passes:
-    """What an operator passes on along the axis."""
+def passes_on(inference: Inference, node: fx.Node, op: Operator, atom: int) -> Passes:
+    """Whether an operator passes on positive factors, and orthogonal matrices, along a hidden axis."""
     name = op.name
     if op.elementwise:
         return _elementwise(inference, node, op, atom)

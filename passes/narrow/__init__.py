@@ -1,0 +1,1 @@
+"""Models of fewer hidden units: a width changed in all weights that it stands in."""
