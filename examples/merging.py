@@ -4,8 +4,8 @@
     cd examples && tdsl merge merging.py:low merging.py:high -o merged.safetensors \\
         --samples merging.py:low_samples --samples merging.py:high_samples
 
-Fine-tuned on the digits 0 to 4 alone, a model forgets the others, and the other way round. Labels are used for
-that training and for the table, not for merging.
+Fine-tuned on the digits 0 to 4 alone, a model forgets the others, and the other way round. Labels are used
+for that training and for the table, not for merging.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ class _Merger:
         ]
         self.averages = {path: _average([w[path] for w in weights]) for path in self.changed}
         self.unknowns = list(self._unknowns())
-        self.objectives = [Objective(tuple(u.matrix(self.averages).shape)) for u in self.unknowns]  # type: ignore[arg-type]
+        self.objectives = [Objective(*self._difference(0, u).shape) for u in self.unknowns]
 
     def _unknowns(self) -> Iterator[_Unknown]:
         """Weights that are in products where products matter, with their biases; and all others."""

@@ -65,7 +65,8 @@ class Solution:
 class Objective:
     """The sum over the models added so far; forms without a left factor are added up, however many."""
 
-    shape: tuple[int, int]
+    rows: int
+    columns: int
     entries: Tensor | None = None
     right: Tensor | None = None
     products: list[Form] = field(default_factory=list)
@@ -77,6 +78,11 @@ class Objective:
 
     def __post_init__(self) -> None:
         self.target = torch.zeros(self.shape, dtype=torch.float64)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """That of the weight."""
+        return self.rows, self.columns
 
     def add(self, form: Form, difference: Tensor) -> None:
         """A model whose weight is the average and `difference` [m, n]."""

@@ -15,7 +15,7 @@ from tdsl.symmetry.hidden.permuting import Indices
 MOVED = 0.1
 """Models are in different orders when their best alignment moves a larger share of the units of a group."""
 FAR = 1.0
-"""Relative distance of weights, once in one order, from which on they are as far apart as if there were none."""
+"""Relative distance of weights in one order from which on zeros would be as near."""
 
 
 def in_one_order(
@@ -40,8 +40,8 @@ def in_one_order(
         found.append(model)
         if result.after >= FAR:
             warnings.append(
-                f"the weights of {name} are {result.after:.0%} from those of {names[0]} in the best order there "
-                "is: models from different starts have little in common, and may lose much when merged"
+                f"the weights of {name} are {result.after:.0%} from those of {names[0]} in the best order "
+                "there is: models from different starts have little in common, and may lose much when merged"
             )
     return found, warnings
 
