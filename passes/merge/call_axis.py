@@ -1,16 +1,16 @@
 """A region called once on the values of all copies, joined along an axis: whether that is the same.
 
-The copies are joined along the first axis of what goes in. It is followed through the region by exchanging
-the copies: where every operator lets that pass for any weights, along one axis, the copies stay apart, or an
-operator treats all of them alike and still mixes them (a softmax along the axis, a batch norm that takes its
-statistics there). So operators that do more than map or move single elements are also run in float64, on
-values joined and apart.
+The copies are joined along an axis of what goes in, the first if that is possible. It is followed through the
+region by exchanging the copies: where every operator lets that pass for any weights, along one axis, the
+copies stay apart, or an operator treats all of them alike and still mixes them (a softmax along the axis, a
+batch norm that takes its statistics there). So operators that do more than map or move single elements are
+also run in float64, on values joined and apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from operator import getitem
 from typing import Any
@@ -49,19 +49,42 @@ class Axes:
     refused: Mapping[Bundle, str]
     grown: Mapping[Bundle, int] = field(default_factory=dict)
     """The axis along which a call's operands are repeated that all copies share, where they have to be."""
+    entry: int = 0
+    """The axis along which what goes in is joined."""
 
 
 def axes_of(work: Workspace, calls: Calls, region: Region) -> Axes:
+    """Where the copies of a region lie when they are joined along the axis that fewest calls refuse.
+
+    The first axis is taken where it is as good as any; otherwise it is said why not.
+    """
+    first = _joined_along(work, calls, region, 0)
+    if not first.refused:
+        return first
+    shared = min((ways[0].meta["val"].ndim for ways in region.entries), default=1)
+    others = [_joined_along(work, calls, region, axis) for axis in range(1, shared)]
+    best = min((first, *others), key=lambda axes: len(axes.refused))
+    if best.entry:
+        return best
+    refused = {}
+    for bundle, reason in first.refused.items():
+        also = [f"axis {one.entry}: {one.refused[bundle]}" for one in others if bundle in one.refused]
+        refused[bundle] = "; ".join([reason, *also])
+    return replace(first, refused=refused)
+
+
+def _joined_along(work: Workspace, calls: Calls, region: Region, axis: int) -> Axes:
     """Follow the axis of the copies through a region; whatever comes behind a refused call is not judged."""
-    joined = _Joined(work, calls, region, len(COPIES))
-    acting: list[Action | None] = [_exchange(ways[0].meta["val"].shape, Place(0)) for ways in region.entries]
+    joined = _Joined(work, calls, region, len(COPIES), axis)
+    start = Place(axis)
+    acting: list[Action | None] = [_exchange(ways[0].meta["val"].shape, start) for ways in region.entries]
     refused = dict(joined.refused)
-    places: dict[Bundle, Place] = dict.fromkeys(region.entries, Place(0))
+    places: dict[Bundle, Place] = dict.fromkeys(region.entries, start)
     if joined.nodes:
         try:
             inferred = infer(joined.module, [*acting, *[None] * joined.still])
         except TdslError as why:
-            return Axes(places, dict.fromkeys(region.bundles, why.message))
+            return Axes(places, dict.fromkeys(region.bundles, why.message), entry=axis)
         for bundle, node in joined.nodes.items():
             if any(one not in places for one in calls_before(calls, region, bundle)):
                 continue
@@ -85,7 +108,7 @@ def axes_of(work: Workspace, calls: Calls, region: Region) -> Axes:
     for bundle in region.bundles:
         if bundle in places and (reason := probe.mixes(bundle)):
             refused[bundle] = reason
-    return Axes(places, refused, joined.grown)
+    return Axes(places, refused, joined.grown, axis)
 
 
 def _passes(step: Step, repeated: bool) -> bool:
@@ -107,7 +130,7 @@ def joined_values(work: Workspace, calls: Calls, region: Region, axes: Axes) -> 
         return Staged(REPEAT, (one, repeats(one.meta["val"].ndim, axis, copies)), {})
 
     made: dict[Bundle, Any] = {
-        ways: Staged(torch.ops.aten.cat.default, (list(ways), 0), {}) for ways in region.entries
+        ways: Staged(torch.ops.aten.cat.default, (list(ways), axes.entry), {}) for ways in region.entries
     }
     for bundle in region.bundles:
         grown = axes.grown.get(bundle)
@@ -122,7 +145,7 @@ def joined_values(work: Workspace, calls: Calls, region: Region, axes: Axes) -> 
 class _Joined:
     """The region on so many copies of the first one's entries, as a graph of its own with shapes."""
 
-    def __init__(self, work: Workspace, calls: Calls, region: Region, copies: int) -> None:
+    def __init__(self, work: Workspace, calls: Calls, region: Region, copies: int, along: int) -> None:
         self.nodes: dict[Bundle, fx.Node] = {}
         self.refused: dict[Bundle, str] = {}
         self.grown: dict[Bundle, int] = {}
@@ -135,9 +158,10 @@ class _Joined:
         assert mode is not None
         for number, ways in enumerate(region.entries):
             val = ways[0].meta["val"]
-            made[ways], places[ways] = graph.placeholder(f"entry{number}"), Place(0)
+            made[ways], places[ways] = graph.placeholder(f"entry{number}"), Place(along)
+            sizes = [size * copies if axis == along else size for axis, size in enumerate(val.shape)]
             with mode:
-                made[ways].meta["val"] = torch.empty((val.shape[0] * copies, *val.shape[1:]), dtype=val.dtype)
+                made[ways].meta["val"] = torch.empty(sizes, dtype=val.dtype)
         own = {*region.entries, *region.bundles}
         shared = dict.fromkeys(
             way[0]

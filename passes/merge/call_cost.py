@@ -8,11 +8,12 @@ one copy, and not for all of them together, is read from memory. Everything else
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
 from tdsl.passes.merge.call_readout import put_together
-from tdsl.passes.merge.call_regions import Calls, Region, parted
+from tdsl.passes.merge.call_regions import Bundle, Calls, Region, parted
 from torch import fx
 
 from tdsl.engine.sizes import elements_at_example
@@ -60,8 +61,10 @@ class Cost:
         )
 
 
-def cost_of(work: Workspace, calls: Calls, region: Region) -> Cost:
-    """What one call of a region in place of several saves and costs."""
+def cost_of(
+    work: Workspace, calls: Calls, region: Region, axis_of: Callable[[Bundle], int] = lambda bundle: 0
+) -> Cost:
+    """What one call of a region in place of several saves and costs; copies of a result lie along an axis."""
     again = region.copies - 1
     starts = weights = copies = 0.0
     for bundle in region.bundles:
@@ -70,7 +73,7 @@ def cost_of(work: Workspace, calls: Calls, region: Region) -> Cost:
         one = elements_at_example(bundle[0].meta["val"])
         if one <= CACHE < region.copies * one:
             copies += PER_COPY * region.copies * one
-    apart = [bundle for bundle in region.exits if put_together(bundle, 0) is None]
+    apart = [bundle for bundle in region.exits if put_together(bundle, axis_of(bundle)) is None]
     for way in (*region.entries, *apart):
         numbers = sum(elements_at_example(node.meta["val"]) for node in way)
         copies += START * (1 + region.copies) / 2 + PER_COPY * numbers

@@ -8,7 +8,7 @@ from operator import getitem
 from typing import Any
 
 from tdsl.passes.merge.call_axis import Axes, axes_of, joined_values
-from tdsl.passes.merge.call_cost import cheapest
+from tdsl.passes.merge.call_cost import cheapest, cost_of
 from tdsl.passes.merge.call_readout import put_together, whole
 from tdsl.passes.merge.call_regions import Bundle, Calls, Region, of_dynamic_sizes, parted, regions
 from torch import fx
@@ -125,6 +125,9 @@ def _judged(work: Workspace, calls: Calls, region: Region) -> Iterator[_Candidat
         yield _Candidate(region, axes, reason, at)
         for part in parted(calls, region.bundles, axes.refused.__contains__):
             yield from _judged(work, calls, part)
+        return
+    if axes.entry and not (cost := cost_of(work, calls, region, lambda one: axes.place[one].axis)).pays:
+        yield _Candidate(region, axes, cost.text(), region.bundles[0])
         return
     yield _Candidate(region, axes, "", region.bundles[0])
 

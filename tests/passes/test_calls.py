@@ -191,6 +191,35 @@ def test_what_mixes_samples_stays_apart(name: str, free: None) -> None:
     assert any(reason in failure.message for site in explained.sites for failure in site.failures)
 
 
+BEHIND: dict[str, tuple[Callable[[], nn.Module], tuple[Tensor, ...]]] = {
+    "a softmax over the steps": (lambda: dense(4, lambda h: h.softmax(0)), normal(3, 2, 4)),
+    "steps first": (lambda: Part(lambda s, x: s.r(x)[0][-1], r=nn.LSTM(4, 3)), normal(5, 2, 4)),
+    "an encoder of steps": (lambda: nn.TransformerEncoderLayer(8, 2, 16), normal(3, 5, 8)),
+    "an axis that is moved": (
+        lambda: dense(4, lambda h: h.softmax(0).permute(1, 0, 2, 3).flatten(1, 2)),
+        normal(2, 3, 5, 4),
+    ),
+}
+"""Nets that mix along the first axis; samples lie along the second."""
+
+
+@pytest.mark.parametrize("name", BEHIND)
+def test_samples_may_lie_along_another_axis(name: str, free: None) -> None:
+    build, args = BEHIND[name]
+    found, entries = merged(Twice(build().eval()), *args)
+    assert len(entries) == 1 and found.operators.count("concat") == 1
+    assert len(entries[0].replaced) == 2 * entries[0].details["operators"]
+
+
+def test_what_mixes_along_every_axis_is_explained_for_each(free: None) -> None:
+    model = Twice(dense(4, lambda h: h.flatten(0, 1).softmax(0)))
+    assert len(merged(model, *normal(3, 2, 4))[1]) == 2  # the layers before and behind
+    captured = graph_of(model.double(), *(x.double() for x in normal(3, 2, 4)))
+    explained = standard_library().passes["merge.calls"]().explain(captured.module)
+    reasons = {failure.message for site in explained.sites for failure in site.failures}
+    assert any(one.startswith("softmax mixes the copies; axis 1: softmax mixes") for one in reasons)
+
+
 PAIR = {"a": nn.Linear(4, 4), "b": nn.Linear(4, 4)}
 TANGLED: dict[str, Callable[[Any, Tensor, Tensor], Any]] = {
     "one copy reads the other": lambda s, x, y: s.a(s.a(x) + y),
