@@ -22,6 +22,8 @@ from tdsl.plan.packed import Packed, triangle
 
 PROBES = 4
 """Random cotangents of the output for each batch, from which second moments of gradients are estimated."""
+NOTHING = 1e-15
+"""The norm of an output that counts as zero: squares of what is divided by it would overflow float32."""
 PIECE = 2**20
 """Numbers of a value that are widened at once."""
 
@@ -158,11 +160,17 @@ def _source(request: Request) -> Hashable:
 
 
 def cotangents(outputs: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """A random cotangent for each output, whose inner product with an error is a relative error of it."""
+    """A random cotangent for each output, whose inner product with an error is a relative error of it.
+
+    Zero for an output that is zero, of which no error is a share.
+    """
+    drawn = [
+        torch.randn(out.shape, generator=generator, dtype=torch.float32).to(out.dtype) for out in outputs
+    ]
+    norms = [float(out.detach().norm()) for out in outputs]
     return [
-        torch.randn(out.shape, generator=generator, dtype=torch.float32).to(out.dtype)
-        / out.detach().norm().clamp_min(torch.finfo(out.dtype).tiny)
-        for out in outputs
+        one / norm if norm > NOTHING else torch.zeros_like(one)
+        for one, norm in zip(drawn, norms, strict=True)
     ]
 
 

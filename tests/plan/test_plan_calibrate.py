@@ -90,6 +90,23 @@ def test_a_gradient_moment_predicts_the_effect_of_an_error_on_the_output() -> No
     torch.testing.assert_close(found, expected, rtol=0.2, atol=0.05 * float(expected.abs().max()))
 
 
+def test_an_output_that_is_zero_has_no_gradient_that_could_overflow() -> None:
+    class Zero(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 4)
+
+        def forward(self, x):
+            y = self.layer(x)
+            return y * 0.0, y.sum()
+
+    captured = capture(Zero(), (drawn(8, 6),))
+    request = ask(captured, "linear", "gradient_moment")
+    known = [(drawn(8, 6, seed=i),) for i in range(4)]
+    moment = collect(captured.module, Data.of(captured, known), [request]).answer(request)
+    assert moment.isfinite().all() and moment.diagonal().min() > 0
+
+
 def test_memory_does_not_grow_with_the_data() -> None:
     """Batches may come from a generator that is read once, and are not kept by the sums."""
     captured = perceptron()
