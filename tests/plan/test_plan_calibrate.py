@@ -94,11 +94,11 @@ def test_an_output_that_is_zero_has_no_gradient_that_could_overflow() -> None:
     class Zero(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.layer = nn.Linear(6, 4)
+            self.first, self.second = nn.Linear(6, 4, bias=False), nn.Linear(4, 3, bias=False)
 
         def forward(self, x):
-            y = self.layer(x)
-            return y * 0.0, y.sum()
+            y = self.first(x * 0.0)
+            return self.second(y), (y + 1).sum()
 
     captured = capture(Zero(), (drawn(8, 6),))
     request = ask(captured, "linear", "gradient_moment")
