@@ -26,8 +26,8 @@ from tdsl.symmetry.hidden.streams import Stream, narrowed, streams
 class NarrowStream(GraphPass):
     """Keep the directions of a residual stream that hold most of what norms read, everywhere at once.
 
-    `width` is a number of channels, a share of them, or a rank rule on the spectrum of the stream: `energy(99%)`.
-    Gains of norms are folded before (`repeat narrow.*` does), layer norms become root mean squares.
+    `width` is a number of channels, a share of them, or a rank rule on its spectrum: `energy(99%)`.
+    Gains of norms are folded before (`repeat narrow.norms.*`), layer norms become root mean squares.
     """
 
     name = "narrow.stream"
