@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from quantising import X, convolution, correlated, normal, optimised, product, stored, table
+from quantising import convolution, correlated, normal, optimised, product, stored, table
 
-from tdsl.emit.moments import Asked, Samples, moments
 from tdsl.emit.storage import store
 from tdsl.errors import TdslError
 from tdsl.quantise.table import SCHEMES
@@ -83,18 +81,6 @@ def test_errors_are_fed_to_later_inputs_where_the_data_have_few_directions(make)
     assert fed.storage.weights[0].how == "error feedback" and fed.storage.weights[0].by_data
     assert fed.error < 0.7 * plain.error
     assert fed.storage.weights[0].error == pytest.approx(fed.error, rel=0.5)
-
-
-def test_padding_is_left_out_of_what_a_layer_is_applied_to():
-    model = product(normal(16, 20))
-    x, mask = torch.from_numpy(normal(2, 3, 16)), torch.tensor([[1, 1, 0], [1, 0, 0]])
-    x[mask == 0] = 1e6
-    asked = [Asked(X, 16)]
-    [found] = moments(model, Samples([{X: x.reshape(6, 16), "mask": mask}], "mask"), asked)
-    kept = x[mask == 1].double().numpy()
-    assert np.allclose(np.diag(found[asked[0]]), (kept**2).mean(0))
-    [all_of_them] = moments(model, Samples([{X: x.reshape(6, 16)}]), asked)
-    assert np.diag(all_of_them[asked[0]]).min() > 1e6
 
 
 def test_what_loses_too_much_stays():
