@@ -47,11 +47,12 @@ class Storing:
         names = captured.input_names
         batches = [dict(zip(names, batch, strict=True)) for batch in self.data.batches]
         samples = Samples(batches, "" if self.data.mask is None else names[self.data.mask])
-        stored = []
+        stored: list[Storage] = []
         for step in self.steps:
             if lossy or not step.scheme.lossy:
                 self.progress(f"store weights as {step.scheme.name}")
-                stored.append(store(emitted, step.scheme, step.arguments, samples))
+                made = {name for one in stored for name in one.arrays}
+                stored.append(store(emitted, step.scheme, step.arguments, samples, made))
                 give_back()
         return emitted, stored
 

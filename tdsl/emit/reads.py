@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import onnx
 from onnx import helper
@@ -26,8 +26,8 @@ class Reading:
 
     node: str
     rows_first: bool
-    product: bool = False
-    """Whether it is the right operand of a product of matrices."""
+    use: Literal["", "product", "look-up"] = ""
+    """Whether it is the right operand of a product of matrices, or a table looked up by its first axis."""
     applied_to: str = ""
     patches: Patches | None = None
     """Of a convolution, whose patches of `applied_to` are what it maps."""
@@ -57,7 +57,7 @@ def readings(model: onnx.ModelProto) -> dict[str, list[Reading | None]]:
 def _turned(reading: Reading | None) -> Reading | None:
     if reading is None:
         return None
-    return Reading(reading.node, not reading.rows_first, False, reading.applied_to, reading.patches)
+    return Reading(reading.node, not reading.rows_first, "", reading.applied_to, reading.patches)
 
 
 def _attributes(node: onnx.NodeProto) -> Mapping[str, Any]:
@@ -68,7 +68,7 @@ def _right_operand(node: onnx.NodeProto, shape: Sequence[int]) -> Reading | None
     if len(shape) < 2:
         return None
     plain = len(shape) == 2
-    return Reading(node.name, False, plain, node.input[0] if plain else "")
+    return Reading(node.name, False, "product" if plain else "", node.input[0] if plain else "")
 
 
 def _left_operand(node: onnx.NodeProto, shape: Sequence[int]) -> Reading | None:
@@ -97,10 +97,13 @@ def _convolution(node: onnx.NodeProto, shape: Sequence[int]) -> Reading:
     return Reading(node.name, True, applied_to=node.input[0], patches=patches)
 
 
-def _rows(node: onnx.NodeProto, shape: Sequence[int]) -> Reading | None:
-    """A table that is looked up by its first axis, or a kernel of a transposed convolution."""
-    looked_up = node.op_type != "Gather" or _attributes(node).get("axis", 0) == 0
-    return Reading(node.name, True) if len(shape) >= 2 and looked_up else None
+def _transposed_convolution(node: onnx.NodeProto, shape: Sequence[int]) -> Reading:
+    return Reading(node.name, True)  # by the axis of its inputs
+
+
+def _table(node: onnx.NodeProto, shape: Sequence[int]) -> Reading | None:
+    by_rows = len(shape) >= 2 and _attributes(node).get("axis", 0) == 0
+    return Reading(node.name, True, "look-up") if by_rows else None
 
 
 _READERS: Mapping[tuple[str, int], Callable[[onnx.NodeProto, Sequence[int]], Reading | None]] = {
@@ -108,7 +111,7 @@ _READERS: Mapping[tuple[str, int], Callable[[onnx.NodeProto, Sequence[int]], Rea
     ("MatMul", 1): _right_operand,
     ("Gemm", 1): _gemm,
     ("Conv", 1): _convolution,
-    ("ConvTranspose", 1): _rows,
-    ("Gather", 0): _rows,
+    ("ConvTranspose", 1): _transposed_convolution,
+    ("Gather", 0): _table,
 }
 """The readers to whom a weight is a linear map, by operator and place among its inputs."""

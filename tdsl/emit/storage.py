@@ -6,7 +6,7 @@ that the file is smaller and the computation stays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,6 +48,8 @@ class Storage:
     scheme: str
     lossy: bool
     weights: tuple[StoredWeight, ...]
+    arrays: frozenset[str] = frozenset()
+    """Names of what stands in the file for these weights."""
 
     @property
     def error(self) -> float:
@@ -61,35 +63,33 @@ class Storage:
 
 
 def store(
-    model: Emitted, scheme: Scheme, arguments: Mapping[str, Any], samples: Samples | None = None
+    model: Emitted,
+    scheme: Scheme,
+    arguments: Mapping[str, Any],
+    samples: Samples | None = None,
+    besides: Collection[str] = (),
 ) -> Storage:
     """Store the large float32 weights of `model` by a scheme, in place; those stay that do not get smaller.
 
-    With samples a scheme that takes data into account knows what each layer is applied to.
+    With samples a scheme that takes data into account knows what each layer is applied to. Arrays named in
+    `besides` are no weights: what other schemes have left stands there.
     """
+    before_that = {tensor.name for tensor in model.proto.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     done: list[StoredWeight] = []
-    for tensor, weight, reader in _weights(model, scheme, samples):
+    for tensor, weight, reader in _weights(model, scheme, samples, besides):
         stored = scheme.store(weight, **arguments)
         if stored is None or stored.recipe.nbytes >= weight.values.nbytes:
             continue
         if stored.error > arguments.get("error", np.inf):
             continue
-        before = weight.values.nbytes
+        name, before, after = tensor.name, weight.values.nbytes, stored.recipe.nbytes
+        by_data = weight.moment is not None
+        done.append(StoredWeight(name, reader, before, after, stored.error, stored.how, by_data))
         nodes += _written(model, tensor, stored)
-        done.append(
-            StoredWeight(
-                nodes[-1].output[0],
-                reader,
-                before,
-                stored.recipe.nbytes,
-                stored.error,
-                stored.how,
-                weight.moment is not None,
-            )
-        )
     put_first(model.proto, nodes)
-    return Storage(scheme.name, scheme.lossy, tuple(done))
+    made = {tensor.name for tensor in model.proto.graph.initializer} - before_that
+    return Storage(scheme.name, scheme.lossy, tuple(done), frozenset(made))
 
 
 def require_opset(name: str, least: int, span: Span | None, asked: int | None) -> int | None:
@@ -107,14 +107,14 @@ def require_opset(name: str, least: int, span: Span | None, asked: int | None) -
 
 
 def _weights(
-    model: Emitted, scheme: Scheme, samples: Samples | None
+    model: Emitted, scheme: Scheme, samples: Samples | None, besides: Collection[str]
 ) -> Iterator[tuple[onnx.TensorProto, Weight, str]]:
     """The weights that may be stored otherwise, each with the node that reads it."""
     known = readings(model.proto)
     found: list[tuple[onnx.TensorProto, Asked | None]] = []
     for tensor in model.proto.graph.initializer:
         values = model.weights.get(tensor.name)
-        if values is None or values.dtype != np.float32 or values.size < SMALLEST:
+        if values is None or values.dtype != np.float32 or values.size < SMALLEST or tensor.name in besides:
             continue
         if not scheme.lossy or np.isfinite(values).all():
             found.append((tensor, _asked(known[tensor.name], values) if scheme.by_data else None))
@@ -124,8 +124,11 @@ def _weights(
         maps = [one for one in known[tensor.name] if one is not None]
         if not maps:
             return tensor, Weight(values), ""
-        products = all(one is not None and one.product for one in known[tensor.name])
-        return tensor, Weight(values, maps[0].rows_first, moment, products), maps[0].node
+        products, looked_up = (
+            all(one is not None and one.use == use for one in known[tensor.name])
+            for use in ("product", "look-up")
+        )
+        return tensor, Weight(values, maps[0].rows_first, moment, products, looked_up), maps[0].node
 
     left = list(found)
     if samples is not None:
@@ -159,14 +162,34 @@ def _written(model: Emitted, tensor: onnx.TensorProto, stored: Stored) -> list[o
             model.replace(tensor, f"{name}.{key}", array)
         else:
             model.replace(target, f"{name}.{key}", array)
-    return _nodes(name, recipe)
+    if not recipe.by_row:
+        return _nodes(name, recipe, name)
+    graph = model.proto.graph
+    every = list(graph.node)
+    del graph.node[:]
+    for node in every:
+        graph.node.extend(_looked_up(name, recipe, node) if name in node.input else [node])
+    return []
 
 
-def _nodes(name: str, recipe: Recipe) -> list[onnx.NodeProto]:
+def _looked_up(name: str, recipe: Recipe, look_up: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """In the place of a look-up of rows: one of the rows of each array, which become those of the weight."""
+    rows = look_up.output[0]
+    look_ups = [
+        helper.make_node(
+            "Gather", [f"{name}.{key}", look_up.input[1]], [f"{rows}.{key}"], f"{rows}.{key}.node"
+        )
+        for key in recipe.arrays
+    ]
+    return [*look_ups, *_nodes(rows, recipe, rows)]
+
+
+def _nodes(name: str, recipe: Recipe, result: str) -> list[onnx.NodeProto]:
+    """The steps on arrays whose names begin with `name`; the last one computes `result`."""
     last = recipe.steps[-1].result
 
     def named(key: str) -> str:
-        return name if key == last else f"{name}.{key}"
+        return result if key == last else f"{name}.{key}"
 
     return [
         helper.make_node(

@@ -36,6 +36,8 @@ class Weight:
     """E[x·xᵀ] of its inputs over calibration data, [n, n] in float64; `None` where nothing is known."""
     products: bool = False
     """Whether only products read it, as their right operand, so that a runtime may multiply by its codes."""
+    looked_up: bool = False
+    """Whether only look-ups by its first axis read it, so that rows may be put together after them."""
 
     @property
     def outputs(self) -> int:
@@ -109,6 +111,8 @@ class Recipe:
 
     arrays: dict[str, Array | Packed] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
+    by_row: bool = False
+    """Whether the steps may act on rows that were looked up in the arrays, all of which have as many."""
 
     def keep(self, key: str, values: Array | Packed) -> str:
         """Let the file hold an array; returns its key."""

@@ -67,6 +67,7 @@ def best_uniform(
         return None
     ready = fused and weight.products and n % (block or n) == 0
     recipe = found.for_runtime(block is not None) if ready else found.put_together()
+    recipe.by_row = fused and weight.looked_up and not found.blocks and levels.bits == 8
     return Stored(recipe, error, how)
 
 

@@ -107,6 +107,16 @@ def test_codes_may_be_left_to_the_runtime():
     assert found.error < 0.02
 
 
+def test_rows_are_looked_up_as_codes_where_products_are_left_to_the_runtime():
+    weight, ids = normal(64, 32) + 0.5 * normal(64, 1, seed=2), np.array([3, 0, 63, 3])
+    fused, plain = (stored(table(weight), f"int8{how}", ids) for how in ("(fused=true)", ""))
+    assert np.array_equal(fused.found, plain.found) and fused.error > 0
+    assert "Cast" in optimised(fused.model)  # of the rows; the table stays in eight bits
+    assert optimised(plain.model) == ["Gather"]
+    blocks = stored(table(weight), "int8(block=16, fused=true)", ids)
+    assert optimised(blocks.model) == ["Gather"]
+
+
 @pytest.mark.parametrize(
     ("written", "message", "where"),
     [

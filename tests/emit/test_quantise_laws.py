@@ -65,8 +65,8 @@ def test_who_reads_a_weight_and_as_which_map():
     value = helper.make_tensor_value_info("ids", TensorProto.INT64, ["n"])
     found = readings(Emitted.of(helper.make_model(helper.make_graph(nodes, "g", [value], [], tensors))).proto)
     table, head = found["tied"]
-    assert table is not None and table.rows_first and not table.product and table.applied_to == ""
-    assert head is not None and head.rows_first and not head.product and head.applied_to == "rows"
+    assert table is not None and table.rows_first and table.use == "look-up" and table.applied_to == ""
+    assert head is not None and head.rows_first and head.use == "" and head.applied_to == "rows"
     [gemm], [turned] = found["gemm"], found["turned_gemm"]
     assert gemm is not None and gemm.rows_first and gemm.applied_to == "rows"
     assert turned is not None and not turned.rows_first and turned.applied_to == ""

@@ -68,6 +68,13 @@ def test_what_one_scheme_leaves_is_stored_by_the_next():
     assert both.report.result.bytes < 0.7 * alone.report.result.bytes
 
 
+def test_scales_of_one_scheme_are_no_weights_to_the_next():
+    both = compiled("quantize int8\nquantize f16\ncheck error <= 2%")
+    assert [r.site for r in both.report.rewrites if r.rule == "quantize.f16"] == []
+    last = compiled("quantize f16\nquantize int8\ncheck error <= 2%")
+    assert {r.rule for r in last.report.rewrites} == {"quantize.f16"}
+
+
 def test_a_broken_contract_names_the_step_and_the_weight():
     with pytest.raises(BrokenContract) as broken:
         compiled("repeat cleanup.* until stable\nquantize int8\ncheck error <= 0.001%")
