@@ -21,11 +21,10 @@ DECLARED = (
         "int4",
         "block: Int = 32, error: Ratio = 20%, fused: Bool = false",
         store_int4,
-        "Weights of layers and embeddings in four bits, a scale of "
-        "sixteen for every `block` inputs of an output. "
-        "With calibration data rounding errors are fed to later inputs where that loses less. A weight "
-        "that would lose more than `error` stays as it is. `fused` leaves products to the runtime, which "
-        "may round their inputs to eight bits.",
+        "Weights of layers and embeddings in four bits, a scale of sixteen for every `block` inputs of an "
+        "output. With calibration data rounding errors are fed to later inputs where that loses less. A "
+        "weight that would lose more than `error` stays as it is. `fused` leaves products to the runtime, "
+        "which may round their inputs to eight bits.",
         "Frantar et al., 2022",
         opset=lambda given: 21,
         limits={"block": BLOCK},
