@@ -25,8 +25,8 @@ DECLARED = (
         "int8",
         "block: Int = none, error: Ratio = 2%, fused: Bool = false",
         store_int8,
-        "Weights of layers and embeddings in eight bits, a scale for each output, or for every `block` of its "
-        "inputs. With calibration data rounding errors are fed to later inputs where that loses less. A "
+        "Weights of layers and embeddings in eight bits, a scale for each output, or for every `block` of "
+        "its inputs. With calibration data rounding errors are fed to later inputs where that loses less. A "
         "weight that would lose more than `error` stays as it is. `fused` leaves products to the runtime, "
         "which may round their inputs to eight bits, and looks rows of tables up as codes.",
         "Frantar et al., 2022",
