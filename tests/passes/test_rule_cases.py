@@ -21,6 +21,7 @@ import cases_mixing
 import cases_mixing_sums
 import cases_recurrent
 import cases_runtime
+import cases_signed
 import cases_soft
 import cases_structured
 import pytest
@@ -49,6 +50,7 @@ CASES = [
     *cases_factorize.CASES,
     *cases_structured.CASES,
     *cases_diagrams.CASES,
+    *cases_signed.CASES,
     *cases_soft.CASES,
 ]
 
