@@ -175,8 +175,8 @@ def measured(model: nn.Module, inputs: tuple[Tensor, ...], folder: Path) -> Meas
     counts = [len(onnx.load(path, load_external_data=False).graph.node) for path in (apart, after)]
     return Measured(
         f"{counts[0]} → {counts[1]}",
-        session_latency(sessions[0], sessions[2], inputs, budget=8),
-        session_latency(sessions[1], sessions[2], inputs, budget=8),
+        session_latency(lambda: session(before), lambda: session(after), inputs, budget=8),
+        session_latency(lambda: session(apart), lambda: session(after), inputs, budget=8),
         difference,
     )
 

@@ -34,12 +34,12 @@ from tdsl.storing import Storing, blame_of_storage, storage_note, stored_records
 from tdsl.symmetry.audit import Audit
 from tdsl.symmetry.kept import Kept, require_kept_by_file, require_kept_by_graph
 from tdsl.verify import (
+    Ahead,
     Bound,
     Contract,
     Double,
     NotInDouble,
     Sample,
-    Session,
     Verdict,
     double_of,
     guilty,
@@ -49,6 +49,9 @@ from tdsl.verify import (
     steps_of,
     verify,
 )
+
+ROOM = 2**24
+"""Bytes of outputs that are kept of a file while the original runs, or an eighth of its weights, if more."""
 
 
 @dataclass(frozen=True)
@@ -170,25 +173,23 @@ def compile(
     contract = Contract(tuple(Bound(b.metric, b.relation, b.value) for b in runner.contract))  # type: ignore[arg-type]
     approximate = any(entry.approximate for entry in journal.entries)
     check = _Check(captured, samples, contract, exact=not (approximate or any(one.error for one in stored)))
-    runtime = session(emitted)
-    give_back()
-    verdict = check.file(module, runtime)
+    verdict = check.file(module, emitted)
     give_back()
 
     progress("compare with the original's export")
     baseline = emit_apart(captured, opset=storing.opset, metadata=metadata)
+    give_back()
     measured = None
     if latency and verdict.passed:
         feed = next(s for s in samples if s.kind == "example").inputs
-        measured = session_latency(session(baseline), runtime, feed)
-    del runtime
-    give_back()
+        measured = session_latency(lambda: session(baseline), lambda: session(emitted), feed)
+        give_back()
     blame, too_coarse = None, False
     if not verdict.passed:
         progress("find the guilty rewrite")
         if any(one.error for one in stored):
             unrounded, _ = storing.emit(captured, module, lossy=False)
-            too_coarse = check.file(module, session(unrounded)).passed
+            too_coarse = check.file(module, unrounded).passed
     if not verdict.passed and journal.entries and not too_coarse:
         blame = _guilty(captured, runner, storing, check, len(journal.entries))
     report = Report(
@@ -244,8 +245,10 @@ class _Check:
         self.original = original_runner(captured)
         self.steps = steps_of(captured.module.graph)
 
-    def file(self, module: fx.GraphModule, runtime: Session) -> Verdict:
-        """The verdict on an emitted file, open in onnxruntime."""
+    def file(self, module: fx.GraphModule, emitted: Emitted) -> Verdict:
+        """The verdict on an emitted file. It is not open while the original runs, in float64 or as it is."""
+        weights = sum(array.nbytes for array in emitted.weights.values())
+        ahead = Ahead(lambda: session_runner(session(emitted)), self.samples, max(ROOM, weights // 8))
         double: Double | None = None
         reason = ""
         if self.exact:
@@ -255,7 +258,7 @@ class _Check:
                 reason = str(why)
         return verify(
             self.original,
-            session_runner(runtime),
+            ahead,
             self.samples,
             self.contract,
             exact=self.exact,
@@ -323,7 +326,7 @@ def _guilty(
         module = copied(captured.module)
         runner.run(module, journal)
         emitted, _ = storing.emit(captured, module)
-        return not check.file(module, session(emitted)).passed
+        return not check.file(module, emitted).passed
 
     return guilty(rewrites, broken)
 

@@ -10,7 +10,11 @@ import ctypes
 import functools
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
+
+Made = TypeVar("Made")
 
 
 def give_back() -> None:
@@ -18,9 +22,13 @@ def give_back() -> None:
     _trim()(0)
 
 
+LARGE = 2**20
+"""Bytes of a large tensor."""
+
+
 @contextmanager
-def returning() -> Iterator[None]:
-    """Meanwhile tensors of `LARGE` bytes or more go back to the system as soon as they are freed (glibc).
+def returning(large: int = LARGE) -> Iterator[None]:
+    """Meanwhile tensors of `large` bytes or more go back to the system as soon as they are freed (glibc).
 
     Afterwards the C library keeps what it comes to keep by itself in a process that frees large tensors; an
     environment that sets its thresholds is left as it is.
@@ -31,7 +39,7 @@ def returning() -> Iterator[None]:
         return
     _depth += 1
     try:
-        _keep(LARGE, LARGE)
+        _keep(large, LARGE)
         yield
     finally:
         _depth -= 1
@@ -39,9 +47,21 @@ def returning() -> Iterator[None]:
             _keep(*_USUAL)
 
 
-LARGE = 2**20
+def without_remains(make: Callable[[], Made]) -> Made:
+    """What `make` returns; what it takes and frees on the way goes back to the system at once (glibc).
+
+    For code of others that needs many large blocks in turn. It runs in a thread of its own, because there the
+    C library has no freed blocks to take before it asks for pages.
+    """
+    give_back()
+    with returning(_SMALL), ThreadPoolExecutor(1) as thread:
+        return thread.submit(make).result()
+
+
 _USUAL = 32 * 2**20, 64 * 2**20
 """What glibc comes to by itself at the most, for blocks with pages of their own and for what is kept."""
+_SMALL = 2**16
+"""Bytes from which on a block has pages of its own where nothing is to remain."""
 _TOLD = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 """Parameters of `mallopt`."""

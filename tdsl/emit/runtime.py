@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,17 +14,19 @@ import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
 
 from tdsl.emit.outside import Array, Emitted
+from tdsl.emit.write import write_apart
 from tdsl.errors import TdslError
+from tdsl.memory import without_remains
+
+MAPPED = 2**22
+"""Bytes of weights from which on a session reads them from a file: onnxruntime copies what it is handed."""
 
 
 class _Session(onnxruntime.InferenceSession):  # type: ignore[misc]
     """A session that keeps alive what it shares."""
 
     def __init__(
-        self,
-        source: bytes | str,
-        options: onnxruntime.SessionOptions,
-        shared: Sequence[onnxruntime.OrtValue],
+        self, source: bytes | str, options: onnxruntime.SessionOptions, shared: Sequence[object] = ()
     ) -> None:
         self.shared = shared
         super().__init__(source, options, providers=["CPUExecutionProvider"])
@@ -33,11 +37,11 @@ def session(
 ) -> onnxruntime.InferenceSession:
     """A CPU session of a model or a file; one thread and fixed kernels give the same bits each run.
 
-    Weights that stand outside a model are shared with it; onnxruntime copies those that it packs.
+    Weights that stand outside a model are shared with it; onnxruntime copies those that it packs. Where they
+    are large they pass through a file in the folder for temporary files, one by one.
 
     Raises `TdslError` where onnxruntime has no kernel for an operator on its element type (bfloat16, mostly).
     """
-    shared: list[onnxruntime.OrtValue] = []
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -46,25 +50,49 @@ def session(
     options.log_severity_level = 3
     if isinstance(model, onnx.ModelProto):
         model = Emitted.of(model)
-    if isinstance(model, Emitted):
-        # The graph optimisations see these, and the kernels copies of them, unless they are named twice.
-        laid_out = {name: np.ascontiguousarray(array) for name, array in model.weights.items()}
-        values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in laid_out.items()}
-        options.add_external_initializers(list(values), list(values.values()))
-        for name, value in values.items():
-            if laid_out[name] is model.weights[name]:
-                options.add_initializer(name, value)
-                shared.append(value)
-        source: bytes | str = model.proto.SerializeToString()
-    else:
-        source = fspath(model)
     try:
-        return _Session(source, options, shared)
+        if not isinstance(model, Emitted):
+            return _Session(fspath(model), options)
+        if sum(array.nbytes for array in model.weights.values()) < MAPPED:
+            return _handed_over(model, options)
+        return _mapped(model, options)
     except NoKernel as reason:
         raise TdslError(
             f"onnxruntime cannot run the model: {str(reason).partition(' : ')[2]}",
             hint="it has few kernels for bfloat16 on the CPU: convert the model with `model.float()`",
         ) from None
+
+
+def _handed_over(model: Emitted, options: onnxruntime.SessionOptions) -> _Session:
+    """A session of a model whose weights are copied while it opens."""
+    # The graph optimisations see these, and the kernels copies of them, unless they are named twice.
+    laid_out = {name: np.ascontiguousarray(array) for name, array in model.weights.items()}
+    values = {name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in laid_out.items()}
+    options.add_external_initializers(list(values), list(values.values()))
+    return _Session(model.proto.SerializeToString(), options, _shared(model, options))
+
+
+def _mapped(model: Emitted, options: onnxruntime.SessionOptions) -> _Session:
+    """A session of a model whose weights are read from a file, each in memory while it is looked at."""
+    folder = tempfile.TemporaryDirectory(prefix="tdsl-", ignore_cleanup_errors=True)
+    file, data = Path(folder.name, "model.onnx"), Path(folder.name, "weights")
+    try:
+        write_apart(model, file, data, data.name)
+    except OSError:  # there is no room for it
+        folder.cleanup()
+        return _handed_over(model, options)
+    shared = (*_shared(model, options), folder)
+    return without_remains(lambda: _Session(str(file), options, shared))
+
+
+def _shared(model: Emitted, options: onnxruntime.SessionOptions) -> list[onnxruntime.OrtValue]:
+    """The weights that need not be laid out anew, for kernels to read where they are."""
+    shared = []
+    for name, array in model.weights.items():
+        if array.flags.c_contiguous:
+            shared.append(onnxruntime.OrtValue.ortvalue_from_numpy(array))
+            options.add_initializer(name, shared[-1])
+    return shared
 
 
 def run(

@@ -16,6 +16,9 @@ from tdsl.files import whole
 LIMIT = 2**31 - 2**20
 """Bytes from which on protobuf cannot hold a model in one piece, with a margin for its frame."""
 
+PAGE = 4096
+"""Bytes of a page of memory, on most systems."""
+
 Piece = bytes | Array
 
 
@@ -65,20 +68,30 @@ def save(model: onnx.ModelProto | Emitted, path: str | PathLike[str], *, limit: 
 
 def _save_with_data(model: Emitted, target: Path) -> None:
     """The weights in `<name>.data`, the rest in `target`: both complete before either takes its place."""
-    slim = onnx.ModelProto()
     data = target.with_name(target.name + ".data")
-    slim.CopyFrom(model.proto)
     with whole(target) as file_part, whole(data) as data_part:
-        with data_part.open("wb") as file:
-            for tensor in slim.graph.initializer:
-                if tensor.name in model.weights:
-                    values = model.weights[tensor.name]
-                    place = {"location": data.name, "offset": file.tell(), "length": values.nbytes}
-                    del tensor.external_data[:]
-                    for key, value in place.items():
-                        tensor.external_data.add(key=key, value=str(value))
-                    file.write(_bytes(values))
-        file_part.write_bytes(slim.SerializeToString(deterministic=True))
+        write_apart(model, file_part, data_part, data.name)
+
+
+def write_apart(model: Emitted, file: Path, data: Path, location: str) -> None:
+    """Write the weights to `data`, which the model in `file` looks for at `location`.
+
+    Each begins on a page, as the format advises, so that a reader can map it into memory. Raises `OSError`.
+    """
+    slim = onnx.ModelProto()
+    slim.CopyFrom(model.proto)
+    with data.open("wb") as beside:
+        for tensor in slim.graph.initializer:
+            if tensor.name not in model.weights:
+                continue
+            values = model.weights[tensor.name]
+            beside.seek(-(-beside.tell() // PAGE) * PAGE)
+            place = {"location": location, "offset": beside.tell(), "length": values.nbytes}
+            del tensor.external_data[:]
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+            beside.write(_bytes(values))
+    file.write_bytes(slim.SerializeToString(deterministic=True))
 
 
 # ---------------------------------------------------------------- the wire format of protobuf

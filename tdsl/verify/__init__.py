@@ -5,6 +5,7 @@ verdict = verify(module_runner(model, args), session_runner(session), samples, c
 if not verdict.passed: ...
 """
 
+from tdsl.verify.ahead import Ahead
 from tdsl.verify.bisect import guilty
 from tdsl.verify.captured import double_of, inputs_of, original_runner
 from tdsl.verify.compare import Difference, Metrics, compare
@@ -17,6 +18,7 @@ from tdsl.verify.verdict import Rounding, Row, Verdict, verify
 
 __all__ = [
     "METRICS",
+    "Ahead",
     "Bound",
     "Contract",
     "Difference",

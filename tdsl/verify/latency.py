@@ -1,11 +1,14 @@
 """Latency of the original's export and of the result, measured in turn in one run.
 
-In turn, because a machine's speed drifts (frequency, neighbours): the two sides of a pair see the same
-weather, and the order within a pair alternates. Medians and quartiles, because the noise is one-sided.
+In turn, because a machine's speed drifts (frequency, neighbours): the two sides of a round see the same
+weather, and the order within a round alternates. Medians and quartiles, because the noise is one-sided.
+Each side is opened anew in each round, and closed before the other is opened: two models at once need the
+memory of two, and where a session happens to put its buffers changes its speed for as long as it lives.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 import time
@@ -13,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tdsl.verify.runner import Session, Tensors, session_feed
+
+Call = Callable[[], object]
 
 SHORTEST = 1e-3
 """Seconds that one timing lasts at least: faster models are run several times in a row."""
@@ -35,39 +40,56 @@ class Latency:
 
 
 def session_latency(
-    original: Session,
-    result: Session,
+    original: Callable[[], Session],
+    result: Callable[[], Session],
     inputs: Tensors,
     input_names: Sequence[str] = (),
     *,
     budget: float = 4.0,
 ) -> Latency:
-    """Latency of two onnxruntime sessions on the same inputs; open both with one thread."""
-    first, second = (session_feed(side, inputs, input_names) for side in (original, result))
-    return in_turn(lambda: original.run(None, first), lambda: result.run(None, second), budget=budget)
+    """Latency of two models on the same inputs, each given by what opens a session of it, with one thread."""
+
+    def opened(side: Callable[[], Session]) -> Call:
+        session = side()
+        feed = session_feed(session, inputs, input_names)
+        return lambda: session.run(None, feed)
+
+    return in_turn(lambda: opened(original), lambda: opened(result), budget=budget)
 
 
 def in_turn(
-    original: Callable[[], object],
-    result: Callable[[], object],
+    original: Callable[[], Call],
+    result: Callable[[], Call],
     *,
     budget: float = 4.0,
     least: int = 5,
     most: int = 200,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Latency:
-    """Time two calls in turn: warm-up, then pairs until `budget` seconds or `most` pairs are spent.
+    """Time two calls in turn, each opened anew every round, until `budget` seconds or `most` pairs are spent.
 
-    At least `least` pairs are timed, however slow the calls are.
+    A side is timed as often in a round as takes about as long as opening it and warming it up. At least
+    `least` pairs are timed, in two rounds or more, however slow the calls are.
     """
     start = clock()
-    repeats = [_repeats(call, clock) for call in (original, result)]
     times: tuple[list[float], list[float]] = ([], [])
-    while len(times[0]) < most and (len(times[0]) < least or clock() - start < budget):
-        order = (0, 1) if len(times[0]) % 2 == 0 else (1, 0)
-        for side in order:
-            call = (original, result)[side]
-            times[side].append(_seconds(call, repeats[side], clock))
+    count = 0
+    for turn in itertools.count():
+        for side in (0, 1) if turn % 2 == 0 else (1, 0):
+            begin = clock()
+            call = (original, result)[side]()
+            repeats = _repeats(call, clock)
+            first = _seconds(call, repeats, clock)
+            if not count:
+                opening = clock() - begin - first * repeats
+                wanted = math.ceil(opening / (first * repeats)) if first else 1
+                count = max(math.ceil(least / 2), min(most // 4, wanted))
+            times[side].append(first)
+            times[side].extend(_seconds(call, repeats, clock) for _ in range(count - 1))
+            del call
+        pairs = len(times[0])
+        if pairs >= least and (pairs + count > most or clock() - start >= budget):
+            break
     ratios = [b / a if a else math.nan for a, b in zip(*times, strict=True)]
     return Latency(
         original_ms=1e3 * statistics.median(times[0]),

@@ -344,7 +344,7 @@ def test_the_guilty_rewrite_is_the_one_whose_wrong_weights_break_the_contract(fi
 
 
 def test_two_sessions_can_be_timed(file, folded_file):
-    found = session_latency(session(file), session(folded_file), (EXAMPLE,), budget=0.01)
+    found = session_latency(lambda: session(file), lambda: session(folded_file), (EXAMPLE,), budget=0.01)
     assert found.original_ms > 0 and found.result_ms > 0 and found.pairs >= 5
 
 
