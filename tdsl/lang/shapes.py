@@ -120,6 +120,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "inverse": axes.inverse,
     "compose": axes.compose,
     "inverse_order": lambda index: Shaped(tuple(_shape(index))),
+    "selected": lambda matrix, *value: Shaped(tuple(_shape(matrix))[:1]),
     "exchange": axes.exchange,
     "sources": axes.sources,
     "remaining": axes.remaining,
@@ -146,6 +147,19 @@ def _known(function: Callable[..., Any], *values: Any) -> Any:
         return function(*values)
     except (TypeError, ValueError, ArithmeticError, IndexError) as error:
         raise UnknownValueError(str(error)) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """An error without the frames that it came through."""
+
+    kind: type[Exception]
+    args: tuple[Any, ...]
+
+
+MOST_APPLIED = 1 << 14
+_APPLIED: dict[Any, Any] = {}
+"""Results and refusals of operators on sizes that are numbers: instances of a rule ask mostly the same."""
 
 
 @dataclass
@@ -312,6 +326,24 @@ class Shapes:
 
     def apply(self, operator: Operator, arguments: Mapping[str, Any]) -> Any:
         """The result of an operator: `Shaped`, or a tuple of them."""
+        try:
+            key = (operator, *((n, tuple(v) if type(v) is list else v) for n, v in arguments.items()))
+            found = _APPLIED.get(key)
+        except TypeError:  # sizes that stand for every number
+            return self._applied(operator, arguments)
+        if found is None:
+            try:
+                found = self._applied(operator, arguments)
+            except (ShapeMismatch, UnknownValueError) as refusal:
+                found = _Refused(type(refusal), refusal.args)
+            if len(_APPLIED) >= MOST_APPLIED:
+                _APPLIED.clear()
+            _APPLIED[key] = found
+        if isinstance(found, _Refused):
+            raise found.kind(*found.args)
+        return found
+
+    def _applied(self, operator: Operator, arguments: Mapping[str, Any]) -> Any:
         operands = [p.name for p in operator.operands]
         first = arguments.get(operands[0]) if operands else None
         if operator.associative and isinstance(first, list):  # the n-ary form

@@ -29,7 +29,7 @@ from tdsl.prove.dtypes import holds
 from tdsl.prove.facts import OF_TRUTH_VALUES
 from tdsl.prove.field import Elements
 from tdsl.prove.kernel import NoMeaning, mapped, moved
-from tdsl.prove.structures import ARRANGED, LABELS, arranged, mirrors, orthogonal
+from tdsl.prove.structures import ARRANGED, LABELS, arranged, chosen, mirrors, orthogonal
 
 LARGEST = 1 << 20
 """Most elements of a tensor that is evaluated."""
@@ -88,6 +88,12 @@ class ExactChecker:
             value = drawn.value
             for axis in mirrors(len(shape), lambda n: self.random.permutation(n).tolist()):
                 value = field.add(value, np.flip(value, axis))
+            return Known(drawn.shape, value)
+        entries = chosen(family, shape, lambda n: self.random.permutation(n).tolist())
+        if entries is not None:
+            value = np.zeros_like(drawn.value)
+            for i, j, sign in entries:
+                value[i, j] = field.element(sign) if sign else drawn.value[i, j]
             return Known(drawn.shape, value)
         return drawn
 

@@ -30,6 +30,9 @@ FAMILIES = (
     "positive",
     "orthogonal",
     "mirrored",
+    "selection",
+    "scaled selection",
+    "incidence",
 )
 """Structures of weights that a condition may ask for."""
 INDICES = ("index", "permutation", "segments")

@@ -17,7 +17,7 @@ from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.targets import DTYPES
 from tdsl.prove.checker import Known
 from tdsl.prove.kernel import call
-from tdsl.prove.structures import ARRANGED, LABELS, arranged, mirrors
+from tdsl.prove.structures import ARRANGED, LABELS, arranged, chosen, mirrors
 
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
@@ -109,6 +109,10 @@ class NumericChecker:
         elif family == "mirrored" and shape:
             for axis in mirrors(len(shape), self._order):
                 values = values + values.flip(axis)
+        elif (entries := chosen(family, shape, self._order)) is not None:
+            drawn, values = values, torch.zeros_like(values)
+            for i, j, sign in entries:
+                values[i, j] = sign or drawn[i, j]
         return _known(values.to(self._dtype("f32")))
 
     def filled(self, shape: Sequence[int], value: float) -> Known:

@@ -30,6 +30,20 @@ def arranged(family: str, count: int, order: Callable[[int], Sequence[int]]) -> 
     return [int(block) * width + int(i) for block in order(groups) for i in order(width)]
 
 
+def chosen(
+    family: str, shape: Sequence[int], order: Callable[[int], Sequence[int]]
+) -> list[tuple[int, int, int]] | None:
+    """The entries that are not zero of a matrix that selects: row, column, and 1, −1, or 0 for any number.
+
+    `None` where no such matrix has the shape; `order(n)` draws a permutation of n.
+    """
+    signs = {"selection": (1,), "scaled selection": (0,), "incidence": (1, -1)}.get(family)
+    if signs is None or len(shape) != 2 or shape[1] < len(signs):
+        return None
+    columns = (order(shape[1])[: len(signs)] for _ in range(shape[0]))
+    return [(i, int(j), sign) for i, row in enumerate(columns) for j, sign in zip(row, signs, strict=True)]
+
+
 def mirrors(axes: int, order: Callable[[int], Sequence[int]]) -> list[int]:
     """One or both of the last two axes, along which a weight is to be its own mirror image."""
     last = [-1, -2][:axes]
