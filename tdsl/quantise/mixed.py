@@ -15,11 +15,10 @@ from tdsl.quantise.declare import Array, Limit, Packed, Recipe, Scheme, Stored, 
 from tdsl.quantise.feedback import fed_back
 from tdsl.quantise.half import FLOAT
 from tdsl.quantise.int4 import FOUR
+from tdsl.quantise.signs import BITS, signed
 from tdsl.quantise.uniform import fit
 
-BITS = 8
-"""Signs that share a byte."""
-INT32, BOOL = 6, 9
+INT32 = 6
 """Among the element types of ONNX."""
 
 
@@ -49,7 +48,7 @@ def by_weight(matrix: Array, importance: Array, kept: float) -> tuple[Array, int
     return np.concatenate([np.sort(by_energy[:ones]), np.sort(by_energy[ones:])]), ones
 
 
-def signs(matrix: Array, importance: Array) -> tuple[Array, Array]:
+def best_signs(matrix: Array, importance: Array) -> tuple[Array, Array]:
     """Which numbers of a map are positive, and the best number for each row to be ± of. → [m, n], [m]"""
     scale = (np.abs(matrix) @ importance) / max(float(importance.sum()), np.finfo(np.float64).tiny)
     return matrix >= 0, scale
@@ -88,7 +87,7 @@ class Parts:
     def begin(self, start: int, values: Array, importance: Array) -> None:
         """Fit the number of each row for its signs, or the step of its codes."""
         if start == 0:
-            self.scale = signs(values, importance)[1].astype(np.float32)
+            self.scale = best_signs(values, importance)[1].astype(np.float32)
         else:
             self.step = fit(values, importance, FOUR, zeros=False)[0].astype(np.float32)
 
@@ -116,14 +115,10 @@ class Parts:
 
     def put_together(self) -> Recipe:
         """Signs by the bits of bytes, codes times steps, the inputs in their own order again."""
-        weight, m = self.weight, self.weight.outputs
+        weight = self.weight
         recipe = Recipe()
-        packed = np.packbits(self.positive.reshape(m, -1, BITS), axis=2, bitorder="little")
-        masks = recipe.keep("masks", np.left_shift(1, np.arange(BITS)).astype(np.uint8))
-        bits = recipe.step("BitwiseAnd", recipe.keep("signs", packed), masks)
-        positive = recipe.shaped(recipe.step("Cast", bits, to=BOOL), (m, self.ones))
         scale = recipe.keep("scale", self.scale[:, None])
-        ones = recipe.step("Where", positive, scale, recipe.step("Neg", scale))
+        ones = signed(recipe, "signs", self.positive, scale)
         codes = recipe.step("Cast", recipe.keep("codes", Packed(self.codes)), to=FLOAT)
         rest = recipe.step("Mul", codes, recipe.keep("step", self.step[:, None]))
         places = np.argsort(self.order).astype(np.uint16 if weight.inputs <= 2**16 else np.int32)

@@ -13,7 +13,8 @@ from tdsl.emit import Emitted
 from tdsl.emit.reads import readings
 from tdsl.quantise.table import SCHEMES
 
-ANY_ERROR = [f"{s.name}(error=100%)" for s in SCHEMES.values() if s.lossy]
+ANY_ERROR = [f"{s.name}(error=100%)" for s in SCHEMES.values() if s.lossy and s.name != "binary"]
+ANY_ERROR.append("binary(bits=4, error=100%)")  # in fewer, these weights are too small for it
 
 
 @st.composite

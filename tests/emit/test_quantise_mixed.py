@@ -10,7 +10,7 @@ from quantising import convolution, correlated, normal, optimised, product, stor
 
 from tdsl.errors import TdslError
 from tdsl.quantise.declare import Weight
-from tdsl.quantise.mixed import Parts, by_weight, signs
+from tdsl.quantise.mixed import Parts, best_signs, by_weight
 
 
 @pytest.mark.parametrize(
@@ -32,12 +32,12 @@ def test_the_file_holds_what_the_error_was_computed_of(model, x):
 
 def test_signs_of_normal_weights_lose_what_they_must():
     matrix = normal(64, 4096).astype(np.float64)
-    positive, scale = signs(matrix, np.ones(4096))
+    positive, scale = best_signs(matrix, np.ones(4096))
     missed = matrix - np.where(positive, scale[:, None], -scale[:, None])
     assert (missed**2).sum() / (matrix**2).sum() == pytest.approx(1 - 2 / math.pi, abs=0.003)
     assert scale == pytest.approx(np.full(64, math.sqrt(2 / math.pi)), rel=0.05)
     uniform = np.sign(matrix) * 3
-    positive, scale = signs(uniform, np.ones(4096))
+    positive, scale = best_signs(uniform, np.ones(4096))
     assert np.array_equal(np.where(positive, scale[:, None], -scale[:, None]), uniform)
 
 
