@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ SWEEPS = 3
 """Most times that the bases are fitted anew to the ranks found, and the ranks to the bases."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layer:
     """One weight as it is seen: in the metric of its inputs, at norm one."""
 
@@ -44,7 +45,7 @@ class Layer:
         scale = float((exact if metric is None else exact @ metric).norm())
         return cls(exact, metric, scale) if scale else None
 
-    @property
+    @cached_property
     def seen(self) -> Tensor:
         """W·L / ‖W·L‖, [m, n]."""
         return (self.weight if self.metric is None else self.weight @ self.metric) / self.scale
