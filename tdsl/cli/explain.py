@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,9 +47,13 @@ def explain_rule(
         progress("read rules")
         library = standard_library().extended(load(rules)) if rules else standard_library()
         full = _one(library.select(rule), rule)
-        declared = library.rules[full].parameters if full in library.rules else ()
-        given = parameters_from(settings or (), f"rule {full}", declared)
-        chosen = library.passes[full]() if full in library.passes else library.rule(full, given)
+        chosen: Any
+        if full in library.passes:
+            declared = library.passes[full].declared()
+            chosen = library.graph_pass(full, parameters_from(settings or (), f"pass {full}", declared))
+        else:
+            declared = library.rules[full].parameters if full in library.rules else ()
+            chosen = library.rule(full, parameters_from(settings or (), f"rule {full}", declared))
         progress("capture")
         module = copied(captured_model(model).module)
         state = "as captured"

@@ -41,10 +41,13 @@ class GraphPass(PassBase):
         """
         super().__init__()
         written = dict.fromkeys(given or {}, span) if span else {}
-        self.values = parameter_values(
-            f"pass {self.name}", _declared(self.parameters), given or {}, span, written
-        )
+        self.values = parameter_values(f"pass {self.name}", self.declared(), given or {}, span, written)
         self.span = span
+
+    @classmethod
+    def declared(cls) -> tuple[tree.Parameter, ...]:
+        """The parameters that take values."""
+        return _declared(cls.parameters)
 
     def statistics(self, module: fx.GraphModule, requests: Sequence[Request]) -> Statistics | None:
         """Statistics of values of a graph, the model as it is now or a copy; `None` without calibration data.
