@@ -33,18 +33,16 @@ def returning(large: int = LARGE) -> Iterator[None]:
     Afterwards the C library keeps what it comes to keep by itself in a process that frees large tensors; an
     environment that sets its thresholds is left as it is.
     """
-    global _depth
     if _TOLD & os.environ.keys():
         yield
         return
-    _depth += 1
+    _wanted.append(large)
     try:
         _keep(large, LARGE)
         yield
     finally:
-        _depth -= 1
-        if not _depth:
-            _keep(*_USUAL)
+        _wanted.pop()
+        _keep(*((_wanted[-1], LARGE) if _wanted else _USUAL))
 
 
 def without_remains(make: Callable[[], Made]) -> Made:
@@ -65,7 +63,8 @@ _SMALL = 2**16
 _TOLD = {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
 """Parameters of `mallopt`."""
-_depth = 0
+_wanted: list[int] = []
+"""What is asked for, innermost last."""
 
 
 def _keep(apart: int, kept: int) -> None:

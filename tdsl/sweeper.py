@@ -19,8 +19,9 @@ from tdsl.engine.strategy import ChoiceStep
 from tdsl.engine.weights import prune_weights
 from tdsl.errors import TdslError
 from tdsl.files import require_writable, whole
+from tdsl.memory import returning
 from tdsl.plan.candidates import COSTS
-from tdsl.plan.choose import Budget, Problem, Unrecorded, apply_plan
+from tdsl.plan.choose import Budget, Problem, Unrecorded, apply_plan, settle
 from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
 from tdsl.prepare import Prepared, prepare
@@ -164,6 +165,7 @@ class _Sweeper(_First):
         self.visit = visit
         self.curve: Curve | None = None
 
+    @returning()
     def choose(self, choice: ChoiceStep, module: fx.GraphModule, journal: Journal) -> int:
         """Make and measure every plan of the curve; raises `_Done`."""
         planner = self.planner
@@ -181,6 +183,7 @@ class _Sweeper(_First):
             copy = copied(module)
             apply_plan(copy, chosen, statistics, Unrecorded())
             copy.recompile()
+            settle()
             planner.finish(choice, copy, journal)
             prune_weights(copy)
             self.visit(share, copy)
