@@ -21,6 +21,9 @@ from tdsl.engine.statistics import Statistics
 from tdsl.factor.families import families
 from tdsl.factor.shared import Layer, Shared
 
+WIDEST = 4096
+"""Longest axis of a weight: bases of a longer one take minutes for every family that is tried."""
+
 
 @dataclass(frozen=True)
 class _Family:
@@ -51,7 +54,7 @@ class SharedFactors(GraphPass):
         work = Workspace(module)
         if not work.typed or journal.full:
             return 0
-        kinds = [kind for kind in _by_kind(module, scope) if len(kind) > 1]
+        kinds = [k for k in _by_kind(module, scope) if len(k) > 1 and max(k[0].kind[:2]) <= WIDEST]
         asked = [request for kind in kinds for dense in kind for request in dense.requests() or ()]
         statistics = self.statistics(module, asked)
         found = [family for family in self._families(work, scope, statistics) if family.shared]
@@ -79,6 +82,9 @@ class SharedFactors(GraphPass):
         for kind in _by_kind(work.module, scope):
             if len(kind) == 1:
                 yield _Family(tuple(kind), (None,), None, "no other dense layer has its shape")
+                continue
+            if max(kind[0].kind[:2]) > WIDEST:
+                yield _Family(tuple(kind), (), None, f"an axis of more than {WIDEST} is too long")
                 continue
             layers: list[Layer] = []
             alive: list[tuple[Dense, Tensor | None]] = []

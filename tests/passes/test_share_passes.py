@@ -18,6 +18,7 @@ from tdsl.capture import capture
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
 from tdsl.errors import TdslError
+from tdsl.prepare import prepare
 
 WIDTH, HIDDEN, RANK, DEPTH = 24, 48, 3, 4
 
@@ -137,6 +138,29 @@ def test_what_is_read_together_is_projected_once() -> None:
 def test_it_is_not_repeated_on_what_it_made(tmp_path: Path) -> None:
     result = compiled(planted(), "repeat share.factors(error=0.1%), cleanup.* until stable", tmp_path)
     assert sum(entry.rule == "share.factors" for entry in result.report.rewrites) == DEPTH
+
+
+def test_what_is_too_long_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tdsl.passes.share.factors.WIDEST", HIDDEN - 1)
+    module, journal = run(planted(), SharedFactors(), torch.randn(5, WIDTH))
+    assert journal.entries == []
+    assert "too long" in SharedFactors().explain(module, 20).render()
+
+
+def test_recovery_leaves_shared_bases_shared() -> None:
+    noisy = planted()
+    for block in noisy:
+        block.up.weight.data += 0.02 * torch.randn(HIDDEN, WIDTH)  # type: ignore[operator, union-attr]
+    data = [(torch.randn(32, WIDTH),) for _ in range(8)]
+    found = []
+    for heal in ("", "heal least_squares"):
+        text = library(f"pipeline p {{\nonce share.factors(error=10%)\n{heal}\ncheck error <= 50%\n}}")
+        prepared = prepare(noisy, data[0], pipeline="p", rules=text, calibration=data, verified=False)
+        module, journal = copied(prepared.captured.module), Journal()
+        prepared.runner.run(module, journal)
+        assert len(journal.entries) >= DEPTH and bool(prepared.planner.healed) == bool(heal)
+        found.append({name: p.shape for name, p in module.named_parameters() if "shared" in name})
+    assert found[0] == found[1] and len(found[0]) >= 2
 
 
 def test_operations_are_bounded() -> None:
