@@ -354,6 +354,15 @@ class StagedTerms:
         """A constant in the element type of the first argument, where it holds numbers."""
         return _constant(self.frame, self.values, values, self.label)
 
+    def shape(self, value: Any) -> tuple[Any, ...]:
+        """The sizes of a value, whole numbers where they are known."""
+        return tuple(self.frame.work.val(value).shape)
+
+    def split(self, value: Any, sizes: list[int], dim: int) -> list[Any]:
+        """A value in parts of these sizes along an axis."""
+        parts = apply(self.frame, "split", value, sizes, dim)
+        return [Staged(operator.getitem, (parts, place), {}) for place in range(len(sizes))]
+
 
 def _always(value: Any) -> Evaluate:
     return lambda frame: value

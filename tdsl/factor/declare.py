@@ -130,6 +130,14 @@ class Terms(Protocol):
         """A constant of these values; numbers in the element type of the model."""
         ...
 
+    def shape(self, value: Any) -> tuple[Any, ...]:
+        """The sizes of a value, whole numbers where they are known."""
+        ...
+
+    def split(self, value: Any, sizes: list[int], dim: int) -> list[Any]:
+        """A value in parts of these sizes along an axis."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TermFunction:

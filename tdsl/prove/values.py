@@ -372,6 +372,12 @@ class _Terms:
     def constant(self, values: Tensor) -> Known:
         return self.values.checker.constant(values)
 
+    def shape(self, value: Known) -> tuple[int, ...]:
+        return tuple(value.shape)
+
+    def split(self, value: Known, sizes: list[int], dim: int) -> list[Known]:
+        return list(self("split", value, sizes, dim))
+
 
 def _complete(operator: Operator, arguments: Mapping[str, Any]) -> dict[str, Any]:
     first = next((v for v in arguments.values() if isinstance(v, Known | list)), None)

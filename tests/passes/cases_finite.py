@@ -76,10 +76,60 @@ SPACES = """
 """
 
 
+def few(of: str, count: int, sizes: tuple[int, int], first: int) -> str:
+    """A value in parts, and a dense layer for each; weights are numbered from `first`."""
+    q, p = sizes
+    lines = [f"reshape_1 = reshape({of}, [$rows, {count * q}])"]
+    lines.append(f"split = split(reshape_1, {[q] * count}, dim=-1)")
+    for place in range(count):
+        part = "getitem" + (f"_{place}" if place else "")
+        lines.append(f"{part} = split[{place}]")
+        lines.append(f"linear_{place + 1} = linear({part}, w_$rule_{first + place})")
+    layers = ", ".join(f"linear_{place + 1}" for place in range(count))
+    lines.append(f"concat = concat({layers}, dim=-1)")
+    lines.append(f"reshape_2 = reshape(concat, [$rows, {count}, {p}])")
+    return "\n".join("    " + line for line in lines)
+
+
+FEW = f"""
+    reshape = reshape(x, [$rows, 4, 16])
+    matmul = matmul(w_group_blocks, reshape)
+{few("matmul", 5, (16, 12), 1)}
+    matmul_1 = matmul(w_group_linear, reshape_2)
+    reshape_3 = reshape(matmul_1, $shape)
+    add = add(reshape_3, b)
+"""
+FEW_INSIDE = f"""
+    reshape = reshape(x, [$rows, 16, 4])
+    permute = permute(reshape, [0, 2, 1])
+    matmul = matmul(w_group_linear_inside_1, permute)
+{few("matmul", 5, (16, 12), 2)}
+    matmul_1 = matmul(w_group_linear_inside, reshape_2)
+    permute_1 = permute(matmul_1, [0, 2, 1])
+    reshape_3 = reshape(permute_1, $shape)
+    add = add(reshape_3, b)
+"""
+FEW_SPACES = f"""
+    reshape = reshape(x, [$rows, 8, 6])
+    matmul = matmul(w_group_irreps, reshape)
+{few("matmul", 4, (6, 5), 1)}
+    reshape_3 = reshape(x, [$rows, 8, 6])
+    matmul_1 = matmul(w_group_irreps_linear_5, reshape_3)
+    reshape_4 = reshape(matmul_1, [$twice, 12])
+    matmul_2 = matmul(reshape_4, w_group_irreps_linear_6)
+    reshape_5 = reshape(matmul_2, [$rows, 4, 5])
+    concat_1 = concat(reshape_2, reshape_5, dim=-2)
+    matmul_3 = matmul(w_group_irreps_linear, concat_1)
+    reshape_6 = reshape(matmul_3, $shape)
+    add = add(reshape_6, b)
+"""
+
+
 def found(rule: str, weight: Tensor, steps: str, rank: object, *leading: int) -> Case:
     """The rule finds the group; `steps` with $rows for the rows of a batch, $shape for the result's sizes."""
     rows = math.prod(leading)
     graph = textwrap.dedent(steps).strip().replace("$rows", str(rows)).replace("$twice", str(2 * rows))
+    graph = graph.replace("$rule", rule)
     return fires(
         f"decompose.finite.{rule}",
         lambda m, x: F.linear(x, m.w, m.b),
@@ -104,12 +154,16 @@ def left(rule: str, weight: Tensor, because: str, **parameters: object) -> Case:
     )
 
 
-def both_ways(rule: str, weight: Tensor, steps: str) -> list[Case]:
-    """Positive cases of several ranks and batches, and what each rule must leave alone."""
+def both_ways(rule: str, weight: Tensor, steps: str, layers: str) -> list[Case]:
+    """Positive cases of several ranks and batches, and what each rule must leave alone.
+
+    One row and many are multiplied as a batch of products (`steps`), few of them by dense `layers`.
+    """
     name = f"decompose.finite.{rule}"
     return [
-        found(rule, weight, steps, Error(1e-6), 3),
-        found(rule, weight, steps, Energy(1 - 1e-12), 2, 5),
+        found(rule, weight, layers, Error(1e-6), 3),
+        found(rule, weight, layers, Energy(1 - 1e-12), 2, 5),
+        found(rule, weight, steps, Error(1e-6), 2, 64),
         found(rule, weight, steps, Error(1e-6)),
         left(rule, number(*weight.shape), "it has no group"),
         left(rule, number(11, 7), "prime sizes have no places and channels"),
@@ -158,15 +212,13 @@ ANY_ROWS = fires(
     dynamic={"x": {0: Dim("batch")}},
     parameters=SMALL,
     precision=FULL,
-    expect="""
-        sym_size_int = size(x, 0)
-        reshape = reshape(x, [-1, 4, 16])
-        matmul = matmul(w_group_blocks, reshape)
-        permute = permute(matmul, [1, 0, 2])
-        matmul_1 = matmul(permute, w_group_blocks_1)
-        permute_1 = permute(matmul_1, [1, 0, 2])
-        matmul_2 = matmul(w_group_linear, permute_1)
-        reshape_1 = reshape(matmul_2, [sym_size_int, 48])
+    expect=f"""
+    sym_size_int = size(x, 0)
+    reshape = reshape(x, [-1, 4, 16])
+    matmul = matmul(w_group_blocks, reshape)
+{few("matmul", 5, (16, 12), 1).replace("$rows", "-1").replace("$rule", "group_linear")}
+    matmul_1 = matmul(w_group_linear, reshape_2)
+    reshape_3 = reshape(matmul_1, [sym_size_int, 48])
     """,
 )
 
@@ -215,7 +267,7 @@ CASES = [
     ANY_ROWS,
     *PIXELS,
     *LOW_RANK,
-    *both_ways("group_linear", TURNS, PRODUCTS),
-    *both_ways("group_linear_inside", INSIDE, PRODUCTS_INSIDE),
-    *both_ways("group_irreps_linear", SQUARE, SPACES),
+    *both_ways("group_linear", TURNS, PRODUCTS, FEW),
+    *both_ways("group_linear_inside", INSIDE, PRODUCTS_INSIDE, FEW_INSIDE),
+    *both_ways("group_irreps_linear", SQUARE, SPACES, FEW_SPACES),
 ]
