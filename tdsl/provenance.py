@@ -6,8 +6,9 @@ left. A node that a rewrite made carries the `Rewrite` in `node.meta["rewrite"]`
 
 from __future__ import annotations
 
+import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +77,13 @@ def value_name(node: fx.Node) -> str:
 def module_path(node: fx.Node) -> str:
     """Path of the module that the node was traced in; a rewrite's nodes inherit that of its root."""
     return origin(node).module
+
+
+def is_within(path: str, globs: Sequence[str]) -> bool:
+    """Whether a module, or one that it is inside of, has a path that one of the globs matches."""
+    parts = path.split(".") if path else []
+    prefixes = [".".join(parts[: i + 1]) for i in range(len(parts))]
+    return any(fnmatch.fnmatchcase(prefix, glob) for prefix in prefixes for glob in globs)
 
 
 def source_line(node: fx.Node) -> str:

@@ -52,7 +52,7 @@ class Storing:
             if lossy or not step.scheme.lossy:
                 self.progress(f"store weights as {step.scheme.name}")
                 made = {name for one in stored for name in one.arrays}
-                stored.append(store(emitted, step.scheme, step.arguments, samples, made))
+                stored.append(store(emitted, step.scheme, step.arguments, samples, made, step.takes))
                 give_back()
         return emitted, stored
 

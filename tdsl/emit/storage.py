@@ -6,7 +6,7 @@ that the file is smaller and the computation stays.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,16 +68,18 @@ def store(
     arguments: Mapping[str, Any],
     samples: Samples | None = None,
     besides: Collection[str] = (),
+    takes: Callable[[str], bool] = lambda path: True,
 ) -> Storage:
     """Store the large float32 weights of `model` by a scheme, in place; those stay that do not get smaller.
 
     With samples a scheme that takes data into account knows what each layer is applied to. Arrays named in
-    `besides` are no weights: what other schemes have left stands there.
+    `besides` are no weights: what other schemes have left stands there. `takes` says whether the layers of a
+    module, by its path, are to be stored so.
     """
     before_that = {tensor.name for tensor in model.proto.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     done: list[StoredWeight] = []
-    for tensor, weight, reader in _weights(model, scheme, samples, besides):
+    for tensor, weight, reader in _weights(model, scheme, samples, besides, takes):
         stored = scheme.store(weight, **arguments)
         if stored is None or stored.recipe.nbytes >= weight.values.nbytes:
             continue
@@ -107,28 +109,35 @@ def require_opset(name: str, least: int, span: Span | None, asked: int | None) -
 
 
 def _weights(
-    model: Emitted, scheme: Scheme, samples: Samples | None, besides: Collection[str]
+    model: Emitted,
+    scheme: Scheme,
+    samples: Samples | None,
+    besides: Collection[str],
+    takes: Callable[[str], bool],
 ) -> Iterator[tuple[onnx.TensorProto, Weight, str]]:
-    """The weights that may be stored otherwise, each with the node that reads it."""
-    known = readings(model.proto)
+    """The weights that may be stored otherwise, each with a node that reads it."""
+    known, readers = readings(model.proto), _readers(model.proto)
     found: list[tuple[onnx.TensorProto, Asked | None]] = []
     for tensor in model.proto.graph.initializer:
         values = model.weights.get(tensor.name)
         if values is None or values.dtype != np.float32 or values.size < SMALLEST or tensor.name in besides:
+            continue
+        if not takes(_path(model, readers.get(tensor.name, ""))):
             continue
         if not scheme.lossy or np.isfinite(values).all():
             found.append((tensor, _asked(known[tensor.name], values) if scheme.by_data else None))
 
     def of(tensor: onnx.TensorProto, moment: Array | None) -> tuple[onnx.TensorProto, Weight, str]:
         values = model.weights[tensor.name]
+        reader = readers.get(tensor.name, "")
         maps = [one for one in known[tensor.name] if one is not None]
         if not maps:
-            return tensor, Weight(values), ""
+            return tensor, Weight(values), reader
         products, looked_up = (
             all(one is not None and one.use == use for one in known[tensor.name])
             for use in ("product", "look-up")
         )
-        return tensor, Weight(values, maps[0].rows_first, moment, products, looked_up), maps[0].node
+        return tensor, Weight(values, maps[0].rows_first, moment, products, looked_up), reader
 
     left = list(found)
     if samples is not None:
@@ -139,6 +148,22 @@ def _weights(
                     yield of(tensor, some[asked])
     for tensor, _ in left:
         yield of(tensor, None)
+
+
+def _readers(model: onnx.ModelProto) -> dict[str, str]:
+    """The first node that reads each value, past those that only turn it."""
+    found: dict[str, str] = {}
+    for node in reversed(model.graph.node):
+        for name in node.input:
+            turned = node.op_type == "Transpose" and node.output[0] in found
+            found[name] = found[node.output[0]] if turned else node.name
+    return found
+
+
+def _path(model: Emitted, node: str) -> str:
+    """The path of the module that a node stands in; empty where that is not known."""
+    place = model.places.get(node)
+    return place.module if place else ""
 
 
 def _asked(read: Sequence[Reading | None], values: Array) -> Asked | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tdsl.engine.parameters import constant_value, parameter_values
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
+from tdsl.lang.walk import walk
+from tdsl.provenance import is_within
 from tdsl.quantise.declare import Scheme
 from tdsl.quantise.table import scheme_named
 
@@ -21,29 +23,42 @@ class StorageStep:
     arguments: Mapping[str, Any]
     span: Span
 
+    paths: tuple[tuple[str, ...], ...] = ()
+    """Globs over modules, one of each of which a layer must be in for its weight to be stored so."""
+
     @property
     def text(self) -> str:
         """`int4`: what messages call it."""
         return self.scheme.name
 
+    def takes(self, path: str) -> bool:
+        """Whether the weight of a layer in the module of that path is to be stored."""
+        return all(is_within(path, globs) for globs in self.paths)
+
 
 def storage_steps(
-    top: Sequence[tree.Step], every: Sequence[tree.Step], names: Mapping[str, Any]
-) -> tuple[StorageStep, ...]:
-    """The `quantize` steps among those at the `top` of a pipeline, in order.
+    steps: Sequence[tree.Step], names: Mapping[str, Any], paths: tuple[tuple[str, ...], ...] = ()
+) -> Iterator[StorageStep]:
+    """The `quantize` steps among some steps, in order, those inside of `at` with its paths.
 
-    Raises `TdslError` for an unknown scheme, for arguments that it does not take, and where one stands inside
-    of another of `every` step: the file is one, whatever block of rules was carried out.
+    Raises `TdslError` for an unknown scheme, for arguments that it does not take, and where a step stands in
+    a block of another kind: the file is one, whatever block of rules was carried out.
     """
-    for step in every:
-        if isinstance(step, tree.Quantize) and all(step is not one for one in top):
-            raise TdslError(
-                "`quantize` stands inside another step",
-                step.span,
-                expected="a step of the pipeline itself: it is about the file as a whole",
-                hint="put it behind the block",
-            )
-    return tuple(storage_step(step, names) for step in top if isinstance(step, tree.Quantize))
+    for step in steps:
+        match step:
+            case tree.Quantize():
+                yield replace(storage_step(step, names), paths=paths)
+            case tree.At(paths=globs, steps=inner):
+                yield from storage_steps(inner, names, (*paths, globs))
+            case _:
+                inside = next((node for node in walk(step) if isinstance(node, tree.Quantize)), None)
+                if inside is not None:
+                    raise TdslError(
+                        "`quantize` stands in a block of rules",
+                        inside.span,
+                        expected="a step of the pipeline itself, or of `at`: it is about the file",
+                        hint="put it behind the block",
+                    )
 
 
 def storage_step(step: tree.Quantize, names: Mapping[str, Any]) -> StorageStep:

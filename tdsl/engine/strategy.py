@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -23,7 +22,7 @@ from tdsl.engine.weights import prune_weights, restore_names
 from tdsl.errors import NotSupportedYet, Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.spelling import did_you_mean
-from tdsl.provenance import module_path
+from tdsl.provenance import is_within, module_path
 from tdsl.symmetry.contract import Contract
 
 OBJECTIVES = ("latency", "bytes", "parameters", "macs", "error")
@@ -134,7 +133,7 @@ class Runner:
                 _require_rules_alone(step)
             elif isinstance(step, tree.Choose):
                 self._choices[id(step)] = self._choice(step, None, None)
-        self.storage = storage_steps(pipeline.steps, _all_steps(pipeline.steps), self.names)
+        self.storage = tuple(storage_steps(pipeline.steps, self.names))
         """How weights are stored in the file."""
         self._require_contract()
 
@@ -387,11 +386,6 @@ def _scope(paths: tuple[str, ...], outer: Scope | None) -> Scope:
     """Nodes traced in a module that one of the globs matches, or inside such a module."""
 
     def inside(node: fx.Node) -> bool:
-        if outer is not None and not outer(node):
-            return False
-        path = module_path(node)
-        parts = path.split(".") if path else []
-        prefixes = [".".join(parts[: i + 1]) for i in range(len(parts))]
-        return any(fnmatch.fnmatchcase(prefix, glob) for prefix in prefixes for glob in paths)
+        return (outer is None or outer(node)) and is_within(module_path(node), paths)
 
     return inside

@@ -100,9 +100,21 @@ def test_an_older_operator_set_is_refused_at_the_step():
     assert refused.value.span is not None and refused.value.span.line == 2
 
 
-@pytest.mark.parametrize("block", ['at "head" { quantize f16 }', "first { quantize f16 } else { }"])
-def test_the_file_is_one_and_no_block_holds_the_step(block):
-    with pytest.raises(TdslError, match="stands inside another step"):
+def test_layers_may_be_stored_in_ways_of_their_own():
+    made = compiled(
+        'at "head", "table" { quantize int8 }\nat "inner" { at "i*" { quantize int4 } }\ncheck error <= 20%'
+    )
+    assert {r.site: r.rule for r in made.report.rewrites} == {
+        **dict.fromkeys(("head", "table"), "quantize.int8"),
+        "inner": "quantize.int4",
+    }
+    none = compiled('at "nowhere" { quantize int8 }\ncheck error <= 20%')
+    assert none.report.rewrites == ()
+
+
+@pytest.mark.parametrize("block", ["first { quantize f16 } else { }", 'at "a" { top_down { quantize f16 } }'])
+def test_no_block_of_rules_holds_the_step(block):
+    with pytest.raises(TdslError, match="stands in a block of rules"):
         compiled(f"{block}\ncheck error <= 1%")
 
 
