@@ -13,7 +13,7 @@ from typing import Any
 from tdsl.factor.declare import TermFunction, Terms
 
 MANY_ROWS = 128
-"""From here on a batch of products is faster (docs/finite-groups.md): measured in onnxruntime, at 64 rows and 256."""
+"""From here on a batch of products is faster, as measured in onnxruntime (docs/finite-groups.md)."""
 MOST_LAYERS = 16
 """More products than this are one batch in any case."""
 
