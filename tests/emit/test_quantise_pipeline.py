@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +12,14 @@ from torch import nn
 
 import tdsl
 from tdsl.compiler import BrokenContract
-from tdsl.engine.library import Library
+from tdsl.engine.library import Library, standard_library
 from tdsl.engine.strategy import Runner
 from tdsl.errors import TdslError
-from tdsl.lang import parse
+from tdsl.lang import format_file, parse
 from tdsl.quantise.table import SCHEMES
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "quantisation.md").read_text(encoding="utf-8")
 
 
 class Net(nn.Module):
@@ -116,6 +121,17 @@ def test_layers_may_be_stored_in_ways_of_their_own():
 def test_no_block_of_rules_holds_the_step(block):
     with pytest.raises(TdslError, match="stands in a block of rules"):
         compiled(f"{block}\ncheck error <= 1%")
+
+
+def test_the_page_shows_every_scheme_as_it_is_and_examples_that_hold():
+    shown = set(re.findall(r"^\| `([^`]+)` \|", PAGE, re.MULTILINE))
+    assert shown == {re.sub(r": \w+ = ", "=", scheme.signature) for scheme in SCHEMES.values()}
+    examples = re.findall(r"```tdsl\n(.*?)```", PAGE, re.DOTALL)
+    assert len(examples) == 2
+    for text in examples:
+        assert format_file(parse(text)) == text
+        [pipeline] = parse(text).items
+        assert Runner(standard_library(), pipeline).storage
 
 
 def test_a_parameter_of_the_pipeline_is_an_argument_of_the_scheme():
