@@ -18,7 +18,6 @@ from tdsl.errors import TdslError
 from tdsl.lang import format_file, parse
 from tdsl.quantise.table import SCHEMES
 
-
 PAGE = (Path(__file__).parents[2] / "docs" / "quantisation.md").read_text(encoding="utf-8")
 
 
