@@ -102,7 +102,8 @@ class _Tree:
             least = self._least(members, gram)
             shared = None
             if least is not None and least < apart:
-                shared = shared_factors([self.layers[i] for i in members], self.error, self.macs)
+                own = [self.layers[i] for i in members]
+                shared = shared_factors(own, self.error, self.macs, wanted=apart)
             grams.append(gram)
             if shared is not None and shared.numbers < apart:
                 best.append((shared.numbers, [Family(members, shared)]))

@@ -9,6 +9,7 @@ guessed. A basis of full rank is left out: then only inputs, or only outputs, ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from tdsl.factor.moment import DAMPING, root_of
 
 SWEEPS = 3
 """Most times that the bases are fitted anew to the ranks found, and the ranks to the bases."""
+HOPELESS = 1.25
+"""Fitting bases anew to their ranks takes less than this factor off the numbers."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +96,13 @@ class Shared:
         return found if self.into is None else found @ self.into
 
 
-def shared_factors(layers: Sequence[Layer], error: float, macs: float = 1.0) -> Shared | None:
+def shared_factors(
+    layers: Sequence[Layer], error: float, macs: float = 1.0, wanted: float = math.inf
+) -> Shared | None:
     """Bases for weights of one shape [m, n], the fewest numbers with no layer beyond a relative `error`.
 
     `macs` bounds the multiply–accumulates of a layer, as a share of m·n; `None` where no ranks are within.
+    Bases that are far from the number of numbers that is `wanted` are not fitted further.
     """
     into = _input_basis(layers, None)
     out = _output_basis(layers, [layer.seen for layer in layers])
@@ -108,6 +114,8 @@ def shared_factors(layers: Sequence[Layer], error: float, macs: float = 1.0) -> 
             break
         numbers, (rows, columns) = found
         best = _Choice(numbers, (rows, columns), out, into)
+        if numbers > HOPELESS * wanted:
+            break
         inner = [layer.seen @ read.across[:, :columns] for layer, read in zip(layers, reads, strict=True)]
         out = _output_basis(layers, inner)
         into = _input_basis(layers, out[:, :rows])
