@@ -21,6 +21,7 @@ import cases_mixing
 import cases_mixing_sums
 import cases_recurrent
 import cases_runtime
+import cases_selection
 import cases_signed
 import cases_soft
 import cases_structured
@@ -47,6 +48,7 @@ CASES = [
     *cases_bilinear.CASES,
     *cases_recurrent.CASES,
     *cases_runtime.CASES,
+    *cases_selection.CASES,
     *cases_factorize.CASES,
     *cases_structured.CASES,
     *cases_diagrams.CASES,
