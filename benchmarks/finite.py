@@ -1,4 +1,4 @@
-"""Layers that commute with a finite group, circulant layers, tied kernels: latency and bytes of the files.
+"""Layers that commute with a group (finite, of rotations, of shifts), tied kernels: latency and bytes of files.
 
 Every weight is planted, given to `tdsl.compile` without a word about its group, and the file is timed
 against that of the original, in turn. A file that tdsl leaves as it was says so.
@@ -15,16 +15,23 @@ from torch import Tensor, nn
 
 import tdsl
 from benchmarks.harness import export, latencies, machine, table, write_section
+from tdsl.symmetry.diagrams import basis
 from tdsl.symmetry.finite import reynolds
 from tdsl.symmetry.group import Group, cyclic, dihedral
 from tdsl.symmetry.representation import copies, regular
 
 RULES = """
 import decompose.finite
+import decompose.signed
 import factorize.structured
 
 pipeline groups {
     once decompose.finite.*
+    check error <= 0.001%
+}
+
+pipeline signed {
+    once decompose.signed.*
     check error <= 0.001%
 }
 
@@ -39,7 +46,8 @@ pipeline tied {
 """
 INTRODUCTION = (
     "Dense layers [m, n] with a bias whose weights commute with the group (C channels on each element, drawn"
-    " at random and averaged) or are circulant; nothing is annotated. Latencies are medians of files run in"
+    " at random and averaged), with rotations or symplectic matrices (C channels in each entry of vectors or"
+    " matrices) or are circulant; nothing is annotated. Latencies are medians of files run in"
     " turn on one thread of onnxruntime; bytes are those of the files. Rows marked – are left alone by the"
     " cost condition of the rule."
 )
@@ -50,6 +58,16 @@ def planted(group: Group, channels: int) -> Tensor:
     rho = copies(regular(group), channels)
     drawn = torch.randn(rho.size, rho.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     return (reynolds(drawn, rho, rho) * (group.order or 1) ** 0.5 / rho.size**0.5).float()
+
+
+def signed(family: str, size: int, inputs: int, outputs: int, channels: int) -> Tensor:
+    """A random weight that commutes with SO(n) or Sp(n), from tensors to tensors, channels last. float32."""
+    random = torch.Generator().manual_seed(0)
+    total = torch.zeros(size**outputs * channels, size**inputs * channels, dtype=torch.float64)
+    for diagram in basis(family, size, inputs, outputs):
+        mix = torch.randn(channels, channels, generator=random, dtype=torch.float64)
+        total += torch.kron(diagram.dense(size), mix) / channels**0.5
+    return total.float()
 
 
 def circulant(size: int) -> Tensor:
@@ -138,11 +156,21 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name, weight in groups:
-            for batch in (1, 256):
+            for batch in (1, 16, 256):
                 drawn = weight()
                 rows.append(
                     measure(name, layer(drawn), torch.randn(batch, drawn.shape[1]), "groups", Path(folder))
                 )
+                print(*rows[-1], flush=True)
+        for name, family, size, inputs, outputs, channels in (
+            ("SO(3), pairs of vectors to vectors, C = 128", "SO", 3, 2, 1, 128),
+            ("SO(3), vectors to pairs, C = 128", "SO", 3, 1, 2, 128),
+            ("Sp(4), matrices to matrices, C = 64", "Sp", 4, 2, 2, 64),
+        ):
+            for batch in (1, 64):
+                drawn = signed(family, size, inputs, outputs, channels)
+                example = torch.randn(batch, drawn.shape[1])
+                rows.append(measure(name, layer(drawn), example, "signed", Path(folder)))
                 print(*rows[-1], flush=True)
         for length in (1024, 4096):
             for batch in (1, 16):
