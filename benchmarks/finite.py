@@ -1,4 +1,4 @@
-"""Layers that commute with a group (finite, of rotations, of shifts), tied kernels: latency and bytes of files.
+"""Layers that commute with a group, circulant layers, tied kernels: latency and bytes of the files.
 
 Every weight is planted, given to `tdsl.compile` without a word about its group, and the file is timed
 against that of the original, in turn. A file that tdsl leaves as it was says so.
