@@ -76,11 +76,10 @@ class DataPlanner:
         """The statistics asked for; `None` where there is no data."""
         if not self.data.batches:
             return None
-        return (
-            collect_cached(module, self.data, requests, self.cache, self.progress)
-            if requests
-            else Answers({})
-        )
+        if not requests:
+            return Answers({})
+        once = list(dict.fromkeys(requests))  # several layers may ask for what they all read
+        return collect_cached(module, self.data, once, self.cache, self.progress)
 
     def remember(self, module: fx.GraphModule) -> None:
         """Keep the graph as it was before the first step that loses something: what recovery aims at."""

@@ -199,7 +199,7 @@ def test_what_layers_really_read_decides_and_the_bias_takes_the_mean(tmp_path: P
     data = [(torch.randn(16, 2) @ directions + mean,) for _ in range(12)]
     given: dict[str, Any] = {"calibration": data, "x": data[0][0]}
     step = "once share.factors(error=0.1%)"
-    result = compiled(model, step, tmp_path, "error <= 0.5%", **given)
+    result = compiled(model, step, tmp_path, "error <= 0.5%", cache=tmp_path / "known", **given)
     assert len(result.report.rewrites) == DEPTH
     torch.testing.assert_close(result.module(data[-1][0]), model(data[-1][0]), rtol=0, atol=1e-2)
     assert compiled(model, step, tmp_path, x=data[0][0]).report.rewrites == ()
