@@ -62,7 +62,7 @@ def moments(model: Emitted, samples: Samples, asked: Sequence[Asked]) -> Iterato
         sums = {one: np.zeros((one.size, one.size)) for one in some}
         counts = dict.fromkeys(some, 0)
         for batch in samples.batches:
-            values: dict[str, Array] = {name: value.numpy() for name, value in batch.items()}
+            values: dict[str, Array] = {name: value.detach().cpu().numpy() for name, value in batch.items()}
             values.update(run(runtime, batch))
             mask = values.get(samples.mask)
             for one in some:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,7 +51,23 @@ def readings(model: onnx.ModelProto) -> dict[str, list[Reading | None]]:
                 found.append(reader(node, shape) if reader else None)
         return found
 
-    return {name: of(name, shape) for name, shape in shapes.items()}
+    elsewhere = [value.name for value in model.graph.output]
+    elsewhere += [name for node in model.graph.node for name in _inside(node)]
+    found = {name: of(name, shape) for name, shape in shapes.items()}
+    for name in elsewhere:
+        if name in found:
+            found[name].append(None)
+    return found
+
+
+def _inside(node: onnx.NodeProto) -> Iterator[str]:
+    """What the nodes in the branches or the body of a node read."""
+    for attribute in node.attribute:
+        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+            yield from (value.name for value in graph.output)
+            for inner in graph.node:
+                yield from inner.input
+                yield from _inside(inner)
 
 
 def _turned(reading: Reading | None) -> Reading | None:

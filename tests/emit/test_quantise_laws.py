@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from quantising import normal, product, stored
 
-from tdsl.emit import Emitted
+from tdsl.emit import Emitted, session
 from tdsl.emit.reads import readings
+from tdsl.emit.runtime import run
+from tdsl.emit.storage import store
 from tdsl.quantise.table import SCHEMES
 
 ANY_ERROR = [f"{s.name}(error=100%)" for s in SCHEMES.values() if s.lossy and s.name != "binary"]
@@ -72,3 +76,26 @@ def test_who_reads_a_weight_and_as_which_map():
     assert gemm is not None and gemm.rows_first and gemm.applied_to == "rows"
     assert turned is not None and not turned.rows_first and turned.applied_to == ""
     assert found["scale"] == [None] and found["other_axis"] == [None]
+
+
+def test_a_table_that_a_branch_reads_too_stays_whole():
+    text = """
+        <ir_version: 10, opset_import: ["" : 21]>
+        g (int64[2] ids, bool flag) => (float[2, 32] y) {
+            rows = Gather(w, ids)
+            y = If(flag) <
+                then_branch = a () => (float[2, 32] ya) { ya = Gather(w, ids) },
+                else_branch = b () => (float[2, 32] yb) { yb = Identity(rows) }>
+        }
+    """
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(numpy_helper.from_array(normal(64, 32), "w"))
+    emitted = Emitted.of(model)
+    assert readings(emitted.proto)["w"][1:] == [None]
+    given = {"ids": torch.tensor([3, 5]), "flag": torch.tensor(True)}
+    expected = run(session(emitted), given)["y"]
+    arguments = {"block": None, "error": 0.02, "fused": True}
+    assert store(emitted, SCHEMES["int8"], arguments).weights
+    for flag in (True, False):
+        found = run(session(emitted), {**given, "flag": torch.tensor(flag)})["y"]
+        assert 0 < np.abs(found - expected).max() < 0.05
