@@ -29,7 +29,7 @@ def merge_models(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODELS…",
+            metavar="MODELS",
             help="Two or more: each a MODEL, or a `.safetensors` file of weights.",
             show_default=False,
         ),
