@@ -22,6 +22,9 @@ Call = Callable[[], object]
 SHORTEST = 1e-3
 """Seconds that one timing lasts at least: faster models are run several times in a row."""
 
+SHARE = 3
+"""How many times as long as opening a side its timings in a round take."""
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -68,8 +71,8 @@ def in_turn(
 ) -> Latency:
     """Time two calls in turn, each opened anew every round, until `budget` seconds or `most` pairs are spent.
 
-    A side is timed as often in a round as takes about as long as opening it and warming it up. At least
-    `least` pairs are timed, in two rounds or more, however slow the calls are.
+    A side is timed as often in a round as takes `SHARE` times as long as opening it and warming it up. At
+    least `least` pairs are timed, in two rounds or more, however slow the calls are.
     """
     start = clock()
     times: tuple[list[float], list[float]] = ([], [])
