@@ -34,7 +34,7 @@ import minilm
 
 import tdsl
 from benchmarks.crepe import forget_peak, used
-from benchmarks.harness import machine, table, write_section
+from benchmarks.harness import machine, session, table, write_section
 
 Made = tuple[nn.Module, tuple[Tensor, ...], dict[str, Any]]
 
@@ -117,13 +117,18 @@ MODELS: Mapping[str, Callable[[], Made]] = {
 }
 
 
-def exported(model: nn.Module, args: tuple[Tensor, ...], axes: Mapping[str, Any]) -> float:
+def exported(
+    model: nn.Module, args: tuple[Tensor, ...], axes: Mapping[str, Any], path: Path | None = None
+) -> float:
     """Seconds of a plain export; `axes` are those that vary, by input."""
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(model, args, dynamo=True, verbose=False, dynamic_shapes=axes or None)
-    return time.perf_counter() - start
+        made = torch.onnx.export(model, args, dynamo=True, verbose=False, dynamic_shapes=axes or None)
+    seconds = time.perf_counter() - start
+    if path is not None:
+        made.save(path)
+    return seconds
 
 
 def compiled(model: nn.Module, args: tuple[Tensor, ...], axes: Mapping[str, Any]) -> dict[str, float]:
@@ -175,10 +180,18 @@ def memory(name: str) -> tuple[float, float, float]:
     return emitted / whole, written / whole, timed / whole
 
 
-def apart(name: str) -> tuple[float, float, float]:
-    """`memory` in a fresh process."""
+def opened(path: Path) -> int:
+    """The most bytes that opening a file in onnxruntime takes, for a process of its own."""
+    forget_peak()
+    before = used()
+    session(path)
+    return used() - before
+
+
+def apart(measure: Callable[..., Any], *args: Any) -> Any:
+    """What `measure` gives in a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(memory, (name,))
+        return pool.apply(measure, args)
 
 
 def started(arguments: tuple[str, ...]) -> float:
@@ -205,6 +218,10 @@ def main() -> None:
                 exports.append(plain)
                 stages.append(ours)
         part = {s: statistics.median(run.get(s, 0.0) for run in stages) for s in (*OURS, *APART)}
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "plain.onnx")
+            exported(model, args, axes, path)
+            alone = apart(opened, path) / path.stat().st_size
         ratios = [sum(run[s] for s in OURS) / plain for run, plain in zip(stages, exports, strict=True)]
         rows.append(
             (
@@ -213,11 +230,12 @@ def main() -> None:
                 *(f"{part[s]:.2f}" for s in OURS),
                 f"{statistics.median(ratios):.2f}×",
                 *(f"{part[s]:.2f}" for s in APART),
-                " / ".join(f"{peak:.1f}" for peak in apart(name)),
+                " / ".join(f"{peak:.1f}" for peak in apart(memory, name)),
+                f"{alone:.1f}",
             )
         )
         print(*rows[-1], flush=True)
-    header = ("model", "export", *OURS, "ratio", "verify", "original's export", "memory")
+    header = ("model", "export", *OURS, "ratio", "verify", "original's export", "memory", "file alone")
     starts = [
         (f"`{name}`", f"{statistics.median(started(arguments) for _ in range(STARTS)):.2f}")
         for name, arguments in COMMANDS.items()
@@ -229,7 +247,8 @@ Wall seconds of `tdsl.compile` under `exact`, stage by stage, and of `torch.onnx
 same model, in turn, medians of {ROUNDS}. The ratio is that of capture, rewriting and emission to the export;
 a plain export neither verifies nor compares. Memory is the most that a process takes beyond what it has in
 use with the model loaded and compiled once before, in sizes of the model: until there is a file to verify,
-until it is written, and with the latencies of both files measured.
+until it is written, and with the latencies of both files measured. Beside it the most that a process takes
+for opening the file of the plain export in onnxruntime, and nothing else, in sizes of the file.
 
 {table(header, rows)}
 
