@@ -110,7 +110,7 @@ def power(x: Elements, exponent: int) -> Elements:
 def inverse(x: Elements) -> Elements:
     """1 / x. Raises `NoElement` where an element is zero.
 
-    Two are inverted at the price of one: 1 / a is b / (a·b) (Montgomery, 1987); few ones by Euclid's algorithm.
+    Two at the price of one: 1 / a is b / (a·b) (Montgomery, 1987); few ones by Euclid's algorithm.
     """
     if not np.all(x):
         raise NoElement("division by zero")

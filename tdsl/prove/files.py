@@ -15,6 +15,7 @@ from tdsl.lang.syntax import read
 from tdsl.prove import record
 from tdsl.prove.check import refutation
 from tdsl.prove.verdict import Verdict
+from tdsl.prove.workers import outcomes_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ def prove_files(
     """
     made = record.Record()
     named = [(prefix_of(path), path) for path in paths] if paths else list(standard_files())
-    found = [proved for prefix, path in named for proved in _of_file(prefix, path, anew, made, progress)]
+    asked = [rule for prefix, path in named for rule in _of_file(prefix, path, anew, made)]
+    found = list(_answered(asked, made, progress))
     record.remember(made.verdicts, made.outlines)
     if record_to is not None:
         outlines = record.outlines_of(read(path) for _, path in named) | made.outlines
@@ -48,17 +50,27 @@ def prove_files(
     return found
 
 
-def _of_file(
-    prefix: str, path: Path, anew: bool, made: record.Record, progress: Callable[[str], None]
-) -> Iterator[Proved]:
-    """The verdicts on the rules of a file; one that is on record as it stands is not even parsed."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A rule of a file, and its verdict where that is on record."""
+
+    name: str
+    file: str
+    line: int
+    key: str
+    rule: tree.Rule | None
+    """`None` where the file is on record as it stands."""
+    verdict: Verdict | None
+
+
+def _of_file(prefix: str, path: Path, anew: bool, made: record.Record) -> Iterator[_Asked]:
+    """The rules of a file; one that is on record as it stands is not even parsed."""
     text = read(path)
     lines = None if anew else record.outline(text)
     known = [record.known_by(line.key) for line in lines or ()]
     if lines is not None and all(v is not None and v.status != "refuted" for v in known):
         for line, verdict in zip(lines, known, strict=True):
-            assert verdict is not None
-            yield Proved(full_name(prefix, line.name), str(path), line.line, line.key, verdict)
+            yield _Asked(full_name(prefix, line.name), str(path), line.line, line.key, None, verdict)
         return
     files = load_files([path])
     groups = {item.name: item for file in files for item in file.items if isinstance(item, tree.Group)}
@@ -66,28 +78,23 @@ def _of_file(
     if len(files) == 1:  # otherwise the text alone does not tell what its rules mean
         made.outlines.update(record.outline_of(text, rules).outlines)
     for rule in rules:
-        yield _of_rule(full_name(prefix, rule.name), rule, anew, made, progress)
+        name, span, verdict = full_name(prefix, rule.name), rule.span, None if anew else record.known(rule)
+        yield _Asked(name, span.source.name, span.line, record.key_of(rule), rule, verdict)
 
 
-def _of_rule(
-    name: str, rule: tree.Rule, anew: bool, made: record.Record, progress: Callable[[str], None]
-) -> Proved:
-    key = record.key_of(rule)
-    place = (name, rule.span.source.name, rule.span.line, key)
-    verdict = None if anew else record.known(rule)
-    if verdict is None:
-        progress(f"proving {name}")
-        try:
-            verdict = made.verdicts[key] = _prove(rule)
-        except TdslError as mistake:
-            return Proved(*place, Verdict("refuted", mistake.message), mistake)
-    wrong = verdict.status == "refuted"
-    return Proved(*place, verdict, refutation(rule, verdict) if wrong else None)
-
-
-def _prove(rule: tree.Rule) -> Verdict:
-    from tdsl.engine.parameters import vocabulary  # torch, where there is something to prove
-    from tdsl.lang.resolve import resolve
-    from tdsl.prove.check import fresh_verdict
-
-    return fresh_verdict(resolve(rule, vocabulary()))
+def _answered(
+    asked: Sequence[_Asked], made: record.Record, progress: Callable[[str], None]
+) -> Iterator[Proved]:
+    """The verdicts in the order of the rules; new ones are put into `made`."""
+    outcomes = outcomes_of([a.rule for a in asked if a.rule is not None and a.verdict is None])
+    for a in asked:
+        place, verdict = (a.name, a.file, a.line, a.key), a.verdict
+        if verdict is None:
+            progress(f"proving {a.name}")
+            outcome = next(outcomes)
+            if isinstance(outcome, TdslError):
+                yield Proved(*place, Verdict("refuted", outcome.message), outcome)
+                continue
+            verdict = made.verdicts[a.key] = outcome
+        wrong = a.rule if verdict.status == "refuted" else None
+        yield Proved(*place, verdict, refutation(wrong, verdict) if wrong else None)
