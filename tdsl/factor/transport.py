@@ -15,8 +15,8 @@ from tdsl.factor.moment import checked_moment
 
 SOFTNESS = 0.02
 """The entropic term, as a share of the mean distance of a unit to its target."""
-SWEEPS = 500
-TOLERANCE = 1e-9
+SWEEPS = 200
+TOLERANCE = 1e-4
 """The plan is found when masses are met this well, relatively."""
 
 
