@@ -45,6 +45,11 @@ class _Hidden:
     own: frozenset[tuple[fx.Node, int]]
 
     @property
+    def nodes(self) -> tuple[fx.Node, ...]:
+        """What is replaced."""
+        return (*self.consumers, *self.carried)
+
+    @property
     def units(self) -> fx.Node:
         """The activations, [..., h]."""
         return self.consumers[0].args[0]  # type: ignore[return-value]
@@ -95,9 +100,26 @@ class MergeNeurons(GraphPass):
 
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Merge in every hidden layer; each is one entry. Raises `TdslError` without calibration data."""
+        count = 0
+        while not journal.full and Workspace(module).typed:
+            done = self._round(module, journal, scope)
+            if not done:
+                break
+            count += done
+        if count:
+            module.graph.lint()
+        return count
+
+    def _round(self, module: fx.GraphModule, journal: Journal, scope: Scope | None) -> int:
+        """Merge in hidden layers that have no dense layer in common: one that reads units may make others."""
         work = Workspace(module)
-        found = list(_hidden(module, scope)) if work.typed else []
-        asked = {hidden: requests for hidden in found if (requests := _moments(hidden.units, work))}
+        asked: dict[_Hidden, tuple[Request, Request]] = {}
+        taken: set[fx.Node] = set()
+        for hidden in _hidden(module, scope):
+            requests = _moments(hidden.units, work)
+            if requests is not None and taken.isdisjoint(hidden.nodes):
+                asked[hidden] = requests
+                taken.update(hidden.nodes)
         if not asked:
             return 0
         known = self._known(module, [request for both in asked.values() for request in both])
@@ -116,8 +138,6 @@ class MergeNeurons(GraphPass):
             covariance, mean = (known.answer(request) for request in pairs[hidden])
             self._carry_out(editor, merged, covariance, mean, journal)
             count += 1
-        if count:
-            module.graph.lint()
         return count
 
     def _known(self, module: fx.GraphModule, asked: list[Request]) -> Statistics:
@@ -149,9 +169,13 @@ class MergeNeurons(GraphPass):
         solved = torch.linalg.solve(damped, across.T).T
         lost = total = 0.0
         added = 0
+        numbers = sum(work.tensor(weight).numel() for weight, _ in hidden.own)
         values = []
         for node in hidden.consumers:
-            weight, bias = work.evaluate(node.args[1]), (*node.args, None)[2]
+            read, bias = node.args[1], (*node.args, None)[2]
+            assert isinstance(read, fx.Node) and (bias is None or isinstance(bias, fx.Node))
+            weight = work.evaluate(read)
+            numbers += weight.numel()
             new = weight @ solved
             own = weight.new_zeros(len(weight)) if bias is None else work.evaluate(bias)
             added += len(weight) if bias is None else 0
@@ -159,17 +183,15 @@ class MergeNeurons(GraphPass):
             left = weight @ among @ weight.T - 2 * new @ across.T @ weight.T + new @ inside @ new.T
             lost += float(left.trace())
             total += float((weight @ among @ weight.T).trace())
-            dtype = work.tensor(node.args[1]).dtype  # type: ignore[arg-type]
+            dtype = work.tensor(read).dtype
             arguments = {
                 "x": merged.term(hidden.units),
-                "weight": Constant(new, dtype, "", node.args[1]),  # type: ignore[arg-type]
+                "weight": Constant(new, dtype, "", read),
                 "bias": Constant(shift, dtype, "", bias),
             }
             values.append(stage(work, OPERATORS["linear"], arguments))
-        matched = (*hidden.consumers, *hidden.carried)
+        matched = hidden.nodes
         before = macs_of(work, matched)
-        numbers = sum(work.tensor(weight).numel() for weight, _ in hidden.own)
-        numbers += sum(work.tensor(node.args[1]).numel() for node in hidden.consumers)  # type: ignore[arg-type]
         share = 1 - len(inside) / size
         rule = Rule(self.name, (), approximate=True)
         editor.apply(Replacement(rule, hidden.consumers, tuple(values), matched), journal.next_number)
@@ -204,7 +226,7 @@ def _hidden(module: fx.GraphModule, scope: Scope | None) -> Iterator[_Hidden]:
         dense = all(_name(node) == "linear" and _constant(node) for node in roles.consumers)
         if not (whole and alone and dense and len(reads) == 1 and all(map(_one_by_one, roles.carried))):
             continue
-        if any(getattr(n.meta.get(REWRITE), "rule", "") == MergeNeurons.name for n in nodes):
+        if any(getattr(n.meta.get(REWRITE), "rule", "") == MergeNeurons.name for n in roles.consumers):
             continue
         if scope is None or all(map(scope, nodes)):
             own = frozenset(roles.own)

@@ -46,7 +46,8 @@ def _mean_square(node: Any) -> tuple[fx.Node, float] | None:
     if len(mean.args) < 3 or mean.args[2] is not True:
         return None
     square = mean.args[0]
-    name, args = _name(square), getattr(square, "args", ())
+    name = _name(square)
+    args: tuple[Any, ...] = getattr(square, "args", ())
     if name == "pow" and args[1] in (2, 2.0):
         return args[0], float(eps)
     if name == "mul" and args[0] is args[1] and isinstance(args[0], fx.Node):

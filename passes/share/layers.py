@@ -85,7 +85,7 @@ def dense_layers(module: fx.GraphModule, scope: Scope | None, made_by: str) -> l
             continue
         described = weight.meta.get("val")
         if isinstance(described, Tensor) and described.is_floating_point() and len(weight.users) == 1:
-            found.append(Dense(node, x, weight, bias))  # type: ignore[arg-type]
+            found.append(Dense(node, x, weight, bias))
     return found
 
 

@@ -100,6 +100,26 @@ def test_a_layer_without_bias_gets_one_for_the_mean() -> None:
     assert entry.saved_parameters == HIDDEN // 2 * (WIDTH + 1 + CLASSES) - CLASSES
 
 
+def test_layers_that_follow_one_another_are_merged_one_by_one() -> None:
+    copies = torch.arange(HIDDEN) % (HIDDEN // 2)
+    first, second = nn.Linear(WIDTH, HIDDEN), nn.Linear(HIDDEN, HIDDEN)
+    for layer in (first, second):
+        layer.weight.data, layer.bias.data = layer.weight.data[copies] * 2, layer.bias.data[copies]
+
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.last = first, second, nn.Linear(HIDDEN, CLASSES)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(torch.tanh(self.second(torch.tanh(self.first(x)))))
+
+    model = Deep()
+    module, entries = run(model, "once narrow.neurons(width=50%)")
+    assert len(entries) == 2 and lost(model, module) < 1e-4
+    assert (HIDDEN // 2, HIDDEN // 2) in shapes(module)
+
+
 def test_units_that_something_else_reads_are_left_alone() -> None:
     class Both(Net):
         def forward(self, x: Tensor) -> Any:
