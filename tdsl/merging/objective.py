@@ -8,6 +8,7 @@ counted from the average of the weights, so that weights which are equal leave n
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -136,14 +137,29 @@ class Objective:
             found += form(matrix)
         return found
 
+    def _near_inverse(self) -> Callable[[Tensor], Tensor]:
+        """A map near the inverse of Σᵢ Cᵢ.
+
+        That of one right factor is the inverse itself; of products it is that of the product of their summed
+        factors; otherwise, and where those are singular, each entry is divided by its own part (Jacobi).
+        """
+        forms = self.forms
+        if all(form.entries is None for form in forms):
+            right = _factor([form.right for form in forms])
+            left = _factor([form.left for form in forms]) if self.products else None
+            if right is not None and (left is not None or not self.products):
+                return lambda matrix: _solved(left, _solved(right, matrix.T).T)
+        diagonal = torch.zeros(self.shape, dtype=torch.float64)
+        for form in forms:
+            diagonal += form.diagonal
+        return lambda matrix: _divided(matrix, diagonal)
+
     def _conjugate_gradients(self, steps: int, tolerance: float) -> tuple[Tensor, int]:
-        """Hestenes & Stiefel, 1952, as in scipy, each entry scaled by its own part of the map (Jacobi)."""
+        """Hestenes & Stiefel, 1952, as in scipy, preconditioned."""
         from scipy.sparse.linalg import LinearOperator, cg
 
-        diagonal = torch.zeros(self.shape, dtype=torch.float64)
-        for form in self.forms:
-            diagonal += form.diagonal
-        count = diagonal.numel()
+        count = self.rows * self.columns
+        nearly = self._near_inverse()
 
         def operator(function: object) -> LinearOperator:
             return LinearOperator((count, count), matvec=function, dtype=np.float64)
@@ -152,7 +168,7 @@ class Objective:
             return self._image(torch.from_numpy(flat).reshape(self.shape)).numpy().ravel()
 
         def scaled(flat: np.ndarray[tuple[int], np.dtype[np.float64]]) -> object:
-            return _divided(torch.from_numpy(flat).reshape(self.shape), diagonal).numpy().ravel()
+            return nearly(torch.from_numpy(flat).reshape(self.shape)).numpy().ravel()
 
         taken = 0
 
@@ -174,3 +190,21 @@ class Objective:
 def _divided(numbers: Tensor, by: Tensor) -> Tensor:
     """The quotient, 0 where the divisor is."""
     return torch.where(by > 0, numbers / by.clamp_min(torch.finfo(torch.float64).tiny), 0.0)
+
+
+SINGULAR = 1e-10
+"""A sum of moments is singular when a pivot is smaller than this share of the largest."""
+
+
+def _factor(moments: Sequence[Tensor | None]) -> Tensor | None:
+    """The Cholesky factor of a sum; `None` where that is singular or not known."""
+    known = [moment for moment in moments if moment is not None]
+    if len(known) < len(moments):
+        return None
+    factor, failed = torch.linalg.cholesky_ex(torch.stack(known).sum(0) if len(known) > 1 else known[0])
+    pivots = factor.diagonal().square()
+    return None if int(failed) or float(pivots.min()) < SINGULAR * float(pivots.max()) else factor
+
+
+def _solved(factor: Tensor | None, matrix: Tensor) -> Tensor:
+    return matrix if factor is None else torch.cholesky_solve(matrix.contiguous(), factor)

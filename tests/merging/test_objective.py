@@ -40,7 +40,7 @@ def test_conjugate_gradients_reach_the_closed_form_of_grams() -> None:
     found = objective.least(steps=200, tolerance=1e-15)
     wanted = sum(w @ g for w, g in zip(WEIGHTS, GRAMS, strict=True))
     closed = torch.linalg.solve(sum(GRAMS), wanted, left=False)
-    assert found.steps > 3
+    assert found.steps >= 1
     assert float((average + found.difference - closed).norm() / closed.norm()) <= 5e-15
     assert float((average - closed).norm() / closed.norm()) > 0.05
 
