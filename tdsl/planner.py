@@ -79,7 +79,7 @@ class DataPlanner:
         if not requests:
             return Answers({})
         once = list(dict.fromkeys(requests))  # several layers may ask for what they all read
-        return collect_cached(module, self.data, once, self.cache, self.progress)
+        return collect_cached(module, self.data, once, self.cache, self.progress, _memory(module))
 
     def remember(self, module: fx.GraphModule) -> None:
         """Keep the graph as it was before the first step that loses something: what recovery aims at."""

@@ -17,7 +17,7 @@ from tdsl.engine.text import graph_text
 from tdsl.errors import TdslError
 from tdsl.factor.memo import digest
 from tdsl.files import whole
-from tdsl.plan.calibrate import Data, Progress, collect
+from tdsl.plan.calibrate import ROOM, Data, Progress, collect
 from tdsl.plan.packed import Packed
 
 
@@ -27,6 +27,7 @@ def collect_cached(
     requests: Sequence[Request],
     folder: Path | None,
     progress: Progress = lambda stage: None,
+    memory: int = ROOM,
 ) -> Answers:
     """The statistics asked for, from a file in `folder` where the same ones of the same model and data are.
 
@@ -35,13 +36,13 @@ def collect_cached(
     Raises `TdslError` for a folder that cannot be written.
     """
     if folder is None or data.loss is not None:
-        return collect(module, data, requests, progress)
+        return collect(module, data, requests, progress, memory)
     path = folder / f"{_content(module, data, requests)}.safetensors"
     try:
         known = load_file(path)
         return Answers(Packed({request: known[str(i)] for i, request in enumerate(requests)}))
     except (OSError, KeyError, SafetensorError):
-        answers = collect(module, data, requests, progress)
+        answers = collect(module, data, requests, progress, memory)
     assert isinstance(answers.values, Packed)
     tensors = {str(i): answers.values.stored[request] for i, request in enumerate(requests)}
     try:

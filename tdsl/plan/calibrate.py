@@ -6,6 +6,7 @@ mask input declares to be padding are left out of every sum over values that hav
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,7 @@ from tdsl.engine.staged import parts_of
 from tdsl.engine.statistics import Answers, Request
 from tdsl.errors import TdslError
 from tdsl.plan.execute import Batch, Execution, leaves_of
-from tdsl.plan.packed import Packed, triangle
+from tdsl.plan.packed import Packed, Triangle
 
 PROBES = 4
 """Random cotangents of the output for each batch, from which second moments of gradients are estimated."""
@@ -26,6 +27,9 @@ NOTHING = 1e-15
 """The norm of an output that counts as zero: squares of what is divided by it would overflow float32."""
 PIECE = 2**20
 """Numbers of a value that are widened at once."""
+
+ROOM = 256 * 2**20
+"""Bytes of values that one run leaves, unless it is told."""
 
 Progress = Callable[[str], None]
 Loss = Callable[[Sequence[Tensor], Batch], Tensor]
@@ -81,11 +85,24 @@ class Data:
 
     def cut(self, batch: Batch, samples: int) -> Batch:
         """The first samples of a batch, where all inputs have one first axis and its size is free."""
-        described = [node.meta["val"] for node in self._inputs() if node.meta["val"].dim()]
-        sizes = {v.shape[0].node.expr if isinstance(v.shape[0], torch.SymInt) else None for v in described}
-        if len(described) < len(batch) or len(sizes) != 1 or None in sizes:
-            return batch
-        return tuple(tensor[:samples] for tensor in batch)
+        return tuple(tensor[:samples] for tensor in batch) if self._can_be_cut(batch) else batch
+
+    def portions(self, batch: Batch, samples: int) -> list[Batch]:
+        """A batch in parts of so many samples, where it can be cut."""
+        if not self._can_be_cut(batch) or len(batch[0]) <= samples:
+            return [batch]
+        return list(zip(*(torch.split(tensor, samples) for tensor in batch), strict=True))
+
+    def samples_within(self, memory: int, batch: Batch, values: Iterable[fx.Node]) -> int:
+        """How many samples like those of `batch` may run at once if some values, all kept, fill `memory`.
+
+        At least one. Sizes are those of the traced example, in proportion to the numbers in the inputs.
+        """
+        traced = sum(math.prod(_as_traced(node)) for node in self._inputs())
+        whole = sum(math.prod(_as_traced(node)) * _itemsize(node) for node in values)
+        share = sum(tensor.numel() for tensor in batch) / max(1, traced)
+        one = whole * share / max(1, max((len(tensor) for tensor in batch if tensor.dim()), default=1))
+        return max(1, int(memory / one)) if one else 2**31
 
     def rows(self, batch: Batch, value: Tensor, described: Any, axis: int = -1) -> Tensor:
         """The vectors of `value` along `axis` at positions that are not padding. […, n, …] → [rows, n]."""
@@ -105,6 +122,12 @@ class Data:
         placeholders = self.captured.module.graph.find_nodes(op="placeholder")
         return [node for node in placeholders if isinstance(node.meta.get("val"), Tensor)]
 
+    def _can_be_cut(self, batch: Batch) -> bool:
+        """Whether all inputs have one first axis, and its size is free."""
+        described = [node.meta["val"] for node in self._inputs() if node.meta["val"].dim()]
+        sizes = {v.shape[0].node.expr if isinstance(v.shape[0], torch.SymInt) else None for v in described}
+        return len(described) == len(batch) and len(sizes) == 1 and None not in sizes
+
     def _mask_sizes(self) -> list[Any]:
         assert self.mask is not None
         return list(self._inputs()[self.mask].meta["val"].shape)
@@ -115,12 +138,14 @@ def collect(
     data: Data,
     requests: Iterable[Request],
     progress: Progress = lambda stage: None,
+    memory: int = ROOM,
 ) -> Answers:
     """The statistics asked for, of `module` (the model, perhaps rewritten) on `data`, in one pass.
 
     Gradients are those of the model's outputs, each scaled to a relative error, for random cotangents: no
     labels are needed, and tr(G · E[δδᵀ]) is what an error δ of the value does to the output (Martens &
-    Grosse, 2015). With a loss they are those of the loss (the empirical Fisher information).
+    Grosse, 2015). With a loss they are those of the loss (the empirical Fisher information), and batches stay
+    whole; otherwise as many samples run at once as leave about `memory` bytes of values.
     """
     wanted = list(dict.fromkeys(requests))
     by_source: dict[Hashable, list[Request]] = {}
@@ -135,21 +160,23 @@ def collect(
         if isinstance(part, fx.Node) and part.op != "get_attr"
     }
     generator = torch.Generator().manual_seed(data.seed)
-    for number, batch in enumerate(data.batches, start=1):
+    alive = [node for node in module.graph.nodes if node.op == "call_function"] if by_gradient else nodes
+    for number, whole in enumerate(data.batches, start=1):
         progress(f"calibrate: batch {number} of {len(data.batches)}")
-        run = data.execution(module, batch, nodes, gradients=bool(by_gradient))
-        run.advance()
-        for total in sums.values():
-            if total.of.kind != "gradient_moment":
-                total.add(_rows(data, batch, total.of, run.value(total.of.value).detach()))
-        if by_gradient:
-            _add_gradients(data, batch, run, by_gradient, generator)
+        at_once = data.samples_within(memory, whole, alive)
+        for batch in [whole] if data.loss is not None else data.portions(whole, at_once):
+            run = data.execution(module, batch, nodes, gradients=bool(by_gradient))
+            run.advance()
+            for total in sums.values():
+                if total.of.kind != "gradient_moment":
+                    total.add(_rows(data, batch, total.of, run.value(total.of.value).detach()))
+            if by_gradient:
+                _add_gradients(data, batch, run, by_gradient, generator)
     found = {}
     for source, asked in by_source.items():
         total = sums.pop(source)
         for request in asked:
-            statistic = total.answer(request)
-            found[request] = triangle(statistic) if statistic.dim() == 2 else statistic
+            found[request] = total.answer(request)
     return Answers(Packed(found))
 
 
@@ -194,11 +221,12 @@ def _add_gradients(
     values = [run.value(total.of.value) for total in sums]
     if data.loss is not None:
         found = torch.autograd.grad(data.loss(run.outputs, batch), values, allow_unused=True)
-        drawn = [_filled(values, found)]
+        drawn = iter([_filled(values, found)])
     else:
-        drawn = [gradients(run, values, generator) for _ in range(PROBES)]
-    for total, of_value in zip(sums, zip(*drawn, strict=True), strict=True):
-        total.add(torch.cat([_rows(data, batch, total.of, gradient) for gradient in of_value]))
+        drawn = (gradients(run, values, generator) for _ in range(PROBES))
+    for one in drawn:
+        for total, gradient in zip(sums, one, strict=True):
+            total.add(_rows(data, batch, total.of, gradient))
 
 
 def _rows(data: Data, batch: Batch, request: Request, value: Tensor) -> Tensor:
@@ -232,7 +260,7 @@ class _Sum:
         self.dtype = torch.float32 if self.of.kind == "gradient_moment" else torch.float64
         self.first = torch.zeros(self.of.size, dtype=torch.float64)
         squares = any(r.kind in ("second_moment", "covariance", "gradient_moment") for r in requests)
-        self.second = torch.zeros(self.of.size, self.of.size, dtype=self.dtype) if squares else None
+        self.second = Triangle(self.of.size, self.dtype) if squares else None
 
     def add(self, rows: Tensor) -> None:
         """One batch of rows [count, size], or of ids [count]."""
@@ -245,10 +273,10 @@ class _Sum:
             exact = some.to(self.dtype)
             self.first += exact.sum(0)
             if self.second is not None:
-                self.second.addmm_(exact.T, exact)
+                self.second.add(exact)
 
     def answer(self, request: Request) -> Tensor:
-        """The statistic; raises `TdslError` where no position was left to look at."""
+        """The statistic, the `triangle` of a matrix; raises `TdslError` where no position was left."""
         if not self.count:
             raise TdslError(
                 "calibration data without a single position: everything is masked out",
@@ -258,8 +286,20 @@ class _Sum:
         if request.kind in ("frequency", "first_moment"):
             return mean
         assert self.second is not None
-        second = self.second / self.count
-        return second.addr_(mean, mean, alpha=-1) if request.kind == "covariance" else second
+        return self.second.mean(self.count, mean if request.kind == "covariance" else None)
+
+
+def _as_traced(node: fx.Node) -> list[int]:
+    """The sizes of a value in the traced example; of one that is no tensor [0]."""
+    described = node.meta.get("val")
+    if not isinstance(described, Tensor):
+        return [0]
+    return [int(s.node.hint) if isinstance(s, torch.SymInt) else int(s) for s in described.shape]
+
+
+def _itemsize(node: fx.Node) -> int:
+    described = node.meta.get("val")
+    return described.element_size() if isinstance(described, Tensor) else 0
 
 
 def _is_mask(batches: Sequence[Batch], position: int) -> bool:

@@ -54,5 +54,32 @@ def square(packed: Tensor, size: int) -> Tensor:
     return found
 
 
+class Triangle:
+    """Σ x·xᵀ over rows x of `size` numbers, summed in blocks from the diagonal to the right alone."""
+
+    def __init__(self, size: int, dtype: torch.dtype) -> None:
+        self._blocks = [
+            torch.zeros(min(_BLOCK, size - first), size - first, dtype=dtype)
+            for first in range(0, size, _BLOCK)
+        ]
+
+    def add(self, rows: Tensor) -> None:
+        """Some rows more. [count, size]."""
+        for number, block in enumerate(self._blocks):
+            first = number * _BLOCK
+            block.addmm_(rows[:, first : first + len(block)].T, rows[:, first:])
+
+    def mean(self, count: int, centre: Tensor | None = None) -> Tensor:
+        """The `triangle` of the mean over `count` rows, minus that of `centre` [size] with itself."""
+        parts: list[Tensor] = []
+        for number, block in enumerate(self._blocks):
+            first = number * _BLOCK
+            exact = block / count
+            if centre is not None:
+                exact.addr_(centre[first : first + len(block)], centre[first:], alpha=-1)
+            parts.append(torch.cat([row[i:] for i, row in enumerate(exact)]))
+        return torch.cat(parts) if parts else torch.zeros(0)
+
+
 _BLOCK = 256
-"""Rows that are mirrored at once."""
+"""Rows that are mirrored, or summed, at once."""

@@ -85,7 +85,8 @@ class Probes:
         generator = torch.Generator().manual_seed(data.seed + 1)
         self._runs: list[_Probe] = []
         shelf = Shelf(memory)
-        for batch in _portions(data, memory // max(1, _bytes_a_sample(keep, roots))):
+        computed = [node for node in module.graph.nodes if node.op == "call_function"]
+        for batch in _portions(data, memory // max(1, _bytes_a_sample(keep, roots)), memory, computed):
             give_back()
             run = data.execution(module, batch, keep, gradients=True)
             self._runs.append(_Probe.of(run, roots, generator, shelf))
@@ -216,14 +217,17 @@ def _known(differences: Sequence[Sequence[Difference]]) -> bool:
     return True
 
 
-def _portions(data: Data, samples: int) -> Iterator[Batch]:
-    """Batches with about that many samples in them, `LEAST_SAMPLES` or more, cut where they can be."""
+def _portions(data: Data, samples: int, memory: int, values: Sequence[fx.Node]) -> Iterator[Batch]:
+    """Batches with about that many samples in them, `LEAST_SAMPLES` or more, cut where they can be.
+
+    No more run at once than leave `memory` bytes of `values`.
+    """
     left = max(LEAST_SAMPLES, min(samples, PROBE_SAMPLES))
     at_once = max(1, left // PROBE_BATCHES, min(left // FEWEST, 4 * AT_ONCE))
     for batch in data.batches[:PROBE_BATCHES]:
-        portion = data.cut(batch, min(left, at_once))
-        yield portion
-        left -= _samples(portion)
+        taken = data.cut(batch, min(left, at_once))
+        yield from data.portions(taken, data.samples_within(memory, batch, values))
+        left -= _samples(taken)
         if left <= 0:
             return
 

@@ -14,6 +14,7 @@ from tdsl.engine.statistics import Recorder, Request, request_of
 from tdsl.errors import TdslError
 from tdsl.plan.calibrate import Data, collect
 from tdsl.plan.candidates import Choice, requests_of
+from tdsl.plan.packed import Triangle, triangle
 
 
 def ask(captured, node_name, kind, axis=-1, size=None):
@@ -144,3 +145,33 @@ def test_a_matrix_too_large_to_hold_is_not_even_asked_for() -> None:
     rules = [standard_library().rule(f"factorize.conv_data.{r}") for r in ("output_pca", "whitened_channel")]
     asked = requests_of(captured.module, [Choice(r.name, r.parameters, r) for r in rules], None)
     assert [(r.kind, r.size) for r in asked] == [("second_moment", 64)]
+
+
+@pytest.mark.parametrize("size", [1, 5, 600])
+def test_a_triangle_of_sums_is_that_of_the_whole_matrix(size: int) -> None:
+    rows = drawn(40, size).double()
+    found = Triangle(size, torch.float64)
+    for some in torch.split(rows, 7):
+        found.add(some)
+    mean = rows.mean(0)
+    torch.testing.assert_close(found.mean(40), triangle(rows.T @ rows / 40))
+    torch.testing.assert_close(found.mean(40, mean), triangle(rows.T @ rows / 40 - torch.outer(mean, mean)))
+
+
+def test_statistics_are_the_same_however_few_samples_run_at_once(monkeypatch) -> None:
+    captured, known = perceptron(), batches(3)
+    asked = [ask(captured, "relu", kind) for kind in ("second_moment", "covariance")]
+    runs: list[int] = []
+    real = Data.execution
+
+    def noted(self, module, batch, *others, **named):
+        runs.append(len(batch[0]))
+        return real(self, module, batch, *others, **named)
+
+    monkeypatch.setattr(Data, "execution", noted)
+    data = Data.of(captured, known)
+    whole, parts = (collect(captured.module, data, asked, memory=memory) for memory in (10**9, 1))
+    for request in asked:
+        torch.testing.assert_close(whole.answer(request), parts.answer(request), rtol=1e-5, atol=1e-6)
+    assert max(runs[:3]) == 16
+    assert set(runs[3:]) == {1}
