@@ -10,6 +10,7 @@ from typing import Any
 from tdsl.lang import tree
 from tdsl.lang.shapes import UnknownValueError
 from tdsl.ops import Operator, Param
+from tdsl.ops.laws_window import spatial_axes
 
 
 class Draws:
@@ -69,6 +70,34 @@ class Draws:
         if first and way < 0.8:
             return tuple(self.random.choices((*first, *self.pool), k=len(first)))
         return self.shape()
+
+    def window(
+        self,
+        operator: Operator,
+        param: Param,
+        known: Mapping[str, tuple[int, ...]],
+        groups: Any,
+        single: bool = False,
+    ) -> tuple[int, ...] | None:
+        """An image for a weight of a convolution, or the other way round: channels agree, a kernel fits.
+
+        `single` says that an image comes in a batch; otherwise it mostly does.
+        """
+        pick, forwards = self.random, operator.result == "conv"
+        groups = groups if isinstance(groups, int) and groups > 0 else 1
+        if param.name == "x" and len(known.get("weight", ())) > 2:
+            weight = known["weight"]
+            own = [size + pick.choice((0, 0, 1, 2, 3)) for size in weight[2:]]
+            batch = (pick.choice((1, *self.pool)),) if single or pick.random() < 0.8 else ()
+            return (*batch, weight[1] * groups if forwards else weight[0], *own)
+        axes = spatial_axes(operator)
+        if param.name == "weight" and len(known.get("x", ())) > axes:
+            x = known["x"]
+            channels, kernel = x[-axes - 1], [pick.randint(1, max(min(size, 3), 1)) for size in x[-axes:]]
+            if forwards:
+                return (groups * pick.randint(1, 3), max(channels // groups, 1), *kernel)
+            return (channels, pick.randint(1, 3), *kernel)
+        return None
 
     def shape(self) -> tuple[int, ...]:
         """Any small shape, of one to four axes."""

@@ -6,6 +6,7 @@ merely look alike are told apart; later ones let sizes coincide, where a left si
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -258,6 +259,8 @@ class Instance:
                 operands[param.name] = self.operand(written)
         early = [p for p in operator.params if p.kind in RANKLESS]
         given = self._attributes(call, bound, early, attributes, ())
+        if operator.result in ("conv", "conv_transpose"):  # a weight of a written type, then an image for it
+            waiting.sort(key=lambda pair: pair[0].optional or not self._is_typed(pair[1]))
         for param, written in waiting:
             self._guess(operator, param, written, operands, given)
         arguments = {n: as_argument(v, operator.param(n)) for n, v in operands.items()}
@@ -329,6 +332,9 @@ class Instance:
             return False
         optional = isinstance(expr, tree.Declared) and expr.optional
         return optional or name not in self.types or _is_open(self.types[name])
+
+    def _is_typed(self, written: Any) -> bool:
+        return not isinstance(written, tuple) and _variable_name(written) in self.types
 
     def _several(self, written: tuple[tree.Expr, ...], guess: tuple[int, ...] | None) -> list[Any]:
         values: list[Any] = []
@@ -451,11 +457,22 @@ class Instance:
         arguments = {n: as_argument(v, operator.param(n)) for n, v in operands.items()} | dict(given)
         rank, written = self.ranks.get(name), self.types.get(name)
         shape: tuple[int, ...] = ()
+        if param.optional and known:
+            with contextlib.suppress(UnknownValueError):  # an attribute is missing that has no value yet
+                self.shapes.apply(operator, arguments)  # what does not fit without it does not fit with it
+        windows = operator.result in ("conv", "conv_transpose")
         for attempt in range(FITTING_ATTEMPTS if known else 1):
+            fitting = None
+            if windows and attempt % 2:
+                batched = written is not None or rank is not None
+                fitting = self.draws.window(operator, param, known, given.get("groups"), batched)
             if written is not None:
-                shape = self.typed(
-                    written, rank, self.draws.in_front(written, rank, known) if attempt else None
-                ).shape
+                leading = self.draws.in_front(written, rank, known) if attempt else None
+                if fitting is not None:
+                    leading = fitting[: len(fitting) - len(written.dims or ()) + 1]
+                shape = self.typed(written, rank, leading).shape
+            elif fitting is not None:
+                shape = fitting
             elif param.dims is None:
                 shape = self.draws.plausible(known, rank)
             else:
