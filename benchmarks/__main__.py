@@ -28,6 +28,7 @@ PARTS = (
     "bilinear",
     "finite",
     "inference",
+    "quantise",
 )
 """Modules of this package, in the order in which they run."""
 
