@@ -137,7 +137,10 @@ def _reason(stream: Stream, node: fx.Node, zero_mean: set[fx.Node]) -> str | Non
     if node in stream.norms:
         if argument(node, op, "weight") is not None or (op.param("bias") and argument(node, op, "bias")):
             return (
-                "its gain is in the stream; `repeat narrow.norms.*` folds it into dense layers that read it"
+                return (
+                    "its gain is in the stream; `repeat narrow.norms.*` folds it into dense layers that read it, "
+                    "where their weights are used once"
+                )
             )
         x = node.args[0]
         last = inference.axes(x)[-1:] == (Atom(atom),)  # type: ignore[arg-type]
