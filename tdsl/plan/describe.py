@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tdsl.plan.candidates import COSTS
+from tdsl.plan.candidates import COSTS, Candidate
 from tdsl.plan.choose import Outcome, Problem
 
 
@@ -32,8 +32,13 @@ def described(outcome: Outcome) -> list[str]:
             for b in problem.qualities
         ]
     alone = _alone(outcome)
-    if alone:
-        lines.append(f"left alone, because no candidate pays there: {_listed(alone)}")
+    paying = {c.root for c in problem.candidates if _pays(c, problem)}
+    for why, roots in (
+        ("no candidate pays there", [root for root in alone if root not in paying]),
+        ("what pays there does not fit into the budgets", [root for root in alone if root in paying]),
+    ):
+        if roots:
+            lines.append(f"left alone, because {why}: {_listed(roots)}")
     return lines
 
 
@@ -44,6 +49,11 @@ def _alone(outcome: Outcome) -> list[str]:
         own[candidate.root] = own.get(candidate.root, candidate.covers) & candidate.covers
     taken = {name for candidate in outcome.chosen for name in candidate.covers}
     return sorted(root for root, nodes in own.items() if not nodes & taken)
+
+
+def _pays(candidate: Candidate, problem: Problem) -> bool:
+    """Whether a candidate saves something of what the plan is to make small."""
+    return problem.objective in COSTS and candidate.saved[problem.objective] > 0
 
 
 def _bound(problem: Problem, name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tdsl.errors import Span
 from tdsl.plan.candidates import Candidate, Choice
 from tdsl.plan.choose import Outcome, Problem
@@ -21,10 +23,10 @@ def candidate(root: str, covers: set[str]) -> Candidate:
     )
 
 
-def outcome(candidates: list[Candidate], chosen: list[Candidate]) -> Outcome:
+def outcome(candidates: list[Candidate], chosen: list[Candidate], objective: str = "error") -> Outcome:
     totals = dict.fromkeys(("bytes", "parameters", "macs", "latency"), 10.0)
     span = Span("test", 1, 1, 1, 2)
-    return Outcome(Problem(candidates, "error", (), totals, span), chosen=chosen)
+    return Outcome(Problem(candidates, objective, (), totals, span), chosen=chosen)
 
 
 def alone(made: Outcome) -> str:
@@ -43,3 +45,13 @@ def test_a_site_that_a_wider_candidate_rewrites_is_not_left_alone() -> None:
     both = candidate("down", {"up", "gelu", "down"})
     assert not alone(outcome([inner, outer, both], [both]))
     assert alone(outcome([inner, outer, both], [inner])).endswith(": down")
+
+
+def test_a_site_that_costs_too_much_is_told_from_one_where_nothing_pays() -> None:
+    taken, dear, useless = candidate("a", {"a"}), candidate("b", {"b"}), candidate("c", {"c"})
+    useless = replace(useless, saved={**useless.saved, "latency": 0.0})
+    lines = described(outcome([taken, dear, useless], [taken], "latency"))
+    assert [line for line in lines if line.startswith("left alone")] == [
+        "left alone, because no candidate pays there: c",
+        "left alone, because what pays there does not fit into the budgets: b",
+    ]
