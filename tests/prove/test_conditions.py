@@ -33,6 +33,14 @@ from tdsl.prove.check import fresh_verdict
             "=> flip(conv2d(x, W), [-1]) where is_mirrored(W, [-1]) }",
             "proved",
         ),
+        (
+            "rule r { matmul(x: [m, n], W: const [n, n]) + (y: [m, n]) => y where is_zero(W) }",
+            "proved",
+        ),
+        (
+            "rule r { matmul(x: [m, n], W: const [n, n]) + (y: [m, n]) => x where is_zero(W) }",
+            "refuted",
+        ),
         ("rule r { relu(x * (a: const [])) => relu(x) * a where is_positive(a) }", "tested"),
         (
             "rule r { max_pool2d(flip(x: [b, c, h, w], [-1]), 2, 2) => flip(max_pool2d(x, 2, 2), [-1]) "
@@ -41,7 +49,7 @@ from tdsl.prove.check import fresh_verdict
         ),
     ],
 )
-def test_with_its_condition_it_is_right(text: str, status: str) -> None:
+def test_with_its_condition_it_is_what_it_is(text: str, status: str) -> None:
     (rule,) = parse(text).items
     assert isinstance(rule, tree.Rule)
     found = fresh_verdict(resolve(rule, vocabulary()))
