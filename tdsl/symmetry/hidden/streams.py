@@ -136,12 +136,8 @@ def _reason(stream: Stream, node: fx.Node, zero_mean: set[fx.Node]) -> str | Non
         return f"{node.target} is not known"
     if node in stream.norms:
         if argument(node, op, "weight") is not None or (op.param("bias") and argument(node, op, "bias")):
-            return (
-                return (
-                    "its gain is in the stream; `repeat narrow.norms.*` folds it into dense layers that read it, "
-                    "where their weights are used once"
-                )
-            )
+            folds = "`repeat narrow.norms.*` folds it into dense layers that read it"
+            return f"its gain is in the stream; {folds}, where their weights are used once"
         x = node.args[0]
         last = inference.axes(x)[-1:] == (Atom(atom),)  # type: ignore[arg-type]
         if not last or places_of(inference, x, atom) != [len(inference.axes(x)) - 1]:  # type: ignore[arg-type]
