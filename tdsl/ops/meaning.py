@@ -84,6 +84,9 @@ class Algebra(Protocol):
     ) -> Array:
         """A function of the elements of the operands of which nothing is known but the name, and the sign."""
 
+    def powers(self, x: Array, axes: Sequence[int]) -> Array:
+        """exp(x), or that over a number for each row along the axes: of use where only ratios count."""
+
     def settled(self, name: str, x: Array) -> Array:
         """A function of the elements that leaves its own values alone."""
 

@@ -168,7 +168,7 @@ def attention(
     scores = k.multiply(k.matmul(query, transposed(key)), k.number(factor))
     if mask is not None:
         scores = k.add(scores, mask)
-    weights = MEANINGS["exp"](k, scores)
+    weights = k.powers(scores, [len(scores.shape) - 1])
     if causal:
         weights = k.multiply(weights, _lower_triangle(k, *scores.shape[-2:]))
     return k.divide(k.matmul(weights, value), k.total(weights, [-1], True))

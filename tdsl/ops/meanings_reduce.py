@@ -81,7 +81,7 @@ def amin(k: Algebra, x: Array, dim: Any, keepdim: bool) -> Array:
 @meaning
 def softmax(k: Algebra, x: Array, dim: int, dtype: Any) -> Array:
     """exp(x) / sum(exp(x)), over an oracle for exp."""
-    powers = MEANINGS["exp"](k, x)
+    powers = k.powers(x, _axes(x, dim))
     return k.divide(powers, k.total(powers, _axes(x, dim), True))
 
 

@@ -30,8 +30,12 @@ def key_of(*parts: Any) -> int:
 class FieldAlgebra:
     """Arrays of elements of the field, as `tdsl.ops.meaning.Algebra` wants them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, centred: bool = False) -> None:
+        """`centred`: ratios of exponentials are those of what is left without the mean of their row."""
         self.seed = seed
+        self.centred = centred
+        self.exponentials = False
+        """Whether ratios of exponentials took part."""
         self.compared = 1
         """A bound of how many elements are compared with each other for one element of a result."""
         self.bounds: set[int] = set()
@@ -110,6 +114,14 @@ class FieldAlgebra:
         for other in arrays[1:]:
             result = field.mixed(field.add(field.multiply(result, np.full_like(result, key)), other), key)
         return np.where(self.place(result) < 0, field.negative(result), result) if positive else result
+
+    def powers(self, x: Elements, axes: Sequence[int]) -> Elements:
+        self.exponentials = True
+        if self.centred:
+            count = int(np.prod([x.shape[axis] for axis in axes]))
+            mean = self.divide(self.total(x, axes, True), self.filled([1] * x.ndim, count))
+            x = self.subtract(x, mean)
+        return self.oracle("exp", x, positive=True)
 
     def settled(self, name: str, x: Elements) -> Elements:
         known = self._settled.get(name)

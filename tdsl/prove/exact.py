@@ -40,10 +40,10 @@ MANY = 1 << 15
 class ExactChecker:
     """Tensors of elements of the field of 2⁶¹ − 1."""
 
-    def __init__(self, seed: int, elements: int = 0) -> None:
-        """For an instance of so many elements."""
+    def __init__(self, seed: int, elements: int = 0, centred: bool = False) -> None:
+        """For an instance of so many elements; `centred` as of `FieldAlgebra`."""
         self.random = np.random.default_rng(seed)
-        self.algebra = FieldAlgebra(seed)
+        self.algebra = FieldAlgebra(seed, centred)
         self.choices = field.FEW if elements >= MANY else field.P
         """From how many elements of the field random ones are drawn."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -114,27 +115,16 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
     if instance is None or instance.elements > largest:
         return None
     finding = Finding(case, seed, instance, "unknown", "unknown")
-    exact = ExactChecker(seed, instance.elements)
     drawn = instance.random.getstate()
-    values = Values(instance, exact, case.facts)
-    before = 1
-    try:
-        values.left()
-        before, exact.algebra.compared = exact.algebra.comparands, 1
-        pairs = _pairs(values)
-        if not sum(left.value.size for left, _ in pairs):
-            return None  # no condition, or nothing to compare
-        finding.exact = "differs" if any(exact.differs(*pair) for pair in pairs) else "equal"
-        finding.degree = sum(max(known.degree for known in pair) for pair in pairs)
-        finding.elements = sum(left.value.size for left, _ in pairs)
-    except (UnknownValueError, NoMeaning) as unknown:
-        finding.reason = str(unknown)
-    except ShapeMismatch as mismatch:
-        case.refused = str(mismatch)
+    values = _exactly(finding, centred=False)
+    if values is not None and finding.exact == "differs" and _of_exponentials(values):
+        instance.random.setstate(drawn)  # a softmax does not see what a row has in common
+        second_look = dataclasses.replace(finding)
+        other = _exactly(second_look, centred=True)
+        if other is not None and second_look.exact == "equal":
+            finding, values = second_look, other
+    if values is None:
         return None
-    finding.decisive = exact.decisive and not values.undecided
-    finding.choices = exact.choices
-    finding.comparands = max(before, exact.algebra.comparands)
     instance.random.setstate(drawn)  # what is not said by shapes is drawn alike for both
     numbers = NumericChecker(seed, style or STYLES[seed % len(STYLES)], case.facts.sensitive)
     second = Values(instance, numbers, case.facts)
@@ -158,6 +148,37 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
     if finding.exact == "equal" and values.undecided and finding.numeric == "unknown":
         finding.numeric = "equal"  # it holds without the condition, which no draw happened to fulfil
     return finding
+
+
+def _exactly(finding: Finding, centred: bool) -> Values | None:
+    """Enter what the first checker finds; `None` where the instance is none. `centred` as of its algebra."""
+    case, instance = finding.case, finding.instance
+    exact = ExactChecker(finding.seed, instance.elements, centred)
+    values = Values(instance, exact, case.facts)
+    before = 1
+    try:
+        values.left()
+        before, exact.algebra.compared = exact.algebra.comparands, 1
+        pairs = _pairs(values)
+        if not sum(left.value.size for left, _ in pairs):
+            return None  # no condition, or nothing to compare
+        finding.exact = "differs" if any(exact.differs(*pair) for pair in pairs) else "equal"
+        finding.degree = sum(max(known.degree for known in pair) for pair in pairs)
+        finding.elements = sum(left.value.size for left, _ in pairs)
+    except (UnknownValueError, NoMeaning) as unknown:
+        finding.reason = str(unknown)
+    except ShapeMismatch as mismatch:
+        case.refused = str(mismatch)
+        return None
+    finding.decisive = exact.decisive and not values.undecided
+    finding.choices = exact.choices
+    finding.comparands = max(before, exact.algebra.comparands)
+    return values
+
+
+def _of_exponentials(values: Values) -> bool:
+    """Whether ratios of exponentials took part, as in a softmax."""
+    return isinstance(values.checker, ExactChecker) and values.checker.algebra.exponentials
 
 
 def least_elements(case: Case) -> int:

@@ -14,15 +14,13 @@ from tdsl.prove.check import fresh_verdict
 TESTED = {
     "cleanup.identity.relu_of_nonnegative",
     "commute.flips.extreme_of_flip",
-    "commute.invariance.bias_of_keys",
     "commute.invariance.largest_of_softmax",
-    "commute.invariance.softmax_of_shifted",
     "commute.laws.scale_relu",
     "commute.scaling.homogeneous_of_quotient",
     "commute.scaling.homogeneous_of_scaled",
     "commute.scaling.max_pool2d_of_scaled",
 }
-"""A field does not know that a square is never negative, which number is positive, or what exp(x + y) is.
+"""A field does not know that a square is never negative, or which number is positive.
 
 The largest of many elements says little about each of their orders.
 """

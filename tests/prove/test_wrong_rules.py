@@ -61,6 +61,8 @@ def test_a_wrong_rule_is_refuted(name: str) -> None:
         "rule r { avg_pool1d(conv1d(x, W: const [o, i, 1], b?), k, s) "
         "=> conv1d(avg_pool1d(x, k, s), W, b) where rank_of(x) == 3 }",
         "rule r { (x: [n, m]) - mean(x, [-1], true) + (mean(x, [-1], true)) => x }",
+        "rule r { softmax((x: [b, n]) + (c: [b, 1]), dim=-1) => softmax(x, dim=-1) }",
+        "rule r { exp(x: [b, n]) / sum(exp(x), [-1], true) => softmax(x, dim=-1) }",
     ],
 )
 def test_a_right_rule_is_proved(text: str) -> None:
@@ -73,7 +75,6 @@ def test_a_right_rule_is_proved(text: str) -> None:
     "text",
     [
         "rule r { exp(x: [n]) * exp(y: [n]) => exp(x + y) }",
-        "rule r { softmax((x: [b, n]) + (c: [b, 1]), dim=-1) => softmax(x, dim=-1) }",
         "rule r { maximum(x: [n], y: [n]) + (z: [n]) => maximum(x + z, y + z) }",
         "rule r { linear(x: [..., n], W: const [n, n]) => matmul(x, W) where is_symmetric(W) }",
     ],
@@ -82,6 +83,14 @@ def test_what_the_field_cannot_decide_is_tested_and_never_called_proved(text: st
     found = verdict(text)
     assert found.status == "tested"
     assert found.error_probability == 1.0
+
+
+def test_a_softmax_sees_what_a_row_does_not_have_in_common() -> None:
+    assert (
+        verdict("rule r { softmax((x: [b, n]) + (c: [n]), dim=-1) => softmax(x, dim=-1) }").status
+        == "refuted"
+    )
+    assert verdict("rule r { softmax((x: [b, n]) * 2, dim=-1) => softmax(x, dim=-1) }").status == "refuted"
 
 
 def test_a_condition_on_weights_is_what_makes_a_rule_right() -> None:
