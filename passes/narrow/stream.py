@@ -79,7 +79,7 @@ class NarrowStream(GraphPass):
 
     def _require(self, found: list[Stream], count: int) -> None:
         """Raise `TdslError` where there are streams and none of them has been narrowed."""
-        refused = [stream for stream in found if stream.refused is not None]
+        refused = [s for s in found if s.refused is not None and not any(map(self._made, s.norms))]
         if count == 0 and refused:
             raise TdslError(
                 f"the residual stream of {refused[0].name} cannot be narrowed: {refused[0].refused}",

@@ -191,11 +191,14 @@ def draw(case: Case, number_of_draw: int) -> tuple[Tensor, ...]:
 def apply_rule(case: Case, captured: Captured, module: fx.GraphModule, journal: Journal) -> int:
     """Apply the case's rule or pass alone, to its fixed point; a rule that asks for data gets some draws."""
     library = standard_library()
+    data = Data.of(captured, [draw(case, n) for n in range(4)])
     if case.rule in library.passes:
-        count = library.passes[case.rule]().rewrite(module, journal)
+        made = library.graph_pass(case.rule, case.parameters)
+        if made.approximate:
+            made.statistics = lambda graph, asked: collect(graph, data, asked)  # type: ignore[method-assign]
+        count = made.rewrite(module, journal)
     else:
         rule = library.rule(case.rule, case.parameters)
-        data = Data.of(captured, [draw(case, n) for n in range(4)])
         asked = requests_of(module, [Choice(rule.name, rule.parameters, rule)], None)
         count = rewrite(module, [rule], None, journal, collect(module, data, asked) if asked else None)
     prune_weights(module)

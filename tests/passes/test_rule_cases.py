@@ -22,6 +22,7 @@ import cases_mixing_sums
 import cases_recurrent
 import cases_runtime
 import cases_selection
+import cases_share
 import cases_signed
 import cases_soft
 import cases_structured
@@ -49,6 +50,7 @@ CASES = [
     *cases_recurrent.CASES,
     *cases_runtime.CASES,
     *cases_selection.CASES,
+    *cases_share.CASES,
     *cases_factorize.CASES,
     *cases_structured.CASES,
     *cases_diagrams.CASES,
