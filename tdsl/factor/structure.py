@@ -8,8 +8,6 @@ where a matrix is meant, for anything else.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -106,11 +104,6 @@ def _near(matrix: Tensor, nearest: Tensor, tolerance: float) -> bool:
     return bool((matrix - nearest).norm() <= tolerance * matrix.norm())
 
 
-def _zero(k: Any, weight: Any) -> bool:
-    """Whether every element of the field is zero, as numbers are where their elements are."""
-    return bool(k.equal(weight, 0).all())
-
-
 DECLARED = (
     CompileTimeFunction(
         "numerical_rank",
@@ -128,13 +121,7 @@ DECLARED = (
     ),
     CompileTimeFunction("sparsity", "number", ("W",), sparsity, "The share of entries that are zero."),
     CompileTimeFunction(
-        "is_zero",
-        "predicate",
-        ("W",),
-        is_zero,
-        "Whether every entry is zero.",
-        exact=_zero,
-        family="zeros",
+        "is_zero", "predicate", ("W",), is_zero, "Whether every entry is zero.", family="zeros"
     ),
     CompileTimeFunction("norm", "number", ("W",), norm, "The Frobenius norm."),
     CompileTimeFunction(

@@ -84,8 +84,6 @@ class ExactChecker:
             return Known(drawn.shape, value, degree=2 * shape[0])
         if family == "identity" and square:
             return Known(drawn.shape, np.eye(shape[0], dtype=np.uint64))
-        if family == "zeros":
-            return Known(drawn.shape, np.zeros(drawn.shape, dtype=np.uint64))
         if family == "mirrored" and shape:
             value = drawn.value
             for axis in mirrors(len(shape), lambda n: self.random.permutation(n).tolist()):

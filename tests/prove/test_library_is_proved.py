@@ -13,6 +13,7 @@ from tdsl.prove.check import fresh_verdict
 
 TESTED = {
     "cleanup.identity.relu_of_nonnegative",
+    "cleanup.zeros.zero_linear",
     "commute.flips.extreme_of_flip",
     "commute.invariance.largest_of_softmax",
     "commute.laws.scale_relu",
@@ -22,7 +23,7 @@ TESTED = {
 }
 """A field does not know that a square is never negative, or which number is positive.
 
-The largest of many elements says little about each of their orders.
+The largest of many elements says little about each of their orders, and no structure draws a weight of zeros.
 """
 
 RULES = standard_library().rules
