@@ -11,6 +11,7 @@ sizes of the model: until the rewriting is done, and until the file is written.
 
 from __future__ import annotations
 
+import gc
 import argparse
 import contextlib
 import multiprocessing
@@ -81,6 +82,7 @@ def used() -> int:
 
 def forget_peak() -> None:
     """Let `used` begin anew with what is in use now, where the system (Linux) can."""
+    gc.collect()
     give_back()
     peak = Path("/proc/self/clear_refs")
     if peak.exists():
