@@ -11,9 +11,9 @@ sizes of the model: until the rewriting is done, and until the file is written.
 
 from __future__ import annotations
 
-import gc
 import argparse
 import contextlib
+import gc
 import multiprocessing
 import resource
 import sys

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 GAP = 1e-6
 """Relative gap to the bound at which a solution counts as optimal."""
 NODES = 20_000
-"""Branches that are looked at, at most: a limit in seconds would let the load of a machine choose the plan."""
+"""Branches that are looked at, at most: by a limit in seconds a busy machine would plan otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
