@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from tdsl.lang import tree
 from tdsl.lang.alternatives import expand_alternatives
-from tdsl.lang.instance import DISTINCT_ATTEMPTS
+from tdsl.lang.instance import ALIKE, DISTINCT_ATTEMPTS
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator
@@ -30,6 +30,8 @@ ATTEMPTS = 1500
 """How many draws of a case are tried for that."""
 DISTINCT = 4
 """The first draws give every dimension a size of its own; the others are small."""
+ALIKE_INSTANCES, ALIKE_ATTEMPTS = 4, 60
+"""How many more instances of a case have one size for all dimensions; how many draws are tried for them."""
 PATIENCE = 20
 """How many times the instances are taken where comparisons make single ones say little."""
 LARGEST_NAMED = 1 << 22
@@ -117,7 +119,23 @@ def _findings(case: Case, wanted: int, first: int, largest: int) -> list[Finding
             exact = [f for f in found if f.exact == "equal"]
             if len(found) >= PATIENCE * wanted or len(exact) < len(found) or _error(exact) <= CERTAIN:
                 break
+    if found and not found[-1].differs:
+        found += _alike(case, first, largest)
     return found or nothing[:1]
+
+
+def _alike(case: Case, first: int, largest: int) -> list[Finding]:
+    """Some instances in which all dimensions have one size, up to the first one on which the sides differ."""
+    found: list[Finding] = []
+    dimensions = [name for name, role in case.resolved.roles.items() if role is Role.DIMENSION]
+    for seed in range(ALIKE + first, ALIKE + first + ALIKE_ATTEMPTS) if len(dimensions) > 1 else ():
+        finding = examine(case, seed, largest=largest)
+        if finding is None or finding.exact == finding.numeric == "unknown":
+            continue
+        found.append(finding)
+        if finding.differs or len(found) == ALIKE_INSTANCES:
+            break
+    return found
 
 
 def _refuted(findings: list[Finding]) -> Verdict:
