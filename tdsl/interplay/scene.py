@@ -227,8 +227,12 @@ class _Scene(Values):
         ]
         nodes = tuple(self._node(_plain(self.argument(part, None))) for part in results)
         self.output.args = (nodes,)
+        constant: set[fx.Node] = set()
         for node in self.graph.nodes:
-            if node.op == "call_function" and _would_be_folded(node):
+            of_constants = bool(node.all_input_nodes) and constant.issuperset(node.all_input_nodes)
+            if node.op == "get_attr" or (node.op == "call_function" and of_constants):
+                constant.add(node)
+            if of_constants and node.op == "call_function" and _would_be_folded(node):
                 raise CannotStage("a constant that would have been folded")
         return Drawn(self.module, tuple(self.inputs))
 
@@ -255,12 +259,15 @@ class _Scene(Values):
 
 
 def _would_be_folded(node: fx.Node) -> bool:
-    """Whether `cleanup.fold_constants` takes an operator away: its value is no larger than its operands."""
-    weights = node.all_input_nodes
-    if not weights or any(weight.op != "get_attr" for weight in weights):
-        return False
+    """Whether an operator on constants is taken away: its value is no larger than its operands.
+
+    A product of weights alone is left out as well: no model has one, and any rule makes it one weight.
+    """
+    operator = operator_of(node.target)
+    if operator is not None and operator.macs is not None:
+        return True
     known = node.meta["val"]
-    stored = sum(weight.meta["val"].numel() for weight in weights)
+    stored = sum(operand.meta["val"].numel() for operand in node.all_input_nodes)
     return not isinstance(known, Tensor) or known.numel() <= max(stored, 16)
 
 
