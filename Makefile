@@ -69,7 +69,7 @@ $(VENV)/dev.stamp: $(VENV)/examples.stamp
 $(PEERS)/stamp: benchmarks/requirements-peers.txt $(VENV)/torch.stamp
 	$(PYTHON) -m venv --clear $(PEERS)
 	$(PEERS)/bin/$(INSTALL) $(TORCH_FLAGS) torch
-	$(PEERS)/bin/$(INSTALL) tensorly scipy opt_einsum scikit-learn onnx onnxruntime onnxscript rich
+	$(PEERS)/bin/$(INSTALL) tensorly scipy opt_einsum scikit-learn onnx onnxruntime onnxscript rich colorama
 	$(PEERS)/bin/$(INSTALL) --no-deps -r benchmarks/requirements-peers.txt
 	@touch $@
 
