@@ -14,7 +14,7 @@ from tdsl.emit.storage import Storage, require_opset, store
 from tdsl.engine.storing import StorageStep
 from tdsl.memory import give_back
 from tdsl.plan.calibrate import Data, Progress
-from tdsl.report import Note, RewriteRecord
+from tdsl.report import Note, RewriteRecord, units
 
 
 @dataclass
@@ -70,18 +70,20 @@ def stored_records(stored: Sequence[Storage], emitted: Emitted, first: int) -> I
 def storage_note(stored: Storage) -> Note:
     """How many weights are stored otherwise, what that saves, and what it loses at worst."""
     count = len(stored.weights)
-    if not stored.lossy:
-        return Note("storage", f"{count} weights are stored without loss in {stored.saved_bytes} bytes less")
     if not count:
         return Note("storage", f"no weight is stored as {stored.scheme}: none is smaller within its error")
-    text = f"{count} weights are stored as {stored.scheme} in {stored.saved_bytes} bytes less, "
-    text += f"relative error at most {stored.error:.2g}"
+    weights = "1 weight is" if count == 1 else f"{count} weights are"
+    text = f"{weights} stored as {stored.scheme}, {units.of_bytes(stored.saved_bytes)} less"
+    if not stored.lossy:
+        return Note("storage", f"{text}, and no number is another one")
+    text += f"; none loses more than {units.percent(stored.error)}"
     by_data = sum(weight.by_data for weight in stored.weights)
     if by_data:
-        text += f"; of {by_data} it is that of the layer's output on calibration data"
+        known = "" if by_data == count else f", of {by_data} of them"
+        text += f" of its layer's output (on calibration data{known})"
     fed = sum(weight.how == "error feedback" for weight in stored.weights)
     if fed:
-        text += f", {fed} have error feedback"
+        text += f"; {fed} by error feedback"
     return Note("storage", text)
 
 
