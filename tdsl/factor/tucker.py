@@ -79,7 +79,7 @@ def truncated(seen: Seen, rank_out: object, rank_in: object = None, sweeps: int 
     total = float(axes.out_values.square().sum())
     full = rank_of_out == rows and rank_of_in == columns
     out, into = refined(inner, (rank_of_out, rank_of_in), total, 0 if full else sweeps)
-    mixed = (out.T @ inner.reshape(wide_out, wide_in * volume)).reshape(-1, wide_in, volume)
+    mixed = (out.T @ inner.reshape(wide_out, wide_in * volume)).reshape(out.shape[1], wide_in, volume)
     core = (into.T @ mixed).reshape(out.shape[1], into.shape[1], *kernel.shape[2:])
     return Tucker(basis_in @ into, core, basis_out @ out)
 

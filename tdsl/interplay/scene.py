@@ -234,6 +234,8 @@ class _Scene(Values):
                 constant.add(node)
             if of_constants and node.op == "call_function" and _would_be_folded(node):
                 raise CannotStage("a constant that would have been folded")
+        if not self.inputs and not constant:
+            raise CannotStage("a graph of numbers alone")
         return Drawn(self.module, tuple(self.inputs))
 
     def _used(self, name: str) -> bool:
