@@ -87,3 +87,10 @@ def test_explanations_are_of_rules_that_there_are() -> None:
     rules = list(standard_library().rules)
     patterns = {name for _, some in listed() for name in some}
     assert not [pattern for pattern in patterns if not fnmatch.filter(rules, pattern)]
+
+
+def test_a_graph_of_numbers_alone_is_no_peak() -> None:
+    """0 + 0 is an instance of both rules, which no model has."""
+    names = ("cleanup.identity.add_zero", "commute.averaging.sum_of_equals")
+    found = analyse({name: standard_library().rules[name] for name in names})
+    assert list(found.rules) == list(names) and not found.pairs
