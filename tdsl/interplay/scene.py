@@ -227,13 +227,14 @@ class _Scene(Values):
         ]
         nodes = tuple(self._node(_plain(self.argument(part, None))) for part in results)
         self.output.args = (nodes,)
-        constant: set[fx.Node] = set()
+        constant = set(self.graph.find_nodes(op="get_attr"))
         for node in self.graph.nodes:
-            of_constants = bool(node.all_input_nodes) and constant.issuperset(node.all_input_nodes)
-            if node.op == "get_attr" or (node.op == "call_function" and of_constants):
-                constant.add(node)
-            if of_constants and node.op == "call_function" and _would_be_folded(node):
+            operands = node.all_input_nodes
+            if node.op != "call_function" or not operands or not constant.issuperset(operands):
+                continue
+            if _would_be_folded(node):
                 raise CannotStage("a constant that would have been folded")
+            constant.add(node)
         if not self.inputs and not constant:
             raise CannotStage("a graph of numbers alone")
         return Drawn(self.module, tuple(self.inputs))

@@ -6,31 +6,16 @@ write such a file in this folder; nothing else changes.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Mapping
 from types import MappingProxyType
 
 import tdsl.quantise
+from tdsl.declared import declared_in
 from tdsl.errors import Span, TdslError
 from tdsl.lang.spelling import did_you_mean
 from tdsl.quantise.declare import Scheme
 
-
-def _declared() -> dict[str, Scheme]:
-    """What every module of this room declares, by name, in the order of the modules' names."""
-    found: dict[str, Scheme] = {}
-    for module in sorted(info.name for info in pkgutil.iter_modules(tdsl.quantise.__path__)):
-        if module == "table":
-            continue
-        for one in getattr(importlib.import_module(f"tdsl.quantise.{module}"), "DECLARED", ()):
-            if one.name in found:
-                raise ValueError(f"{one.name} is declared twice in tdsl.quantise")
-            found[one.name] = one
-    return found
-
-
-SCHEMES: Mapping[str, Scheme] = MappingProxyType(_declared())
+SCHEMES: Mapping[str, Scheme] = MappingProxyType(declared_in(tdsl.quantise))
 """Every scheme, by its name in the language."""
 
 
