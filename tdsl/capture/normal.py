@@ -63,6 +63,16 @@ def attribute(gm: torch.nn.Module, path: str) -> Any:
     return value
 
 
+def weights_of(gm: fx.GraphModule) -> dict[str, torch.Tensor]:
+    """The parameters and buffers that the graph reads, by their paths; a branch of a `torch.cond` is none."""
+    nodes = gm.graph.find_nodes(op="get_attr")
+    return {
+        str(node.target): found.detach()
+        for node in nodes
+        if isinstance(found := attribute(gm, str(node.target)), torch.Tensor)
+    }
+
+
 def _identity(value: Any) -> Any:
     """Equal for two tensors exactly when they are the same memory seen the same way."""
     if not isinstance(value, torch.Tensor) or value.numel() == 0:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from tdsl.capture.normal import attribute
+from tdsl.capture.normal import weights_of
 from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import macs
 from tdsl.engine.pattern import Pattern
@@ -29,10 +29,7 @@ def census(module: fx.GraphModule) -> Census:
     work = Workspace(module)
     operators = tuple(node for node in module.graph.nodes if node.op == "call_function")
     weights: dict[int, torch.Tensor] = {}
-    for node in module.graph.find_nodes(op="get_attr"):
-        tensor = attribute(module, str(node.target))
-        if not isinstance(tensor, torch.Tensor):
-            continue  # a branch of a torch.cond
+    for tensor in weights_of(module).values():
         weights[tensor.untyped_storage().data_ptr() or id(tensor)] = tensor
     return Census(
         nodes=len(operators),

@@ -6,12 +6,11 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import fx
 
-from tdsl.capture.normal import attribute
+from tdsl.capture.normal import weights_of
 from tdsl.engine.statistics import Answers, Request
 from tdsl.engine.text import graph_text
 from tdsl.errors import TdslError
@@ -57,10 +56,8 @@ def collect_cached(
 def _content(module: fx.GraphModule, data: Data, requests: Sequence[Request]) -> str:
     found = hashlib.blake2b(digest_size=16)
     found.update(graph_text(module).encode())
-    for node in module.graph.find_nodes(op="get_attr"):
-        value = attribute(module, str(node.target))
-        if isinstance(value, torch.Tensor):
-            found.update(repr((str(node.target), digest(value))).encode())
+    for path, value in weights_of(module).items():
+        found.update(repr((path, digest(value))).encode())
     for batch in data.batches:
         found.update(repr([digest(tensor) for tensor in batch]).encode())
     found.update(repr((data.mask, data.seed)).encode())

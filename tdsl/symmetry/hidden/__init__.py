@@ -1,5 +1,6 @@
 """Weight-space symmetry: what may be permuted inside a model, inferred from its graph."""
 
+from tdsl.capture.normal import weights_of
 from tdsl.symmetry.hidden.align import Alignment, GroupAlignment, align
 from tdsl.symmetry.hidden.canonical import Canonical, canonical
 from tdsl.symmetry.hidden.gauge import Gauge, gauges
@@ -10,7 +11,6 @@ from tdsl.symmetry.hidden.groups import (
     PinnedAxis,
     axis_groups,
     hidden_symmetry,
-    weights_of,
     with_weights,
 )
 from tdsl.symmetry.hidden.merging import Merged, MergedGroup, merge_duplicates

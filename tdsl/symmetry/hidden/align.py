@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import fx
 
+from tdsl.capture.normal import weights_of
 from tdsl.symmetry.hidden.activations import Activations
 from tdsl.symmetry.hidden.alike import require_alike
 from tdsl.symmetry.hidden.groups import (
     AxisGroup,
     Weights,
     hidden_symmetry,
-    weights_of,
     with_weights,
 )
 from tdsl.symmetry.hidden.layout import atoms_in

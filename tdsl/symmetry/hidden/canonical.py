@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import fx
 
-from tdsl.symmetry.hidden.groups import AxisGroup, axis_groups, weights_of, with_weights
+from tdsl.capture.normal import weights_of
+from tdsl.symmetry.hidden.groups import AxisGroup, axis_groups, with_weights
 from tdsl.symmetry.hidden.permuting import Indices
 from tdsl.symmetry.hidden.units import Rows, blocks_of, dependents_first, rows
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
+from tdsl.capture.normal import weights_of
 from tdsl.errors import TdslError
 from tdsl.lang.spelling import did_you_mean
 from tdsl.symmetry.hidden.align import Alignment
-from tdsl.symmetry.hidden.groups import weights_of, with_weights
+from tdsl.symmetry.hidden.groups import with_weights
 
 if TYPE_CHECKING:
     from tdsl.capture import Captured

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from tdsl.capture.normal import attribute
+from tdsl.capture.normal import attribute, weights_of
 from tdsl.errors import TdslError
 from tdsl.symmetry.hidden.infer import Inference, infer
 from tdsl.symmetry.hidden.layout import Atom, Axes, Layout, Prod, Sum, atoms_in
@@ -161,16 +161,6 @@ def hidden_symmetry(model: Captured | fx.GraphModule) -> HiddenSymmetry:
     first = {str(node.target): i for i, node in enumerate(_first_uses(module))}
     groups.sort(key=lambda group: min(first.get(member.path, 0) for member in group.members))
     return HiddenSymmetry(tuple(groups), tuple(_pinned(axes, inference)), inference)
-
-
-def weights_of(module: fx.GraphModule) -> dict[str, torch.Tensor]:
-    """The parameters and buffers that the graph reads, by their paths."""
-    nodes = module.graph.find_nodes(op="get_attr")
-    return {
-        str(node.target): found.detach()
-        for node in nodes
-        if isinstance(found := attribute(module, str(node.target)), torch.Tensor)
-    }
 
 
 def with_weights(module: fx.GraphModule, weights: Weights) -> fx.GraphModule:

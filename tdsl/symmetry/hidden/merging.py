@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from tdsl.capture.normal import attribute
+from tdsl.capture.normal import attribute, weights_of
 from tdsl.ops.spec import Operator
 from tdsl.ops.targets import operator_of
 from tdsl.symmetry.hidden.constants import constants_of
-from tdsl.symmetry.hidden.groups import AxisGroup, hidden_symmetry, weights_of, with_weights
+from tdsl.symmetry.hidden.groups import AxisGroup, hidden_symmetry, with_weights
 from tdsl.symmetry.hidden.infer import Inference
 from tdsl.symmetry.hidden.layout import Atom, atoms_in, selectors_in
 from tdsl.symmetry.hidden.permuting import Indices

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
+from tdsl.capture.normal import weights_of
 from tdsl.errors import TdslError
 from tdsl.symmetry.hidden.gauge import Gauge, gauges_of, inferred
-from tdsl.symmetry.hidden.groups import weights_of
 from tdsl.symmetry.hidden.layout import Atom, atoms_in
 from tdsl.symmetry.hidden.units import places_in
 
