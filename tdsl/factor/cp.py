@@ -22,10 +22,12 @@ from tdsl.factor.rank import (
     Error,
     Fixed,
     RankRule,
+    Stable,
     Tiled,
     as_rank_rule,
 )
-from tdsl.factor.rank_one import EXACT, cancellation, fit, rebuilt, stabilised, unfolded
+from tdsl.factor.rank_one import EXACT, SEED, cancellation, fit, rebuilt, stabilised, unfolded
+from tdsl.factor.stability import stable_rank
 
 SEARCH_STEP = 1.1
 """A rank that an error asks for is found to within this factor."""
@@ -124,6 +126,8 @@ def _terms(tensor: Tensor, rule: RankRule) -> int | None:
     if isinstance(rule, Tiled):
         terms = _terms(tensor, rule.rule)
         return None if terms is None else Tiled(Fixed(terms), rule.multiple).select(torch.empty(most), limit)
+    if isinstance(rule, Stable):
+        return _agreed(tensor, min(rule.most, most, limit)) or None
     if isinstance(rule, Energy | Error):
         return _searched(tensor, _bound(rule), limit)
     if not rule.spectral:
@@ -146,6 +150,12 @@ def _bound(rule: RankRule) -> float:
             return _bound(inner)
         case _:
             return 0.0
+
+
+@memoised
+def _agreed(tensor: Tensor, most: int) -> int:
+    """The number of terms, `most` at most, that come out again of disturbed tensors; 0 where none do."""
+    return stable_rank(tensor, lambda data, terms, run: fit(data, terms, seed=SEED + run), most)
 
 
 @memoised

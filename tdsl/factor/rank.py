@@ -218,6 +218,36 @@ class Auto:
 
 
 @dataclass(frozen=True, slots=True)
+class Stable:
+    """As many terms as come out again when the weight is disturbed (Alexandrov et al., 2013): `stability`.
+
+    Of `most` terms at most. For sums of terms that singular values say nothing about (`cp`); where no number
+    of terms is stable the answer is every term, as of `Auto`.
+    """
+
+    most: int = 16
+    spectral: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.most, int) or isinstance(self.most, bool) or self.most < 1:
+            raise TdslError(
+                f"stable({self.most!r}) is no number of terms",
+                expected="the largest number of terms to look for, an integer from 1 up",
+            )
+
+    def select(self, singular_values: Tensor, limit: int, *, aspect: float = 1.0) -> int:
+        """Raises `TdslError`: singular vectors are unique, so that disturbing them tells nothing."""
+        raise TdslError(
+            "stable() is no rank of a decomposition that singular values decide",
+            expected="it with `cp` or `cp_separable`; `auto()` finds what stands out of noise here",
+        )
+
+    def share(self, parts: int) -> Stable:
+        """Stability is each tensor's own."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
 class Tiled:
     """What `rule` chooses, rounded to a multiple of the tile that a machine computes at once.
 
@@ -282,7 +312,7 @@ def noise_threshold(aspect: float) -> float:
 def as_rank_rule(value: object) -> RankRule:
     """What a `.tdsl` file says for a rank as a rule: `64`, `50%` (a float), or a rule already."""
     match value:
-        case Fixed() | Ratio() | Energy() | Error() | Auto() | Tiled():
+        case Fixed() | Ratio() | Energy() | Error() | Auto() | Stable() | Tiled():
             return value
         case int() if not isinstance(value, bool):
             return Fixed(value)
@@ -318,6 +348,9 @@ DECLARED = (
     ),
     CompileTimeFunction(
         "auto", "rank", (), Auto, "As many terms as stand out of white noise (Gavish & Donoho, 2014)."
+    ),
+    CompileTimeFunction(
+        "stable", "rank", ("most?",), Stable, "As many terms of a `cp` as disturbed data agree on."
     ),
     CompileTimeFunction(
         "tiled", "rank", ("rule", "multiple"), Tiled, "What the rule chooses, rounded to a multiple."

@@ -34,15 +34,15 @@ _INSIDE = 1 - 1e-9
 """Share of a bound that is made use of, so that rounding does not break it."""
 
 
-def fit(tensor: Tensor, terms: int, sweeps: int = SWEEPS) -> list[Tensor]:
+def fit(tensor: Tensor, terms: int, sweeps: int = SWEEPS, seed: int = SEED) -> list[Tensor]:
     """Factors [Iₙ, R] of a sum of R rank-one terms near a float64 tensor, by alternating least squares.
 
-    Starts from the leading singular vectors of every unfolding, filled up with normal numbers from a fixed
+    Starts from the leading singular vectors of every unfolding, filled up with normal numbers from the
     seed, from such numbers alone (singular vectors can be a saddle point), or from the terms of two slices
     (which are the right ones, where R terms are exact): what fits best after a few sweeps. Stops when a
     sweep gains little. The result may be far from stable: `stabilised`.
     """
-    starts = (_swept(tensor, start, TRIAL_SWEEPS) for start in _starts(tensor, terms))
+    starts = (_swept(tensor, start, TRIAL_SWEEPS) for start in _starts(tensor, terms, seed))
     factors, _ = min(starts, key=lambda found: found[1])
     return _swept(tensor, factors, sweeps)[0]
 
@@ -115,9 +115,9 @@ def balance(factors: list[Tensor]) -> list[Tensor]:
 # ---------------------------------------------------------------- parts
 
 
-def _starts(tensor: Tensor, terms: int) -> tuple[list[Tensor], ...]:
+def _starts(tensor: Tensor, terms: int, seed: int) -> tuple[list[Tensor], ...]:
     """Singular vectors filled up with normal numbers; normal numbers; the terms of two slices."""
-    generator = torch.Generator().manual_seed(SEED)
+    generator = torch.Generator().manual_seed(seed)
     normal = [torch.randn(size, terms, generator=generator, dtype=torch.float64) for size in tensor.shape]
     leading = [decompose(unfolded(tensor, mode)).left[:, :terms] for mode in range(tensor.ndim)]
     filled = [torch.cat([few, more[:, few.shape[1] :]], 1) for few, more in zip(leading, normal, strict=True)]

@@ -142,7 +142,14 @@ def test_every_kind_returns_what_it_says():
         **dict.fromkeys(("power", "trivial"), (ring, 2)),
         "channels": (commutant(ring), 2, 2),
     }
-    rank_arguments = {"energy": (0.9,), "ratio": (0.5,), "error": (0.1,), "auto": (), "tiled": (0.5, 8)}
+    rank_arguments = {
+        "energy": (0.9,),
+        "ratio": (0.5,),
+        "error": (0.1,),
+        "auto": (),
+        "stable": (),
+        "tiled": (0.5, 8),
+    }
     for name, entry in FUNCTIONS.items():
         if entry.kind == "rank":
             rule = entry.function(*rank_arguments[name])
