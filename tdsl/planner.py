@@ -92,9 +92,10 @@ class DataPlanner:
     def choose(self, choice: ChoiceStep, module: fx.GraphModule, journal: Journal) -> int:
         """Rewrite `module` by the best plan within the budgets.
 
-        Raises `TdslError` without calibration data, and for budgets that cannot be met.
+        Without calibration data only the error of the weights under bounds on costs can be planned. Raises
+        `TdslError` for anything else then, and for budgets that cannot be met.
         """
-        problem, statistics = self.problem(choice, module)
+        problem, statistics = self.problem(choice, module, blindly=True)
         with MEMORY.limited(_memory(module)):
             outcome = search(
                 problem,
@@ -112,17 +113,27 @@ class DataPlanner:
 
     @returning()
     def problem(
-        self, choice: ChoiceStep, module: fx.GraphModule, also: Collection[str] = ()
+        self,
+        choice: ChoiceStep,
+        module: fx.GraphModule,
+        also: Collection[str] = (),
+        *,
+        blindly: bool = False,
     ) -> tuple[Problem, Statistics]:
-        """The candidates of a `choose` step on `module` with their errors and costs, its own and others."""
-        if not self.data.batches:
+        """The candidates of a `choose` step on `module` with their errors and costs, its own and others.
+
+        `blindly` says that errors of weights will do where there is no data.
+        """
+        budgets = tuple(map(_budget, choice.bounds))
+        measured = choice.objective != "error" or any(budget.name in QUALITIES for budget in budgets)
+        if not self.data.batches and (measured or not blindly):
             raise TdslError(
                 "a plan needs calibration data",
                 choice.span,
                 expected="samples of the model's inputs: `calibration=…`, or the option `--calibration`",
+                hint="without data only `minimize error` under budgets on costs can be planned, by the weights",
             )
         self.remember(module)
-        budgets = tuple(map(_budget, choice.bounds))
         choices = [made for alternative in choice.alternatives for made in self._levels(alternative)]
         statistics = self._collected(module, choices, choice.scope)
         counted = {choice.objective, *(budget.name for budget in budgets), *also} & set(COSTS)
@@ -139,7 +150,8 @@ class DataPlanner:
             choice.scope,
             self.progress,
         )
-        return Problem(found, choice.objective, budgets, totals, choice.span), statistics
+        blind = not self.data.batches
+        return Problem(found, choice.objective, budgets, totals, choice.span, blind), statistics
 
     def _levels(self, alternative: Alternative) -> list[Choice]:
         """A rule at every rank to try, or as it is where its rank is given or it has none."""

@@ -136,7 +136,7 @@ class Journal:
                 saved_nodes=saved_nodes,
                 saved_parameters=saved[0],
                 saved_macs=saved[1],
-                error=_error(replacement),
+                error=error_of(replacement),
                 approximate=replacement.rule.approximate,
                 details=_details(replacement, variant),
                 created=tuple([node.name for node in created]),
@@ -166,7 +166,11 @@ def _plain(value: Any) -> int | None:
     return int(value)
 
 
-def _error(replacement: Replacement) -> float | None:
+def error_of(replacement: Replacement) -> float | None:
+    """The relative error of the weights that a replacement approximates, `None` where it approximates none.
+
+    Each in the metric of its decomposition.
+    """
     if not replacement.rule.approximate or not replacement.approximations:
         return None
     squares = [0.0, 0.0]

@@ -18,6 +18,7 @@ from torch import fx
 from tdsl.engine.driver import Scope
 from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import bytes_, dying_nodes, macs, new_terms, params
+from tdsl.engine.journal import error_of
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage, Workspace
 from tdsl.engine.statistics import Recorder, Request, Statistics
@@ -110,12 +111,26 @@ class _Found:
 class Measures:
     """What candidates are held against: samples, the table of latencies if time matters, and the costs that
     a plan looks at: what saves none of these is left out before its error is computed.
+
+    Without samples an error is the relative one of the weights, whatever their scale (Azizi et al., 2024).
     """
 
-    probes: Probes
-    effects: Effects
+    probes: Probes | None
+    effects: Effects | None
     table: LatencyTable | None
     counted: Collection[str]
+
+    def errors(self, found: Replacement, work: Workspace) -> tuple[float, float]:
+        """The relative errors of the model's output and of the replaced values, as far as they are known."""
+        if self.probes is not None:
+            return self.probes.errors(Change.of(found, work))
+        lost = error_of(found)
+        lost = (math.inf if found.rule.approximate else 0.0) if lost is None else lost
+        return lost, lost
+
+    def measured(self, changes: Sequence[Change]) -> list[float] | None:
+        """What changes do to the output of the model when it is run; `None` without samples."""
+        return None if self.effects is None else self.effects.errors(changes)
 
     def useful(self, candidate: Candidate, others: Iterable[Candidate]) -> bool:
         """Whether a candidate saves something, and more than larger ones of its rule, which lose less."""
@@ -151,7 +166,7 @@ def candidates(
     small changes and for independent samples; this is what they miss. `counted` are the costs that matter;
     with a latency table, what each saves in time is measured as well. Sites are dealt with one after the
     other, so that what one of them needs is forgotten before the next: about `memory` bytes are in use for
-    decompositions, and half as many for samples.
+    decompositions, and half as many for samples. Without data errors are those of the weights.
     """
     structural = list(matches(module, choices, scope))
     inputs = [
@@ -160,9 +175,8 @@ def candidates(
     outputs = [n for v, nodes, env, _ in structural for n in v.pattern.output_nodes(nodes, env)]
     roots = {target for choice in choices for targets in choice.rule.roots for target in targets}
     places = [n for n in module.graph.nodes if n.target in roots and (scope is None or scope(n))]
-    measures = Measures(
-        Probes(module, data, inputs, outputs, memory // 2), Effects(module, data), table, counted
-    )
+    probes = Probes(module, data, inputs, outputs, memory // 2) if data.batches else None
+    measures = Measures(probes, Effects(module, data) if data.batches else None, table, counted)
     work = Remembering(module, statistics)
     made: list[Candidate] = []
     with MEMORY.limited(memory):
@@ -192,7 +206,9 @@ def _at(node: fx.Node, choices: Sequence[Choice], work: Workspace, measures: Mea
             middles[name] = candidate, rebuild()
     kept = promising(found)
     wanted = [middles[name] for name in dict.fromkeys(c.choice.name for c in kept) if name in middles]
-    errors = measures.effects.errors([change for _, change in wanted]) if wanted else []
+    errors = measures.measured([change for _, change in wanted]) if wanted else None
+    if errors is None:
+        return [c for c in kept if math.isfinite(c.error)]
     scale = {one.choice.name: error / one.error for (one, _), error in zip(wanted, errors, strict=True)}
     return [replace(c, error=c.error * scale.get(c.choice.name, 1.0)) for c in kept]
 
@@ -218,7 +234,7 @@ def _family(
             if not measures.useful(made, larger):
                 continue
             larger.append(made)
-            output, local = measures.probes.errors(Change.of(found, work))
+            output, local = measures.errors(found, work)
             give_back()
             made = replace(made, error=output, local=local)
             key = tuple(made.saved[cost] for cost in ("bytes", "macs"))

@@ -72,6 +72,8 @@ class Problem:
     totals: dict[str, float]
     """The model's own costs."""
     span: Span
+    blind: bool = False
+    """Whether errors are those of the weights, for want of data."""
 
     @property
     def structural(self) -> list[Budget]:

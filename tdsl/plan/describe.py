@@ -19,6 +19,8 @@ def described(outcome: Outcome) -> list[str]:
         f"{len(chosen)} of {len(sites)} sites rewritten ({rules}), out of "
         f"{len(problem.candidates)} candidates{measured}"
     ]
+    if problem.blind:
+        lines.append("without calibration data ranks are divided by the spectra of the weights alone")
     costs = dict.fromkeys([*(b.name for b in problem.structural), problem.objective])
     lines += [
         f"{name}: {100 * problem.cost(chosen, name):.1f}% of the model's{_bound(problem, name)}"
