@@ -131,7 +131,7 @@ class DataPlanner:
                 "a plan needs calibration data",
                 choice.span,
                 expected="samples of the model's inputs: `calibration=…`, or the option `--calibration`",
-                hint="without data only `minimize error` under budgets on costs can be planned, by the weights",
+                hint="without data only `minimize error` under budgets on costs can be planned, by weights",
             )
         self.remember(module)
         choices = [made for alternative in choice.alternatives for made in self._levels(alternative)]

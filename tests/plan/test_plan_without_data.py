@@ -1,4 +1,4 @@
-"""Without data ranks are divided by the spectra of the weights: the budget is kept, and scales are no matter."""
+"""Without data ranks are divided by the spectra of the weights: budgets are kept, scales are no matter."""
 
 from __future__ import annotations
 
