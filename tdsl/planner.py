@@ -22,6 +22,7 @@ from tdsl.factor.rank import Ratio, Tiled
 from tdsl.heal.least_squares import Healed, least_squares
 from tdsl.heal.sites import approximate_rules
 from tdsl.lang import tree
+from tdsl.lang.recovery import damping_of
 from tdsl.lang.spelling import did_you_mean
 from tdsl.memory import returning
 from tdsl.plan.cache import collect_cached
@@ -187,18 +188,19 @@ class DataPlanner:
         if not self.data.batches:
             raise TdslError("recovery needs calibration data", step.span, expected="`calibration=…`")
         if self._reference is not None:
-            self.healed = self._heal(module, approximate_rules(journal.entries))
+            self.healed = self._heal(step, module, approximate_rules(journal.entries))
         return 0
 
     def finish(self, choice: ChoiceStep, copy: fx.GraphModule, journal: Journal) -> None:
         """Carry out the recovery that follows a plan, if one does, on a copy that the plan was applied to."""
         if choice.heal is not None:
             names = {alternative.name for alternative in choice.alternatives}
-            self._heal(copy, names | approximate_rules(journal.entries))
+            self._heal(choice.heal, copy, names | approximate_rules(journal.entries))
 
-    def _heal(self, module: fx.GraphModule, rules: set[str]) -> list[Healed]:
+    def _heal(self, step: tree.Heal, module: fx.GraphModule, rules: set[str]) -> list[Healed]:
         assert self._reference is not None
-        return least_squares(module, self._reference, self.data, rules, progress=self.progress)
+        damping = damping_of(step)
+        return least_squares(module, self._reference, self.data, rules, damping, self.progress)
 
 
 def _memory(module: fx.GraphModule) -> int:

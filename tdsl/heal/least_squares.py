@@ -16,13 +16,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
+from tdsl.heal.damping import DAMPINGS
 from tdsl.heal.sites import Site, sites_of
 from tdsl.memory import give_back
 from tdsl.plan.calibrate import Data
 from tdsl.plan.execute import Batch, Execution
 
-RIDGES = (1e-3, 1e-2, 1e-1)
-"""Weights to try for the distance to the present factor, in means of the features' second moments."""
+AMOUNTS = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Energies to try, in means of the features', below which a direction counts as weak: the best on batches
+that judge is taken.
+"""
 PIECE = 2**20
 """Numbers that are widened at once."""
 JUDGES = 6
@@ -44,12 +47,13 @@ def least_squares(
     reference: fx.GraphModule,
     data: Data,
     approximate: Collection[str],
+    damping: str = "ridge",
     progress: Callable[[str], None] = lambda stage: None,
 ) -> list[Healed]:
     """Re-solve the factors that the rules named `approximate` left in `module`, in place.
 
-    `reference` is the module before these rewrites. Every batch is run through both once, all of them in
-    step, so memory holds what is alive at one point of the graph.
+    `reference` is the module before these rewrites, `damping` a form of `DAMPINGS`. Every batch is run through
+    both once, all of them in step, so memory holds what is alive at one point of the graph.
     """
     sites = sites_of(module, reference, approximate)
     if not sites or not data.batches:
@@ -75,7 +79,7 @@ def least_squares(
                 pair.theirs.release(site.target)
             if later is not None:  # where less may be alive than here
                 pair.theirs.advance(later.target.next)
-        healed.append(_solve(module, site, pairs, fitted, judging if judged else fitted))
+        healed.append(_solve(module, site, pairs, fitted, judging if judged else fitted, damping))
         for pair in pairs:
             if site.beside is not None:
                 pair.ours.release(site.beside)
@@ -92,13 +96,19 @@ class _Pair:
 
 
 def _solve(
-    module: fx.GraphModule, site: Site, pairs: Sequence[_Pair], fitted: _Normal, judged: _Normal
+    module: fx.GraphModule,
+    site: Site,
+    pairs: Sequence[_Pair],
+    fitted: _Normal,
+    judged: _Normal,
+    damping: str,
 ) -> Healed:
     present = site.factors(module)
     best, before = present, judged.error(present.joined)
     after = before
-    for ridge in RIDGES:
-        for solution in site.solutions(present, fitted.features, fitted.products, ridge):
+    for amount in AMOUNTS:
+        damped = DAMPINGS[damping](amount)
+        for solution in site.solutions(present, fitted.features, fitted.products, damped):
             error = judged.error(solution.joined)
             if error < after:
                 best, after = solution, error

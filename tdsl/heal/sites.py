@@ -13,6 +13,7 @@ from tdsl.capture.normal import attribute
 from tdsl.engine.census import census
 from tdsl.engine.journal import Applied
 from tdsl.factor.matrix import triplets
+from tdsl.heal.damping import Damping
 from tdsl.plan.calibrate import Data
 from tdsl.plan.execute import Batch, Execution
 from tdsl.provenance import REWRITE, VALUE, Origin, Rewrite, module_path, value_name
@@ -95,11 +96,11 @@ class Site:
         ).reshape(-1, y.shape[1])
 
     def solutions(
-        self, present: Factors, features: Tensor, products: Tensor, ridge: float
+        self, present: Factors, features: Tensor, products: Tensor, damping: Damping
     ) -> Iterator[Factors]:
         """Factors to try: the last one alone, then both together."""
         if self.first is None:
-            yield _regression(present, features, products, ridge, fit_bias=self.bias is not None)
+            yield _regression(present, features, products, damping, fit_bias=self.bias is not None)
             return
         assert present.first is not None
         rank = len(present.first)
@@ -108,11 +109,11 @@ class Site:
         inner[-1, -1] = 1.0
         alone = Factors(present.last, present.bias)
         solved = _regression(
-            alone, inner @ features @ inner.T, products @ inner.T, ridge, fit_bias=self.bias is not None
+            alone, inner @ features @ inner.T, products @ inner.T, damping, fit_bias=self.bias is not None
         )
         yield Factors(solved.last, solved.bias, present.first)
         if self.bias is not None:
-            yield _reduced_rank(present, features, products, rank, ridge)
+            yield _reduced_rank(present, features, products, rank, damping)
 
     def refresh(self, module: fx.GraphModule, run: Execution) -> None:
         """Let a run that has read the old factors read the new ones, and compute again what used them."""
@@ -225,31 +226,28 @@ def _per_axis(value: object, axes: int) -> tuple[int, ...]:
 
 
 def _regression(
-    present: Factors, features: Tensor, products: Tensor, ridge: float, *, fit_bias: bool
+    present: Factors, features: Tensor, products: Tensor, damping: Damping, *, fit_bias: bool
 ) -> Factors:
-    """Ridge regression drawn towards the present factor; a bias only where the graph has one."""
+    """Damped regression drawn towards the present factor; a bias only where the graph has one."""
     weight = present.joined
     if not fit_bias:
         features, products, weight = features[:-1, :-1], products[:, :-1], weight[:, :-1]
-    damped = features.clone()
-    damped.diagonal().add_(ridge * float(features.diagonal().mean()))
-    lower, failed = torch.linalg.cholesky_ex(damped)
-    wanted = (products - weight @ features).T
-    step = torch.linalg.solve(damped, wanted) if int(failed) else torch.cholesky_solve(wanted, lower)
-    solved = weight + step.T
+    solved = weight + damping.step(features, products - weight @ features)
     return Factors(solved[:, :-1], solved[:, -1]) if fit_bias else Factors(solved, None)
 
 
-def _reduced_rank(present: Factors, features: Tensor, products: Tensor, rank: int, ridge: float) -> Factors:
+def _reduced_rank(
+    present: Factors, features: Tensor, products: Tensor, rank: int, damping: Damping
+) -> Factors:
     """The best pair of factors of that rank for the features at hand (Izenman, 1975), and the bias."""
     whole = _regression(
-        Factors(present.joined[:, :-1], present.bias), features, products, ridge, fit_bias=True
+        Factors(present.joined[:, :-1], present.bias), features, products, damping, fit_bias=True
     )
     count = features[-1, -1]
     mean = features[-1, :-1] / count
     covariance = features[:-1, :-1] / count - torch.outer(mean, mean)
     values, vectors = torch.linalg.eigh(covariance)
-    root = values.clamp_min(ridge * values.clamp_min(0).mean() + 1e-300).sqrt()
+    root = values.clamp_min(damping.amount * values.clamp_min(0).mean() + 1e-300).sqrt()
     found = triplets((whole.last @ vectors) * root)
     last = found.left[:, :rank] * found.values[:rank].sqrt()
     first = found.values[:rank].sqrt()[:, None] * ((found.right[:rank] / root) @ vectors.T)

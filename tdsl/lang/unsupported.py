@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from tdsl.errors import NotSupportedYet
 from tdsl.lang import tree
+from tdsl.lang.recovery import RECOVERY, damping_of
 from tdsl.lang.walk import walk
-
-RECOVERY = ("least_squares",)
-"""What `heal` can do."""
 
 
 def refuse_unsupported(file: tree.File) -> None:
-    """Raise `NotSupportedYet` at the first construct of `file` that this version does not implement."""
+    """Raise `NotSupportedYet` at the first construct of `file` that this version does not implement.
+
+    And `TdslError` at a recovery that is told what it does not know.
+    """
     for node in walk(file):
         what = _unsupported(node)
         if what:
             raise NotSupportedYet(what, node.span)
+        if isinstance(node, tree.Heal):
+            damping_of(node)
 
 
 def _unsupported(node: tree.Node) -> str:

@@ -11,7 +11,7 @@ from tdsl.catalog import Entry
 from tdsl.lang import tree
 from tdsl.lang.imports import importable
 from tdsl.lang.library_files import library_path
-from tdsl.lang.unsupported import RECOVERY
+from tdsl.lang.recovery import RECOVERY
 from tdsl.lang.vocabulary import DTYPES, PARAMETER_KINDS, SIDES
 from tdsl.lsp.checks import Checks
 from tdsl.lsp.context import Context, OpenCall, Section, context_at
