@@ -10,7 +10,6 @@ The text of a matcher can be read with `tdsl show --matcher RULE`.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -19,16 +18,10 @@ from torch import fx
 
 from tdsl.engine.matching import (
     REQUIRED_KEYWORD,
-    depends_on_rank,
-    is_plain,
     operands_of_each,
     operands_of_tree,
-    rank_of_first,
-    same_attributes,
-    same_chain,
 )
 from tdsl.engine.pattern import (
-    ELLIPSIS,
     Anything,
     Apply,
     Arg,
@@ -41,18 +34,14 @@ from tdsl.engine.pattern import (
     Pattern,
     Splat,
     Term,
-    Type,
     binds,
     children,
 )
-from tdsl.engine.sizes import dtype_named, same, same_value, sizes_of
+from tdsl.engine.value_tests import ValueTests
 from tdsl.errors import TdslError
 
 Accept = Callable[[tuple[fx.Node, ...], dict[str, Any]], Any]
 Matcher = Callable[[fx.Node, Accept], Any]
-
-MAX_BLOCKS = 18
-"""Most loops in one function; Python's own limit is 20."""
 
 
 def compile_pattern(pattern: Pattern, name: str = "match") -> Matcher:
@@ -66,72 +55,18 @@ def compile_pattern(pattern: Pattern, name: str = "match") -> Matcher:
     return matcher  # type: ignore[no-any-return]
 
 
-class _Emitter:
+class _Emitter(ValueTests):
     """Writes one matcher. Failed tests `continue` the innermost loop, so everything stands in a loop."""
 
     def __init__(self, pattern: Pattern) -> None:
+        super().__init__({b.name for root in pattern.roots for b in binds(root) if b.optional})
         self.pattern = pattern
-        self.lines: list[str] = []
-        self.indent = 2
-        self.constants: dict[str, Any] = {}
-        self.counter = itertools.count()
         self.nodes: list[str] = []
         self.matched: dict[int, str] = {}
-        self.bound: dict[str, str] = {}
-        self.late: list[tuple[str, Type, bool]] = []
         self.owned: dict[int, str] = {}
         self.unchecked: list[tuple[Term, str, str]] = []
-        self.chained: set[str] = set()
-        """Operator variables that stand for the operators of a chain."""
-        self.blocks = 1
-        self.open_functions: list[tuple[str, int]] = []
         self.free = {id(t) for t in (*pattern.outputs, *(term for _, term in pattern.kept))}
-        self.optional = {b.name for root in pattern.roots for b in binds(root) if b.optional}
         self.users = pattern.users()
-
-    # ------------------------------------------------------------ writing
-
-    def put(self, line: str) -> None:
-        self.lines.append("    " * self.indent + line)
-
-    def reject_if(self, test: str) -> None:
-        self.put(f"if {test}: continue")
-
-    def loop(self, header: str) -> None:
-        if self.blocks == MAX_BLOCKS:
-            self.inner_function()
-        self.put(f"{header}:")
-        self.indent += 1
-        self.blocks += 1
-
-    def inner_function(self) -> None:
-        """Go on in a function of its own: Python nests at most 20 loops in one."""
-        name = self.fresh("more")
-        self.open_functions.append((name, self.indent))
-        self.put(f"def {name}():")
-        self.indent += 1
-        self.put("for _ in (0,):")
-        self.indent += 1
-        self.blocks = 1
-
-    def close_functions(self) -> None:
-        """End the inner functions, the innermost first, and call each where it stands."""
-        while self.open_functions:
-            name, self.indent = self.open_functions.pop()
-            self.put("    return None")
-            self.put(f"result = {name}()")
-            self.put("if result is not None: return result")
-
-    def fresh(self, stem: str) -> str:
-        return f"{stem}{next(self.counter)}"
-
-    def constant(self, value: Any, stem: str = "K") -> str:
-        for name, known in self.constants.items():
-            if known is value:
-                return name
-        name = self.fresh(stem)
-        self.constants[name] = value
-        return name
 
     # ------------------------------------------------------------ the function
 
@@ -326,70 +261,7 @@ class _Emitter:
         else:
             self.term(arg, value, known=target_known)
 
-    # ------------------------------------------------------------ leaves
-
-    def literal(self, literal: Literal, value: str, arguments: str) -> None:
-        constant = repr(literal.value) if is_plain(literal.value) else self.constant(literal.value)
-        if literal.param is not None and depends_on_rank(literal.param, literal.value):
-            test, rank = (
-                self.constant(same_value, "same_value"),
-                self.constant(rank_of_first, "rank_of_first"),
-            )
-            axes = f"{self.constant(literal.param, 'P')}.canonical({constant}, {rank}({arguments}))"
-            self.reject_if(f"not {test}({value}, {axes})")
-        elif literal.value is None or isinstance(literal.value, bool):
-            self.reject_if(f"{value} is not {constant}")
-        elif isinstance(literal.value, list | tuple):
-            test = self.constant(same_value, "same_value")
-            self.reject_if(f"not {test}({value}, {constant})")
-        elif literal.exact and type(literal.value) in (int, float):
-            kind = type(literal.value)
-            self.constants.setdefault(kind.__name__, kind)
-            self.reject_if(f"{value}.__class__ is not {kind.__name__} or {value} != {constant}")
-        else:
-            # `True == 1` in Python, but a flag is not a number; a node never equals a literal.
-            self.reject_if(f"{value}.__class__ in (bool, Node) or {value} != {constant}")
-            self.constants.setdefault("bool", bool)
-
-    def attribute(self, name: str, value: str) -> None:
-        if name in self.bound:
-            test = self.constant(same_value, "same_value")
-            self.reject_if(f"not {test}({value}, {self.bound[name]})")
-        else:
-            self.bound[name] = self.rename(value, name)
-
-    def bind(self, bind: Bind, value: str) -> None:
-        optional = bind.name in self.optional
-        if bind.name in self.bound:
-            known = self.bound[bind.name]
-            test = self.constant(same_value, "same_value")
-            self.reject_if(f"{value} is not {known} and not {test}({value}, {known})")
-        else:
-            if not optional:
-                self.reject_if(f"{value} is None")
-            self.bound[bind.name] = self.rename(value, bind.name)
-        if bind.type is not None:
-            if bind.type.const:
-                test = f"{value}.__class__ is not Node or {value}.op != 'get_attr'"
-                self.reject_if(f"{value} is not None and ({test})" if optional else test)
-            self.late.append((self.bound[bind.name], bind.type, optional))
-
-    def rename(self, value: str, name: str) -> str:
-        local = self.fresh(f"b_{name}_" if name.isidentifier() and name.isascii() else "b")
-        self.put(f"{local} = {value}")
-        return local
-
-    def operator_variable(self, variable: str, value: str, *, chained: bool = False) -> None:
-        """The same operator variable twice means the same operator with the same attributes."""
-        if chained or variable in self.chained:
-            self.reject_if(f"not {self.constant(same_chain, 'same_chain')}({value}, {self.bound[variable]})")
-        elif variable in self.bound:
-            known = self.bound[variable]
-            self.reject_if(f"{value}.target is not {known}.target or {value}.kwargs != {known}.kwargs")
-            test = self.constant(same_attributes, "same_attributes")
-            self.reject_if(f"not {test}({value}, {known})")
-        else:
-            self.bound[variable] = value
+    # ------------------------------------------------------------ lists
 
     def items(self, arg: Items, value: str, arguments: str) -> None:
         self.constants.setdefault("tuple", tuple)
@@ -487,48 +359,3 @@ class _Emitter:
             used = f"({', '.join(taken)},)" if taken else "()"
             self.put(f"{others} = tuple(x for {at}, x in enumerate({leaves}) if {at} not in {used})")
             self.splat(rest, others)
-
-    # ------------------------------------------------------------ types
-
-    def check_type(self, value: str, type_: Type, optional: bool) -> None:
-        if type_.dims is None and type_.dtype is None:
-            return
-        if optional:
-            # An absent operand has no sizes to compare: the tests stand inside an `if`.
-            self.put(f"ok = {value} is None")
-            self.put("for _ in (0,) if not ok else ():")
-            self.indent += 1
-        if type_.dtype is not None:
-            test = self.constant(dtype_named, "dtype_named")
-            self.reject_if(f"not {test}({value}, {type_.dtype!r})")
-        if type_.dims is not None:
-            sizes = self.fresh("z")
-            self.put(f"{sizes} = {self.constant(sizes_of, 'sizes_of')}({value})")
-            self.reject_if(f"{sizes} is None")
-            self.check_dims(type_.dims, sizes, optional)
-        if optional:
-            self.put("ok = True")
-            self.indent -= 1
-            self.reject_if("not ok")
-
-    def check_dims(self, dims: tuple[Any, ...], sizes: str, optional: bool) -> None:
-        dots = dims.index(ELLIPSIS) if ELLIPSIS in dims else None
-        count = len(dims) - (dots is not None)
-        self.reject_if(f"len({sizes}) {'!=' if dots is None else '<'} {count}")
-        test = self.constant(same, "same")
-        for i, dim in enumerate(dims):
-            if i == dots:
-                continue
-            size = f"{sizes}[{i if dots is None or i < dots else i - len(dims)}]"
-            if isinstance(dim, int):
-                self.reject_if(f"not {test}({size}, {dim})")
-            elif dim in self.bound:
-                known = self.bound[dim]
-                self.reject_if(f"{size} is not {known} and not {test}({size}, {known})")
-            elif optional:
-                raise TdslError(
-                    f"the size {dim} is bound only by an optional operand",
-                    hint="write it in the type of an operand that is always there, too",
-                )
-            else:
-                self.bound[dim] = self.rename(size, dim)

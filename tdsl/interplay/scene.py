@@ -15,7 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from tdsl.engine.staged import CannotStage, Filled, Staged, Workspace, map_values, stage
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.instance import DISTINCT_ATTEMPTS, Instance
+from tdsl.lang.assignment import DISTINCT_ATTEMPTS
+from tdsl.lang.instance import Instance
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.shapes import Shaped, UnknownValueError
 from tdsl.lang.typecheck import conditions_hold

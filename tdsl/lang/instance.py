@@ -1,145 +1,29 @@
-"""Random instances of a left side: sizes for its dimensions, shapes and attributes for its variables.
-
-Sizes are small. The first attempts give every dimension a size of its own, so that two dimensions that
-merely look alike are told apart; later ones let sizes coincide, where a left side can only then be typed.
-"""
+"""Random instances of a left side: shapes and attributes for its variables that its operators take."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-import random
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tdsl.lang import tree
+from tdsl.lang.assignment import Assignment, variable_name
 from tdsl.lang.bind import bind
-from tdsl.lang.draws import Draws
-from tdsl.lang.resolve import Resolved, Role
-from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError, as_argument
+from tdsl.lang.resolve import Role
+from tdsl.lang.shapes import Absent, Shaped, UnknownValueError, as_argument
 from tdsl.lang.vocabulary import DTYPES, INFIX
 from tdsl.ops import Operator, Param
-from tdsl.ops.laws_window import spatial_axes
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.spec import REQUIRED
 
-DISTINCT_ATTEMPTS = 60
 FITTING_ATTEMPTS = 30
 RANKLESS = frozenset({"int", "float", "scalar", "bool", "dtype", "text", "border", "ints1", "ints2", "ints3"})
 """Kinds of attributes that can be drawn before the shape of the first operand is known."""
-ALIKE = 1_000_000
-"""From this seed on all dimensions have one size: nothing else shows that an axis is taken for another."""
 
 
-class Instance:
+class Instance(Assignment):
     """One attempt at an instance. Its methods raise `ShapeMismatch` when this attempt does not type."""
-
-    def __init__(
-        self,
-        resolved: Resolved,
-        seed: int,
-        operators: Mapping[str, Operator] = MappingProxyType({}),
-        complete: bool = False,
-    ) -> None:
-        """`operators` says which operator some operator variables are; the others are drawn.
-
-        In a `complete` instance no optional operand is absent.
-        """
-        self.complete = complete
-        self.random = random.Random(seed)
-        self.resolved = resolved
-        self.shapes = Shapes(resolved.vocabulary, chosen={name: (op, {}) for name, op in operators.items()})
-        self.env = self.shapes.env
-        self.order: list[str] = []
-        larger = random.Random(seed + 1_000_003)  # apart, so that what else is drawn stays the same
-        names = [n for n, role in resolved.roles.items() if role is Role.DIMENSION]
-        if seed < DISTINCT_ATTEMPTS:
-            sizes = self.random.sample(range(2, 3 + len(names)), len(names))
-        else:
-            sizes = [self.random.randint(1, 4) for _ in names]
-            sizes = [larger.choice((5, 6)) if larger.random() < 0.15 else size for size in sizes]
-        more = larger.sample((5, 6, 8), 2) if larger.random() < 0.4 else ()
-        pool = {*sizes, 2, 3, 4, *more}
-        if seed >= ALIKE:
-            pool = {self.random.choice((2, 3, 4, 4))}
-            sizes = [*pool] * len(names)
-        for name, size in zip(names, sizes, strict=True):
-            self.set(name, size)
-        self.draws = Draws(self.random, sorted(pool))
-        self.types = resolved.matched_types
-        self.ranks = dict(self._spatial_ranks())
-        for parameter in resolved.rule.parameters:
-            if parameter.kinds == ("Int",):
-                self.set(parameter.name, self.random.randint(1, 3))
-        if seed % 2:
-            self._solve()
-
-    def _spatial_ranks(self) -> Iterator[tuple[str, int]]:
-        """How many axes operands of convolutions and poolings have, with a batch and a channel axis.
-
-        The attributes tell over how many axes an operator slides.
-        """
-        for node in self.resolved.matched_calls:
-            try:
-                operator = self._operator(node)[0]
-            except (UnknownValueError, KeyError):
-                continue
-            kinds = (p.kind for p in operator.params if p.kind in ("ints1", "ints2", "ints3"))
-            axes = next((int(kind[-1]) for kind in kinds), None)
-            if operator.result == "resize":
-                axes = spatial_axes(operator)
-            if axes is None or node.repeat is not None:
-                continue
-            for name, written in bind(node, operator).items():
-                if isinstance(written, tree.Name | tree.Declared) and name in ("x", "weight"):
-                    yield written.id if isinstance(written, tree.Name) else written.name, axes + 2
-
-    def _solve(self) -> None:
-        """Give sizes that a condition equates with an expression (`i * s == n`) the value of it.
-
-        Random sizes hardly ever satisfy several of these; the other attempts stay as they were drawn.
-        """
-        for clause in self.resolved.rule.where:
-            test = clause.test if isinstance(clause, tree.Condition) else None
-            if not isinstance(test, tree.Binary) or test.operator != "==":
-                continue
-            for side, other in ((test.left, test.right), (test.right, test.left)):
-                if isinstance(side, tree.Name) and self.resolved.roles.get(side.id) is Role.DIMENSION:
-                    try:
-                        value = self.shapes.value(other)
-                    except (UnknownValueError, ShapeMismatch):
-                        continue
-                    if isinstance(value, int) and value > 0:
-                        self.set(side.id, value)
-                        break
-
-    def set(self, name: str, value: Any) -> None:
-        """Give a name its value."""
-        if name not in self.env:
-            self.order.append(name)
-        self.env[name] = value
-
-    @property
-    def elements(self) -> int:
-        """How many elements all its tensors have."""
-        return sum(math.prod(v.shape) for v in self.env.values() if isinstance(v, Shaped))
-
-    def describe(self) -> str:
-        """`n = 5, x: [4, 3]`: what this instance chose, in the order it was chosen."""
-        shown = []
-        for name in self.order:
-            value = self.env[name]
-            if isinstance(value, Shaped):
-                shown.append(f"{name}: {list(value.shape)}")
-            elif isinstance(value, Absent):
-                shown.append(f"no {name}")
-            elif isinstance(value, list) and value and isinstance(value[0], Shaped):
-                shown.append(f"{name}: {', '.join(str(list(v.shape)) for v in value)}")
-            else:
-                shown.append(f"{name} = {value}")
-        shown += [f"{name} = {operator.name}" for name, (operator, _) in self.shapes.chosen.items()]
-        return ", ".join(shown)
 
     # ------------------------------------------------------------ left sides
 
@@ -156,24 +40,6 @@ class Instance:
                     raise ShapeMismatch("another number of results")
                 self.env.update(zip(equation.names, value, strict=True))
         return values
-
-    def typed(
-        self, written: tree.TensorType, rank: int | None = None, leading: tuple[int, ...] | None = None
-    ) -> Shaped:
-        """A tensor of the shape that a type says, of `rank` axes where that is known."""
-        shape: list[int] = []
-        dims = written.dims or ()
-        for dim in dims:
-            if isinstance(dim, tree.Ellipsis_):
-                count = None if rank is None else rank - len(dims) + 1
-                front = self.draws.leading if leading is None else leading
-                shape.extend(front if not shape else self.draws.trailing(count))
-            else:
-                size = self.shapes.value(dim)
-                if not isinstance(size, int) or size < 1:
-                    raise ShapeMismatch(f"{size} is no size")
-                shape.append(size)
-        return Shaped(tuple(shape))
 
     def operand(self, expr: tree.Expr) -> Any:
         """The value of a pattern all of whose variables are known or typed."""
@@ -199,11 +65,6 @@ class Instance:
                 return self._variable(name)
             case _:
                 raise UnknownValueError("a variable of unknown shape stands alone")
-
-    def _variable(self, name: str) -> Any:
-        if name not in self.env:
-            self.set(name, self.typed(self.types[name], self.ranks.get(name)))
-        return self.env[name]
 
     def holds(self, clause: tree.Clause) -> bool:
         """Whether a condition holds, true when shapes do not decide it; a definition is carried out."""
@@ -315,33 +176,6 @@ class Instance:
             value = self.shapes.apply(operator, {**arguments, first: value.shape})
         return value
 
-    def _operator(self, call: tree.Call) -> tuple[Operator, dict[str, Any]]:
-        if call.callee not in self.resolved.operators:
-            return self.resolved.vocabulary.operators[call.callee], {}
-        if call.callee not in self.shapes.chosen:
-            candidates = [
-                op
-                for op in self.resolved.operators[call.callee]
-                if all(p.name in bind(call, op) or p.optional for p in op.operands)
-            ]
-            if not candidates:
-                raise UnknownValueError(f"no operator fits `{call.callee}`")
-            self.shapes.chosen[call.callee] = (self.random.choice(candidates), {})
-        return self.shapes.chosen[call.callee]
-
-    def _is_free(self, expr: tree.Expr) -> bool:
-        """Whether this is a variable whose shape has to be guessed, or that may be absent."""
-        if not isinstance(expr, tree.Name | tree.Declared):
-            return False
-        name = expr.id if isinstance(expr, tree.Name) else expr.name
-        if name in self.env:
-            return False
-        optional = isinstance(expr, tree.Declared) and expr.optional
-        return optional or name not in self.types or _is_open(self.types[name])
-
-    def _is_typed(self, written: Any) -> bool:
-        return not isinstance(written, tuple) and _variable_name(written) in self.types
-
     def _several(self, written: tuple[tree.Expr, ...], guess: tuple[int, ...] | None) -> list[Any]:
         values: list[Any] = []
         for expr in written:
@@ -377,7 +211,7 @@ class Instance:
             mine = [shaped for slot, shaped in zip(slots, rest, strict=True) if slot == i]
             expr = written[i]
             inner = expr.value if isinstance(expr, tree.Splat) else expr
-            name = _variable_name(inner)
+            name = variable_name(inner)
             if name and name not in self.env:
                 self.set(name, mine if isinstance(expr, tree.Splat) else mine[0])
             values[i] = self._several((expr,), None)
@@ -387,7 +221,7 @@ class Instance:
         """For how many operands an element of a list stands."""
         if not isinstance(expr, tree.Splat):
             return 1
-        known = self.env.get(_variable_name(expr.value))
+        known = self.env.get(variable_name(expr.value))
         return len(known) if isinstance(known, list) else self.random.randint(1, 3)
 
     def _rest(self, shapes: list[tuple[int, ...]], axis: int, count: int) -> list[Any]:
@@ -438,7 +272,7 @@ class Instance:
             shape = self._fitting(operator, param, operands, given, "")
             operands[param.name] = self._several(written, shape)
             return
-        name = _variable_name(written)
+        name = variable_name(written)
         if name not in self.env:
             shape = self._fitting(operator, param, operands, given, name)
             optional = isinstance(written, tree.Declared) and written.optional
@@ -528,12 +362,3 @@ class Instance:
             self.set(name, self.random.choice([d for d in range(1, rest + 1) if rest % d == 0] or [1]))
             rest //= self.env[name]
         self.set(free[-1], rest)
-
-
-def _is_open(written: tree.TensorType) -> bool:
-    """Whether a type leaves some axes open."""
-    return any(isinstance(dim, tree.Ellipsis_) for dim in written.dims or ())
-
-
-def _variable_name(expr: tree.Expr) -> str:
-    return expr.id if isinstance(expr, tree.Name) else expr.name if isinstance(expr, tree.Declared) else ""

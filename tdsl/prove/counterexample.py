@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tdsl.lang.instance import DISTINCT_ATTEMPTS
+from tdsl.lang.assignment import DISTINCT_ATTEMPTS
 from tdsl.lang.shapes import Absent, Shaped
 from tdsl.prove import field
 from tdsl.prove.checker import Known

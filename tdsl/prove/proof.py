@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from tdsl.lang import tree
 from tdsl.lang.alternatives import expand_alternatives
-from tdsl.lang.instance import ALIKE, DISTINCT_ATTEMPTS
+from tdsl.lang.assignment import ALIKE, DISTINCT_ATTEMPTS
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator
