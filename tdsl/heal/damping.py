@@ -3,7 +3,7 @@
 Along an eigenvector of the features' second moment whose eigenvalue is s² the least squares solution divides
 by s². Where data are few, small eigenvalues are chance, and what stands over them is noise. A damping puts
 another weight in place of 1/s². Ridge regression shrinks every direction, the strong ones least; the nuclear
-form takes strong directions as they are and caps the others, so that a signal on few directions is not shrunk.
+form takes strong directions as they are and caps the others, so that a signal on few of them is not shrunk.
 """
 
 from __future__ import annotations

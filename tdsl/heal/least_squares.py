@@ -52,7 +52,7 @@ def least_squares(
 ) -> list[Healed]:
     """Re-solve the factors that the rules named `approximate` left in `module`, in place.
 
-    `reference` is the module before these rewrites, `damping` a form of `DAMPINGS`. Every batch is run through
+    `reference` is the module before these rewrites, `damping` one of `DAMPINGS`. Every batch is run through
     both once, all of them in step, so memory holds what is alive at one point of the graph.
     """
     sites = sites_of(module, reference, approximate)
