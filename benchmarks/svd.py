@@ -1,7 +1,7 @@
 """Truncated SVD of a large weight: tdsl's against `torch.svd_lowrank`, on a spectrum whose optimum is known.
 
-    python benchmarks/svd.py                       # 4096 × 4096, ranks 512 and 256
-    python benchmarks/svd.py --size 2048 --rank 128 --rounds 5
+    make bench ONLY=svd                                   # 4096 × 4096, ranks 512 and 256
+    python -m benchmarks.svd --size 2048 --rank 128 --rounds 5
 
 Both run in turn, round by round; seconds are medians. The weight is float32 with singular values i^-0.6 and
 random singular vectors, so that the best error of each rank is known. The errors are those of the factors
@@ -17,6 +17,7 @@ import time
 import torch
 from torch import Tensor
 
+from benchmarks.harness import machine, table, write_section
 from tdsl.factor.matrix import truncate_randomized
 
 DECAY = 0.6
@@ -46,8 +47,11 @@ def ours(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return found.left * found.values, found.right
 
 
+METHODS = {"tdsl": ours, "torch.svd_lowrank": low_rank}
+
+
 def main() -> None:
-    """Print one line for each rank."""
+    """Measure both methods at every rank, print the table and write it down."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--size", type=int, default=4096)
     arguments.add_argument("--rank", type=int, action="append", help="may be given several times")
@@ -55,27 +59,39 @@ def main() -> None:
     given = arguments.parse_args()
     weight = planted(given.size)
     values = singular_values(given.size)
-    print(f"{'size':>6} {'rank':>5} {'optimum':>8} │ {'tdsl s':>7} {'error':>7} {'over':>7} │ ", end="")
-    print(f"{'lowrank s':>9} {'error':>7} {'over':>7} │ {'time ratio':>10}")
+    rows = []
     for rank in given.rank or [512, 256]:
         best = float(values[rank:].norm() / values.norm())
-        seconds: dict[str, list[float]] = {"ours": [], "low_rank": []}
+        seconds: dict[str, list[float]] = {name: [] for name in METHODS}
         errors: dict[str, float] = {}
         for _ in range(given.rounds):
-            for name, method in (("ours", ours), ("low_rank", low_rank)):
+            for name, method in METHODS.items():
                 start = time.perf_counter()
                 left, right = method(weight, rank)
                 seconds[name].append(time.perf_counter() - start)
                 if name not in errors:
                     exact = weight.double()
                     errors[name] = float((exact - left.double() @ right.double()).norm() / exact.norm())
-        mine, theirs = (statistics.median(seconds[name]) for name in ("ours", "low_rank"))
-        over = {name: f"{error / best - 1:.3%}" for name, error in errors.items()}
-        print(f"{given.size:>6} {rank:>5} {best:>8.5f} │ {mine:>7.2f} {errors['ours']:>7.5f} ", end="")
-        print(
-            f"{over['ours']:>7} │ {theirs:>9.2f} {errors['low_rank']:>7.5f} {over['low_rank']:>7} │ ", end=""
-        )
-        print(f"{mine / theirs:>10.2f}", flush=True)
+        medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+        for name in METHODS:
+            over, ratio = errors[name] / best - 1, medians["torch.svd_lowrank"] / medians[name]
+            rows.append(
+                (
+                    f"{given.size}²",
+                    str(rank),
+                    name,
+                    f"{errors[name]:.5f}",
+                    f"{over:.3%}",
+                    f"{medians[name]:.2f}",
+                    f"{ratio:.2f}×",
+                )
+            )
+            print(" | ".join(rows[-1]), flush=True)
+    header = ("weight", "rank", "method", "error", "above the optimum", "seconds", "speed")
+    about = (__doc__ or "").split("\n\n")[2].replace("\n", " ")
+    write_section(
+        "svd", f"## Truncated SVD of a large weight\n\n{about}\n\n{table(header, rows)}\n\n{machine()}"
+    )
 
 
 if __name__ == "__main__":
