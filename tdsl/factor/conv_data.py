@@ -91,10 +91,29 @@ def whitened_spatial(
     right singular vectors, so that nothing is inverted. Raises `TdslError` as `spatial_svd` does, and for a C
     that is no moment of S channels.
     """
+    return _spatial(kernel, moment, None, rank, damping)
+
+
+def two_sided_spatial(
+    kernel: Tensor, moment: Tensor, gradients: Tensor, rank: object, damping: float = DAMPING
+) -> tuple[Tensor, Tensor]:
+    """`spatial_svd` weighted on both channel axes, as `two_sided_tucker2` is (Grosse & Martens, 2016).
+
+    K [T, S, kh, kw], C [S, S] of the inputs, G [T, T] of the gradients → vertical [r, S, kh, 1], horizontal
+    [T, r, 1, kw], with the inverse of the root of G (damped, `root`) in `horizontal`; C is not inverted.
+    Raises `TdslError` as `whitened_spatial` does, and for a G that is no moment of T channels.
+    """
+    return _spatial(kernel, moment, gradients, rank, damping)
+
+
+def _spatial(
+    kernel: Tensor, moment: Tensor, gradients: Tensor | None, rank: object, damping: float
+) -> tuple[Tensor, Tensor]:
+    """As many terms as `rank` says."""
     exact = checked_kernel(kernel, least_axes=2)
     outputs, inputs, along, *across = exact.shape
     rule, shape = as_rank_rule(rank), (inputs * along, outputs * math.prod(across))
-    found = _separated(kernel, moment, by_gram(rule, shape[::-1]), damping)
+    found = _separated(kernel, moment, gradients, by_gram(rule, shape[::-1]), damping)
     kept = select_rank(rule, found.values, shape)
     left, right = balanced(found.left[:, :kept], found.right[:kept])
     vertical = left.T.reshape(kept, inputs, along, *[1] * len(across))
@@ -102,11 +121,14 @@ def whitened_spatial(
 
 
 @memoised
-def _separated(kernel: Tensor, moment: Tensor, gram: bool, damping: float) -> Terms:
-    """Every term of `whitened_spatial`, remembered: each rank is a prefix. [S·kh, k], [k, T·kw]."""
+def _separated(kernel: Tensor, moment: Tensor, gradients: Tensor | None, gram: bool, damping: float) -> Terms:
+    """Every term of `_spatial`, remembered: each rank is a prefix. [S·kh, k], [k, T·kw]."""
     exact = checked_kernel(kernel, least_axes=2)
     outputs, inputs, along, *across = exact.shape
     rows, columns = inputs * along, outputs * math.prod(across)
+    mixing = None if gradients is None else root_of(gradients, outputs, "output channels", damping)
+    if mixing is not None:
+        exact = torch.einsum("ts...,tu->us...", exact, mixing)
     seen = _seen(exact, moment, damping).movedim(0, 2).reshape(rows, columns)
     if gram:
         basis, values = principal(seen.T, by_gram=True)
@@ -114,7 +136,11 @@ def _separated(kernel: Tensor, moment: Tensor, gram: bool, damping: float) -> Te
     else:
         found = triplets(seen)
         right, values = found.right, found.values
-    return Terms(exact.movedim(0, 2).reshape(rows, columns) @ right.T, right, values)
+    left = exact.movedim(0, 2).reshape(rows, columns) @ right.T
+    if mixing is not None:
+        apart = right.reshape(len(right), outputs, columns // outputs)
+        right = torch.linalg.solve(mixing.T, apart).reshape(right.shape)
+    return Terms(left, right, values)
 
 
 def whitened_tucker2(
@@ -240,6 +266,22 @@ DECLARED = (
         metric=channel_error,
         source="after Jaderberg, Vedaldi & Zisserman, 2014",
         doc="`spatial_svd` of least error in the moment C of the input channels.",
+    ),
+    Decomposition(
+        name="two_sided_spatial",
+        params=("K", "C", "G", "rank", "damping?"),
+        results=2,
+        function=two_sided_spatial,
+        promise_text="K[t, s, i, …] ≈ Σ_r horizontal[t, r, 0, …] · vertical[r, s, i, 0…]",
+        promise=spatial_product,
+        forms=forms(
+            "[T, S, kh, kw] -> [r, S, kh, 1], [T, r, 1, kw]",
+            "[T, S, kd, kh, kw] -> [r, S, kd, 1, 1], [T, r, 1, kh, kw]",
+        ),
+        moments=forms(*(f"{text}, [T, T]" for text in _INPUTS[1:])),
+        metric=two_sided_channel_error,
+        source="Jaderberg, Vedaldi & Zisserman, 2014, in the metric of Grosse & Martens, 2016",
+        doc="`spatial_svd` weighted by moments of the input channels (C) and of the output gradients (G).",
     ),
     Decomposition(
         name="whitened_tucker2",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from tdsl.factor.conv import channel_svd, input_svd, spatial_svd, tucker2
 from tdsl.factor.conv_data import (
     channel_error,
     two_sided_channel_error,
+    two_sided_spatial,
     two_sided_tucker2,
     whitened_channel,
     whitened_input,
@@ -121,14 +123,30 @@ def test_full_rank_is_exact_though_channels_never_speak(name: str) -> None:
     assert float((few - KERNEL).norm() / KERNEL.norm()) > 1e-2
 
 
-def test_two_sided_loses_least_where_gradients_count() -> None:
-    def both(factors: tuple[Tensor, ...]) -> float:
-        return two_sided_channel_error(KERNEL - promised("tucker2", factors), INPUTS, GRADIENTS)
+@pytest.mark.parametrize(
+    ("name", "two_sided", "full"),
+    [("tucker2", two_sided_tucker2, (8, 6)), ("spatial", two_sided_spatial, (18,))],
+)
+def test_two_sided_loses_least_where_gradients_count(
+    name: str, two_sided: Callable[..., tuple[Tensor, ...]], full: tuple[int, ...]
+) -> None:
+    weighted, plain = PAIRS[name]
 
-    two_sided = both(two_sided_tucker2(KERNEL, INPUTS, GRADIENTS, 2))
-    assert two_sided < 0.7 * both(whitened_tucker2(KERNEL, INPUTS, 2)) < 0.7 * both(tucker2(KERNEL, 2))
-    exact = promised("tucker2", two_sided_tucker2(KERNEL, INPUTS, GRADIENTS, 8, 6))
+    def both(factors: tuple[Tensor, ...]) -> float:
+        return two_sided_channel_error(KERNEL - promised(name, factors), INPUTS, GRADIENTS)
+
+    least = both(two_sided(KERNEL, INPUTS, GRADIENTS, 2))
+    assert least < 0.7 * both(weighted(KERNEL, INPUTS, 2)) < 0.7 * both(plain(KERNEL, 2))
+    exact = promised(name, two_sided(KERNEL, INPUTS, GRADIENTS, *full))
     assert float((exact - KERNEL).norm() / KERNEL.norm()) < 1e-9
+
+
+def test_no_pair_of_that_rank_loses_less_than_two_sided_spatial() -> None:
+    roots = torch.linalg.cholesky(INPUTS), torch.linalg.cholesky(GRADIENTS)
+    seen = torch.einsum("tshw,sz,tu->zhuw", KERNEL, *roots).reshape(18, 24)
+    tail = float(torch.linalg.svdvals(seen)[3:].square().sum())
+    lost = KERNEL - promised("spatial", two_sided_spatial(KERNEL, INPUTS, GRADIENTS, 3))
+    assert two_sided_channel_error(lost, INPUTS, GRADIENTS) == pytest.approx(tail, rel=1e-5)
 
 
 def test_metrics_are_what_their_formulas_say() -> None:
@@ -199,3 +217,5 @@ def test_what_is_no_moment_of_the_channels_is_refused(name: str) -> None:
         weighted(KERNEL, gaussian(6, 6), 2)
     with pytest.raises(TdslError, match="8 output channels"):
         two_sided_tucker2(KERNEL, INPUTS, INPUTS, 2)
+    with pytest.raises(TdslError, match="8 output channels"):
+        two_sided_spatial(KERNEL, INPUTS, INPUTS, 2)

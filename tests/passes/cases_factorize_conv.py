@@ -583,6 +583,30 @@ DATA = [
         dilation=2,
     ),
     *both(
+        "conv_data.two_sided_spatial",
+        F.conv2d,
+        IMAGE,
+        planted("spatial_svd", (8, 6, 3, 3), 2),
+        2,
+        """
+            conv2d_1 = conv2d(x, w_two_sided_spatial, padding=[1, 0])
+            conv2d_2 = conv2d(conv2d_1, w_two_sided_spatial_1, b, padding=[0, 2])
+        """,
+        padding=(1, 2),
+    ),
+    *both(
+        "conv_data.two_sided_pca",
+        F.conv2d,
+        IMAGE,
+        planted("channel_svd", (8, 6, 3, 3), 2),
+        2,
+        """
+            conv2d_1 = conv2d(x, w_two_sided_pca, padding=[1, 1])
+            conv2d_2 = conv2d(conv2d_1, w_two_sided_pca_1, b_two_sided_pca)
+        """,
+        padding=1,
+    ),
+    *both(
         "conv_data.two_sided_tucker2",
         F.conv2d,
         IMAGE,

@@ -101,6 +101,8 @@ PAIRS = [
     ("conv_data.whitened_spatial", "conv.spatial_svd", 0.9),
     ("conv_data.whitened_tucker2", "conv.tucker2", 0.95),
     ("conv_data.two_sided_tucker2", "conv.tucker2", 1.0),
+    ("conv_data.two_sided_spatial", "conv.spatial_svd", 1.0),
+    ("conv_data.two_sided_pca", "conv.channel_svd", 1.0),
 ]
 
 
