@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 _COLOURS = {"kept": "green", "certified": "green", "vacuous": "yellow", "broken": "red", "refused": "red"}
-_WEAKEST = ("unknown", "broken", "approximate", "weights", "structural")
+_WEAKEST = ("unknown", "broken", "approximate", "inside", "measured", "weights", "structural")
 
 
 def audit_model(
@@ -174,6 +174,8 @@ def weakest(element: Element) -> str:
     return {
         "unknown": "does not reach the outputs",
         "broken": "breaks",
+        "inside": "as measured where no law is known",
+        "measured": "as measured where no law is known",
         "weights": "other actions on the outputs",
         "structural": "other actions on the outputs",
     }[worst]
@@ -201,7 +203,7 @@ def _layers(found: Audit, every: bool) -> RenderableType:
             Text(_law(worst), colour),
             number(own),
             number(total),
-            layers[0].action,
+            worst.action,
         )
     if hidden:
         table.add_row(Text(f"and {hidden} operators that any weights would pass", "dim"))
@@ -211,7 +213,11 @@ def _layers(found: Audit, every: bool) -> RenderableType:
 def _law(layer: Layer) -> str:
     if layer.strength == "approximate":
         return f"approximate, residual {number(layer.residual)}"
-    return {"weights": "these weights", "structural": "any weights"}.get(layer.strength, layer.strength)
+    return {
+        "weights": "these weights",
+        "structural": "any weights",
+        "inside": "with what follows",
+    }.get(layer.strength, layer.strength)
 
 
 def _remarks(found: Audit) -> list[str]:

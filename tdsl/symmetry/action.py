@@ -2,13 +2,13 @@
 
 All that a tensor of known rank can undergo axis by axis is of this form (flips, rolls, rotations by a quarter
 turn, channel permutations, scalings, matrices, tensor powers, transpositions), and the form is normal: two
-actions are equal exactly when they do the same.
+actions are equal exactly when they do the same. Behind it may stand a translation: x ↦ A·x + offset.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 import torch
@@ -35,16 +35,45 @@ from tdsl.symmetry.element import Element
 
 
 @dataclass(frozen=True, slots=True)
+class Offset:
+    """A tensor that is added, of size 1 along axes on which it is the same. Equal when equal to 1e-9."""
+
+    values: Tensor = field(compare=False)
+
+    def __post_init__(self) -> None:
+        values = self.values.to(torch.float64)
+        for axis in range(values.ndim):
+            first = values.narrow(axis, 0, 1)
+            if torch.allclose(values, first.expand_as(values), rtol=0, atol=1e-9):
+                values = first
+        object.__setattr__(self, "values", values)
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether nothing is added."""
+        return float(self.values.abs().max()) <= 1e-9
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Offset) or other.values.shape != self.values.shape:
+            return False
+        return bool(torch.allclose(self.values, other.values, rtol=0, atol=1e-9))
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.values.shape))
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """An element on tensors of `rank` axes: `parts` act on axes of x, then axis j is axis `order[j]`.
 
-    `parts` hold (axis from the front, element), sorted, without those that move nothing. Build it with the
-    functions below, which normalise.
+    `parts` hold (axis from the front, element), sorted, without those that move nothing; `offset` is added at
+    the end, and broadcast. Build it with the functions below, which normalise.
     """
 
     rank: int
     parts: tuple[tuple[int, Along], ...]
     order: tuple[int, ...]
+    offset: Offset | None = None
 
     def part(self, axis: int) -> Along | None:
         """What acts on an axis of the tensor it takes; `None` for nothing."""
@@ -53,7 +82,7 @@ class Action:
     @property
     def is_identity(self) -> bool:
         """Whether it does nothing."""
-        return not self.parts and not self.reorders
+        return not self.parts and not self.reorders and self.offset is None
 
     @property
     def reorders(self) -> bool:
@@ -63,7 +92,7 @@ class Action:
     @property
     def permutes(self) -> bool:
         """Whether every element of the result is an element of the tensor."""
-        return all(permutes(element) for _, element in self.parts)
+        return self.offset is None and all(permutes(element) for _, element in self.parts)
 
     @property
     def touched(self) -> frozenset[int]:
@@ -79,7 +108,10 @@ class Action:
         for place, element in other.parts:
             axis = self.order[place]
             parts[axis] = then(parts[axis], element) if axis in parts else element
-        return action(self.rank, parts, [self.order[place] for place in other.order])
+        shift = None if self.offset is None else other.linear.apply_wide(self.offset.values)
+        if other.offset is not None:
+            shift = other.offset.values if shift is None else shift + other.offset.values
+        return action(self.rank, parts, [self.order[place] for place in other.order], shift)
 
     def inverse(self) -> Action:
         """What undoes it."""
@@ -87,14 +119,28 @@ class Action:
         for place, axis in enumerate(self.order):
             back[axis] = place
         parts = {back[axis]: inverse(element) for axis, element in self.parts}
-        return action(self.rank, parts, back)
+        undone = action(self.rank, parts, back)
+        if self.offset is None:
+            return undone
+        return translated(undone, -undone.apply_wide(self.offset.values))
+
+    @property
+    def linear(self) -> Action:
+        """The same without what is added."""
+        return self if self.offset is None else Action(self.rank, self.parts, self.order)
+
+    def apply_wide(self, x: Tensor) -> Tensor:
+        """As `apply`, of a tensor that is the same along its axes of size 1, which are written out first."""
+        sizes = {axis: element.size for axis, element in self.parts}
+        return self.apply(x.expand([sizes.get(axis, size) for axis, size in enumerate(x.shape)]))
 
     def apply(self, x: Tensor) -> Tensor:
         """`x` acted on. Raises `TdslError` when it has another number of axes, or an axis another size."""
         if x.ndim != self.rank:
             raise TdslError(f"a tensor of {x.ndim} axes is none of {self.rank}")
         moved = reduce(lambda value, part: apply(part[1], value, part[0]), self.parts, x)
-        return moved.permute(self.order) if self.reorders else moved
+        placed = moved.permute(self.order) if self.reorders else moved
+        return placed if self.offset is None else placed + self.offset.values.to(placed.dtype)
 
     def on_weight(self, weight: Tensor, axes: Mapping[int, int]) -> Tensor:
         """The action on the axes of a weight that see the tensor: `axes` maps an axis of it to the weight's.
@@ -102,6 +148,8 @@ class Action:
         Orders of places that know only the direction of an axis, flips, act on a kernel of any size; a roll
         leaves it alone. Raises `TdslError` for an action that a kernel of another size cannot follow.
         """
+        if self.offset is not None:
+            raise TdslError(f"no weight follows {self}: it adds to the tensor")
         moved = weight
         for axis, element in self.parts:
             if axis not in axes:
@@ -142,14 +190,23 @@ class Action:
         elif swapped:
             moved = f"permute({', '.join(shown[axis] for axis in self.order)})"
         words = [word(element, shown[axis]) for axis, element in sorted(parts.items())]
-        return " · ".join([*words, *([moved] if moved else [])]) or "1"
+        found = " · ".join([*words, *([moved] if moved else [])])
+        return found or "1" if self.offset is None else f"{found or 'x'} + translation"
 
     def __str__(self) -> str:
         return self.text()
 
 
-def action(rank: int, parts: Mapping[int, Along | Element], order: Sequence[int] | None = None) -> Action:
-    """An action in normal form; axes may count from the last. Raises `TdslError` for axes there are not."""
+def action(
+    rank: int,
+    parts: Mapping[int, Along | Element],
+    order: Sequence[int] | None = None,
+    offset: Tensor | None = None,
+) -> Action:
+    """An action in normal form; axes may count from the last. Raises `TdslError` for axes there are not.
+
+    `offset` is added at the end; its axes are aligned from the last, as in broadcasting.
+    """
     found: dict[int, Along] = {}
     for axis, element in parts.items():
         if not -rank <= axis < rank:
@@ -160,7 +217,17 @@ def action(rank: int, parts: Mapping[int, Along | Element], order: Sequence[int]
     places = tuple(range(rank)) if order is None else tuple(axis % rank for axis in order)
     if sorted(places) != list(range(rank)):
         raise TdslError(f"{list(order or ())} is no order of {rank} axes")
-    return Action(rank, tuple(sorted(found.items())), places)
+    made = Action(rank, tuple(sorted(found.items())), places)
+    return made if offset is None else translated(made, offset)
+
+
+def translated(acting: Action, offset: Tensor) -> Action:
+    """The same action, and then `offset` added. Raises `TdslError` when it has more axes than the tensor."""
+    if offset.ndim > acting.rank:
+        raise TdslError(f"a tensor of {offset.ndim} axes is added to one of {acting.rank}")
+    total = Offset(offset.reshape((1,) * (acting.rank - offset.ndim) + tuple(offset.shape)))
+    linear = acting.linear
+    return linear if total.is_zero else Action(linear.rank, linear.parts, linear.order, total)
 
 
 def identity_on(rank: int) -> Action:
@@ -227,7 +294,7 @@ def same(first: Action, second: Action, tolerance: float = 1e-9) -> bool:
     """Whether both do the same, matrices up to a tolerance."""
     if first == second:
         return True
-    if first.rank != second.rank or first.order != second.order:
+    if first.rank != second.rank or first.order != second.order or first.offset != second.offset:
         return False
     for axis in {a for a, _ in (*first.parts, *second.parts)}:
         one, two = first.part(axis), second.part(axis)

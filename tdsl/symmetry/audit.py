@@ -15,6 +15,7 @@ from tdsl.provenance import module_path, source_line
 from tdsl.symmetry.contract import Contract
 from tdsl.symmetry.elements import LieTrial, Trial, plan, shape_of
 from tdsl.symmetry.infer import Fallback, Inference, Step, Strength, infer
+from tdsl.symmetry.measured import Measured
 from tdsl.symmetry.probe import Defect, Whole, lie_defect, node_defects, whole_defect
 from tdsl.verify.captured import inputs_of
 from tdsl.verify.runner import Runner, Tensors
@@ -160,7 +161,10 @@ def audit(
     results = run(samples[0])
     shapes_out = {n: shape_of(v) for n, v in zip(captured.output_names, results, strict=True)}
     tried = plan(contract, shapes_in, shapes_out)
-    elements = tuple(_element(captured, wide, run, trial, samples, fallback) for trial in tried.trials)
+    measure = Measured(wide, [_placeholders(captured, sample) for sample in samples[: len(SEEDS)]])
+    elements = tuple(
+        _element(captured, wide, run, trial, samples, fallback, measure) for trial in tried.trials
+    )
     algebra = tuple(_lie(wide, captured, trial, samples) for trial in tried.algebra)
     return Audit(
         contract=contract.name,
@@ -208,8 +212,9 @@ def _element(
     trial: Trial,
     samples: Sequence[Tensors],
     fallback: Fallback | None,
+    measure: Measured,
 ) -> Element:
-    inference = infer(captured.module, trial.into, fallback=fallback)
+    inference = infer(captured.module, trial.into, fallback=fallback, measure=measure)
     defects: dict[str, Defect] = {}
     for sample in samples:
         moved = tuple(_apply(acting, value) for acting, value in zip(trial.into, sample, strict=True))

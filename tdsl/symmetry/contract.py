@@ -15,7 +15,8 @@ from tdsl.lang.walk import walk
 from tdsl.symmetry.action import Action, identity_on, same
 from tdsl.symmetry.declared import group_of, number_of
 from tdsl.symmetry.element import Element, Linear, key, then
-from tdsl.symmetry.group import CONSTRUCTORS, Group
+from tdsl.symmetry.group import Group
+from tdsl.symmetry.makers import MAKERS
 from tdsl.symmetry.term import Setting, action_of, uses_element
 
 TOLERANCE = 1e-6
@@ -87,7 +88,7 @@ class Acts:
                     f"{self.name} acts on an axis of size {number_of(dim, sizes)}, and this one has {size}",
                     dim.span,
                 )
-        return Setting(tuple(shape), axes, sizes, element)
+        return Setting(tuple(shape), axes, sizes, element, self.group.moved)
 
     def word(self, word: Sequence[int], shape: Sequence[int]) -> Action:
         """What a product of generators does, the first of them first."""
@@ -205,11 +206,16 @@ def free_sizes(expr: tree.Expr) -> list[str]:
     found: list[str] = []
     for argument in expr.arguments:
         value = argument.value
-        if expr.callee in CONSTRUCTORS or isinstance(value, tree.ListOf):
+        if _of_sizes(expr.callee) or isinstance(value, tree.ListOf):
             found += [name for name in names_in(value) if name not in found]
         else:
             found += [name for name in free_sizes(value) if name not in found]
     return found
+
+
+def _of_sizes(callee: str) -> bool:
+    """Whether what makes a group takes numbers."""
+    return callee in MAKERS and MAKERS[callee].params in (("n",), ("sizes...",))
 
 
 def evaluated(group: tree.Group, groups: Mapping[str, tree.Group], sizes: Mapping[str, int]) -> Group:

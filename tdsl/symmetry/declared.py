@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any
 
 from tdsl.errors import TdslError
@@ -17,6 +18,9 @@ FAMILIES = tuple(MAKERS)
 
 LARGEST_DEGREE = 100_000
 """No group acts on more places: a misplaced number should not fill the memory."""
+
+LARGEST_SHIFT = 500
+"""Translations are given by matrices of one row more than they have numbers."""
 
 _ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": lambda a, b: a + b,
@@ -103,6 +107,19 @@ def _constructed(call: tree.Call, names: Mapping[str, Group | int]) -> Group:
     if maker.params == ("n",):
         _arguments(call, 1, "a number of places")
         return maker.function(_size(values[0], names))
+    if maker.params == ("sizes...",):
+        if not values:
+            raise TdslError(
+                f"`{call.callee}` takes the sizes of what is added", call.span, expected=f"{call.callee}(3)"
+            )
+        sizes = [_size(value, names) for value in values]
+        if prod(sizes) > LARGEST_SHIFT:
+            raise TdslError(
+                f"translations of {prod(sizes)} numbers are too many",
+                call.span,
+                expected=f"at most {LARGEST_SHIFT}",
+            )
+        return maker.function(*sizes)
     if call.callee == "generated":
         if not values:
             raise TdslError(

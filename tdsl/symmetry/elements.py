@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
@@ -17,6 +18,12 @@ from tdsl.symmetry.group import Group
 
 RANDOM = 2
 """Random elements with which a continuous group is tried."""
+
+MOST_DIRECTIONS = 36
+"""Of a larger Lie algebra random elements are tried, not all of a basis."""
+
+FEW = 8
+"""Of an infinite group with more generators random elements alone are tried."""
 
 Shapes = Mapping[str, Sequence[int]]
 """Inputs or outputs by name, and their shapes."""
@@ -104,6 +111,7 @@ def plan(contract: Contract, inputs: Shapes, outputs: Shapes, seed: int = 0) -> 
     trials = [
         trial(name, lambda acting, shape, i=i: acting.generator(i, shape))  # type: ignore[misc]
         for i, name in enumerate(group.names)
+        if group.finite or len(group.names) <= FEW
     ]
     algebra = []
     if not group.finite:
@@ -112,7 +120,7 @@ def plan(contract: Contract, inputs: Shapes, outputs: Shapes, seed: int = 0) -> 
             trials.append(
                 trial(f"random {i}", lambda acting, shape, e=element: acting.element(e, shape))  # type: ignore[misc]
             )
-        for i, direction in enumerate(group.algebra, start=1):
+        for i, direction in enumerate(_directions(group, seed), start=1):
 
             def derivatives(
                 side: str, known: Shapes, direction: Tensor = direction
@@ -128,6 +136,21 @@ def plan(contract: Contract, inputs: Shapes, outputs: Shapes, seed: int = 0) -> 
     if not trials:
         raise TdslError(f"{group.name} has one element only, so that nothing is said", contract.source.span)
     return Plan(group, tuple(trials), tuple(algebra), sizes)
+
+
+def _directions(group: Group, seed: int) -> list[Tensor]:
+    """A basis of the Lie algebra, or, of a large one, random elements: derivatives are linear in them."""
+    if len(group.algebra) <= MOST_DIRECTIONS:
+        return list(group.algebra)
+    random = torch.Generator().manual_seed(seed)
+    return [
+        torch.einsum(
+            "a,aij->ij",
+            torch.randn(len(group.algebra), generator=random, dtype=torch.float64),
+            torch.stack(group.algebra),
+        )
+        for _ in range(RANDOM)
+    ]
 
 
 def _derivative(acting: Acts, direction: Tensor) -> Callable[[Tensor], Tensor]:

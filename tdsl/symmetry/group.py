@@ -51,12 +51,18 @@ class Group:
     """A basis of the Lie algebra, [degree, degree] each; empty for a finite group."""
     known_order: int | None = field(default=None, compare=False)
     family: str = field(default="", compare=False)
-    """The name of the family in `CONSTRUCTORS` that it belongs to, if any."""
+    """The name of the family in `makers.CONSTRUCTORS` that it belongs to, if any."""
+    moved: tuple[int, ...] = ()
+    """Where elements are affine maps x ↦ A·x + t as matrices [[A, t], [0, 1]]: the sizes of t."""
+    whole: bool = False
+    """Whether t consists of whole numbers, infinitely many."""
+    draw: Callable[[torch.Generator], Tensor] | None = field(default=None, compare=False)
+    """A random element, where words and exponentials would not be what is wanted."""
 
     @property
     def finite(self) -> bool:
         """Whether it has finitely many elements."""
-        return not self.algebra
+        return not self.algebra and not self.whole
 
     @property
     def order(self) -> int | None:
@@ -88,8 +94,13 @@ class Group:
         return functools.reduce(then, (generators[i] for i in word), start)
 
     def sample(self, count: int, seed: int = 0) -> list[Tensor]:
-        """Random elements as matrices [degree, degree]: long words, times exponentials of the Lie algebra."""
+        """Random elements as matrices [degree, degree]: long words, times exponentials of the Lie algebra.
+
+        A group that has its own way to draw (`draw`) is asked for them.
+        """
         random = torch.Generator().manual_seed(seed)
+        if self.draw is not None:
+            return [self.draw(random) for _ in range(count)]
         found = []
         for _ in range(count):
             matrix = torch.eye(self.degree, dtype=torch.float64)
@@ -132,7 +143,7 @@ def _elements(group: Group, most: int) -> tuple[tuple[Word, Element], ...]:
 
 def cyclic(n: int) -> Group:
     """The cyclic group of order n on n places in a ring; `r` shifts by one."""
-    _positive("cyclic", n)
+    positive("cyclic", n)
     return Group(
         f"cyclic({n})", n, ("r",), (Permutation(tuple((i + 1) % n for i in range(n))),), known_order=n
     )
@@ -140,7 +151,7 @@ def cyclic(n: int) -> Group:
 
 def dihedral(n: int) -> Group:
     """The symmetries of a regular n-gon, of order 2n, on its corners; `r` turns, `s` mirrors."""
-    _positive("dihedral", n)
+    positive("dihedral", n)
     turn = Permutation(tuple((i + 1) % n for i in range(n)))
     mirror = Permutation(tuple(-i % n for i in range(n)))
     if n > 2:
@@ -152,7 +163,7 @@ def dihedral(n: int) -> Group:
 
 def symmetric(n: int) -> Group:
     """All permutations of n places, S(n), by a transposition and a cycle."""
-    _positive("S", n)
+    positive("S", n)
     swap = Permutation((1, 0, *range(2, n)) if n > 1 else (0,))
     cycle = Permutation(tuple((i + 1) % n for i in range(n)))
     return Group(f"S({n})", n, ("swap", "cycle"), (swap, cycle), (), math.factorial(n), "S")
@@ -160,7 +171,7 @@ def symmetric(n: int) -> Group:
 
 def alternating(n: int) -> Group:
     """The even permutations of n places, A(n), by the cycles (0 1 k)."""
-    _positive("A", n)
+    positive("A", n)
 
     def cycle(k: int) -> Permutation:
         places = list(range(n))
@@ -174,7 +185,7 @@ def alternating(n: int) -> Group:
 
 def orthogonal(n: int) -> Group:
     """O(n): rotations and a reflection."""
-    _positive("O", n)
+    positive("O", n)
     mirror = torch.eye(n, dtype=torch.float64)
     mirror[0, 0] = -1
     return Group(f"O({n})", n, ("mirror",), (Linear(mirror),), _skew(n), 2 if n == 1 else None, "O")
@@ -182,13 +193,13 @@ def orthogonal(n: int) -> Group:
 
 def special_orthogonal(n: int) -> Group:
     """SO(n): rotations."""
-    _positive("SO", n)
+    positive("SO", n)
     return Group(f"SO({n})", n, (), (), _skew(n), 1 if n == 1 else None, "SO")
 
 
 def symplectic(n: int) -> Group:
     """Sp(n), n even: the matrices S with Sᵀ·J·S = J, where J pairs places 2i and 2i + 1."""
-    _positive("Sp", n)
+    positive("Sp", n)
     if n % 2:
         raise TdslError(f"Sp({n}) does not exist", expected="an even number of dimensions")
     form = block_diagonal([torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)] * (n // 2))
@@ -295,19 +306,8 @@ def _skew(n: int) -> tuple[Tensor, ...]:
     return tuple(found)
 
 
-def _positive(name: str, n: int) -> None:
+def positive(name: str, n: int) -> None:
+    """Raise `TdslError` for what is no size of a group."""
     if not isinstance(n, int) or n < 1:
         shown = n if isinstance(n, int | float) else "…"
         raise TdslError(f"{name}({shown}) does not exist", expected="a whole number of at least 1")
-
-
-CONSTRUCTORS: dict[str, Callable[[int], Group]] = {
-    "cyclic": cyclic,
-    "dihedral": dihedral,
-    "S": symmetric,
-    "A": alternating,
-    "O": orthogonal,
-    "SO": special_orthogonal,
-    "Sp": symplectic,
-}
-"""The families of groups that the language names, each by one number."""

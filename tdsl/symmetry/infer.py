@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import operator as python_operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -35,82 +34,13 @@ from tdsl.symmetry import (  # noqa: F401  (each declares transfers)
     transfer_windows,
 )
 from tdsl.symmetry.action import Action, identity_on
+from tdsl.symmetry.region import Measure, behind, inside
+from tdsl.symmetry.step import Inference, Known, Step, Strength
 from tdsl.symmetry.transfer import Breaks, Law, Site, Value, transfer_of, untouched
 from tdsl.symmetry.transfer_opaque import opaque
 
-Strength = Literal["structural", "weights", "approximate", "broken", "unknown"]
-"""For any weights; for these; for these up to a residual; not; nothing is known of the operands."""
-
 Fallback = Callable[[Site, fx.Node], Law | None]
 """A second opinion where no transfer passes an action: laws that a library declares."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """What one generator does at one node."""
-
-    node: fx.Node
-    sources: tuple[fx.Node, ...]
-    """Its operands that depend on the input."""
-    inputs: tuple[Action | None, ...]
-    """What acts on each of them."""
-    actions: tuple[Action | None, ...]
-    """What acts on each result; `None` where nothing is known."""
-    strength: Strength
-    residual: float = 0.0
-    """Of the weights against the law: relative Frobenius norm."""
-    worst: float = 0.0
-    """The entry that is furthest off, over the root mean square of the entries."""
-    reason: str = ""
-    """Why the action does not pass."""
-    nominal: bool = False
-    """Whether something upstream broke, so that what acts here only would."""
-
-    @property
-    def action(self) -> Action | None:
-        """What acts on the first result."""
-        return self.actions[0]
-
-    @property
-    def passes(self) -> bool:
-        """Whether the action passes, exactly or approximately."""
-        return self.strength in ("structural", "weights", "approximate")
-
-
-@dataclass(frozen=True)
-class Inference:
-    """One generator on every node that depends on the inputs, in order; outputs last."""
-
-    steps: Mapping[fx.Node, Step]
-    outputs: tuple[Action | None, ...]
-    """What acts on each tensor output; `None` where it is not known."""
-
-    @property
-    def broken(self) -> Step | None:
-        """The first node at which the action does not pass."""
-        return next((step for step in self.steps.values() if step.strength == "broken"), None)
-
-    @property
-    def strength(self) -> Strength:
-        """The weakest law on the way: that of the whole function."""
-        order: tuple[Strength, ...] = ("unknown", "broken", "approximate", "weights", "structural")
-        found = {step.strength for step in self.steps.values()}
-        return next((one for one in order if one in found), "structural")
-
-    @property
-    def residual(self) -> float:
-        """The largest residual of a layer whose weights are tied up to it."""
-        return max((step.residual for step in self.steps.values() if step.passes), default=0.0)
-
-
-@dataclass
-class _Known:
-    """What is known of a node: its action (`None`: not known), or its value where it is constant."""
-
-    actions: tuple[Action | None, ...]
-    constant: Any = None
-    is_constant: bool = False
-    nominal: bool = False
 
 
 def infer(
@@ -118,26 +48,29 @@ def infer(
     inputs: Sequence[Action | None],
     *,
     fallback: Fallback | None = None,
+    measure: Measure | None = None,
 ) -> Inference:
     """What acts on every edge of a graph in normal form; `inputs` are the actions on its tensor inputs.
 
-    `None` leaves an input alone. Sizes are those of the example that was captured. Raises `TdslError` when
+    `None` leaves an input alone. Where no law is known, nor declared (`fallback`), `measure` is asked; it
+    alone follows translations. Sizes are those of the example that was captured. Raises `TdslError` when
     there are more actions than inputs, or one does not fit the shape of its input.
     """
-    known: dict[fx.Node, _Known] = {}
+    known: dict[fx.Node, Known] = {}
     steps: dict[fx.Node, Step] = {}
     waiting = list(inputs)
+    met: set[fx.Node] = set()
     outputs: tuple[Action | None, ...] = ()
     for node in module.graph.nodes:
         value = node.meta.get("val")
         if node.op == "placeholder":
             if not isinstance(value, Tensor):
-                known[node] = _Known((None,), None, True)
+                known[node] = Known((None,), None, True)
                 continue
             acting = waiting.pop(0) if waiting else None
-            known[node] = _Known((_fitting(acting, node, _shape(value)),))
+            known[node] = Known((_fitting(acting, node, _shape(value)),))
         elif node.op == "get_attr":
-            known[node] = _Known((None,), _attribute(module, node), True)
+            known[node] = Known((None,), _attribute(module, node), True)
         elif node.op == "output":
             leaves = pytree.tree_leaves(node.args[0])
             outputs = tuple(
@@ -146,22 +79,26 @@ def infer(
                 if isinstance(leaf, fx.Node) and isinstance(leaf.meta.get("val"), Tensor)
             )
         else:
-            known[node], step = _call(node, known, fallback)
+            known[node], step = _call(node, known, fallback, measure)
+            if step is not None and measure is not None and (step.nominal or step.action is None):
+                again = behind(node, known, steps, measure)
+                known[node], step = (known[node], step) if again is None else again
+                met.update({node} if again is not None else ())
             if step is not None:
                 steps[node] = step
     if waiting:
         raise TdslError(f"{len(inputs)} actions were given for {len(inputs) - len(waiting)} inputs")
-    return Inference(steps, outputs)
+    return Inference({**steps, **inside(steps, met)}, outputs)
 
 
 def _call(
-    node: fx.Node, known: Mapping[fx.Node, _Known], fallback: Fallback | None
-) -> tuple[_Known, Step | None]:
+    node: fx.Node, known: Mapping[fx.Node, Known], fallback: Fallback | None, measure: Measure | None
+) -> tuple[Known, Step | None]:
     sources = [known[source] for source in node.all_input_nodes]
     if all(source.is_constant for source in sources):
-        return _Known((None,), _computed(node, known), True), None
+        return Known((None,), _computed(node, known), True), None
     if _is_number(node.meta.get("val")):  # a size: the one of the example
-        return _Known((None,), _hint(node.meta["val"]), True), None
+        return Known((None,), _hint(node.meta["val"]), True), None
     varying = [source for source in sources if not source.is_constant]
     origins = tuple(source for source in node.all_input_nodes if not known[source].is_constant)
     taken = tuple(source.actions[0] for source in varying)
@@ -171,42 +108,50 @@ def _call(
     shapes = _shapes(node)
     if any(source.actions[0] is None for source in varying):
         unknown: tuple[Action | None, ...] = (None,) * max(len(shapes), 1)
-        return _Known(unknown, nominal=True), Step(node, origins, taken, unknown, "unknown", nominal=True)
+        return Known(unknown, nominal=True), Step(node, origins, taken, unknown, "unknown", nominal=True)
     try:
         law = _law(node, known, shapes, fallback)
     except Breaks as why:
+        measured = measure(node, origins, taken) if measure is not None else None
+        if measured is not None:
+            step = Step(node, origins, taken, measured, "measured", nominal=nominal)
+            return Known(measured, nominal=nominal), step
         after: tuple[Action | None, ...] = (why.nominal,) + (None,) * (len(shapes) - 1)
         if why.nominal is not None and len(shapes) > 1:
             after = (why.nominal,) * len(shapes)
         step = Step(
             node, origins, taken, after, "broken", why.residual or 0.0, reason=why.reason, nominal=nominal
         )
-        return _Known(after, nominal=True), step
+        return Known(after, nominal=True), step
     strength: Strength = "structural"
     if law.weights:
         strength = "weights" if law.residual.exact else "approximate"
     step = Step(
         node, origins, taken, law.actions, strength, law.residual.norm, law.residual.worst, nominal=nominal
     )
-    return _Known(law.actions, nominal=nominal), step
+    return Known(law.actions, nominal=nominal), step
 
 
-def _item(node: fx.Node, known: Mapping[fx.Node, _Known]) -> tuple[_Known, Step | None]:
+def _item(node: fx.Node, known: Mapping[fx.Node, Known]) -> tuple[Known, Step | None]:
     """One of several results: what acts on it was found where it was computed."""
     source, index = node.args
     assert isinstance(source, fx.Node) and isinstance(index, int)
     whole = known[source]
     actions = whole.actions if index < len(whole.actions) else (None,) * (index + 1)
-    return _Known((actions[index],), nominal=whole.nominal), None
+    return Known((actions[index],), nominal=whole.nominal), None
 
 
 def _law(
     node: fx.Node,
-    known: Mapping[fx.Node, _Known],
+    known: Mapping[fx.Node, Known],
     shapes: tuple[tuple[int, ...], ...],
     fallback: Fallback | None,
 ) -> Law:
     operator = operator_of(node.target)
+    for source in node.all_input_nodes:
+        moved = known[source].actions[0]
+        if moved is not None and moved.offset is not None:
+            raise Breaks(_shifting(node, moved))
     if operator is None:
         return opaque(node, shapes, [known[source].actions[0] for source in node.all_input_nodes])
     site = Site(operator, _arguments(operator, node, known), shapes)
@@ -226,7 +171,7 @@ def _law(
         return found
 
 
-def _arguments(operator: Operator, node: fx.Node, known: Mapping[fx.Node, _Known]) -> dict[str, Any]:
+def _arguments(operator: Operator, node: fx.Node, known: Mapping[fx.Node, Known]) -> dict[str, Any]:
     """The arguments of a call by name, tensors as `Value`, left-out ones with their defaults."""
     found: dict[str, Any] = {}
     schema = {a.name: p.name for a, p in _keywords(operator, node)}
@@ -251,7 +196,7 @@ def _keywords(operator: Operator, node: fx.Node) -> list[tuple[Any, Any]]:
     return list(zip(given, wanted, strict=False))
 
 
-def _argument(value: Any, known: Mapping[fx.Node, _Known]) -> Any:
+def _argument(value: Any, known: Mapping[fx.Node, Known]) -> Any:
     if isinstance(value, fx.Node):
         what = known[value]
         if what.is_constant:
@@ -269,6 +214,14 @@ def _argument(value: Any, known: Mapping[fx.Node, _Known]) -> Any:
     if isinstance(value, list | tuple):
         return [_argument(one, known) for one in value]
     return _hint(value)
+
+
+def _shifting(node: fx.Node, moved: Action) -> str:
+    name = str(node.target).removeprefix("aten.").partition(".")[0]
+    return (
+        f"{name} does not pass {moved}: its result changes by what depends on the input; differences of"
+        " places, or places relative to their mean, are not translated"
+    )
 
 
 def _is_number(value: Any) -> bool:
@@ -290,7 +243,7 @@ def _shapes(node: fx.Node) -> tuple[tuple[int, ...], ...]:
     return tuple(_shape(one) if isinstance(one, Tensor) else () for one in results)
 
 
-def _computed(node: fx.Node, known: Mapping[fx.Node, _Known]) -> Any:
+def _computed(node: fx.Node, known: Mapping[fx.Node, Known]) -> Any:
     """The value of a node that depends on constants alone."""
     if not callable(node.target):
         return None
@@ -319,4 +272,4 @@ def _fitting(acting: Action | None, node: fx.Node, shape: tuple[int, ...]) -> Ac
     return acting
 
 
-__all__ = ["Inference", "Step", "Strength", "infer"]
+__all__ = ["Fallback", "Inference", "Measure", "Step", "Strength", "infer"]

@@ -10,8 +10,27 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
+from tdsl.symmetry.affine import (
+    euclidean,
+    general_linear,
+    special_euclidean,
+    translations,
+    whole_translations,
+)
 from tdsl.symmetry.element import Element, Linear, Permutation
-from tdsl.symmetry.group import CONSTRUCTORS, Group, generated, product, wreath
+from tdsl.symmetry.group import (
+    Group,
+    alternating,
+    cyclic,
+    dihedral,
+    generated,
+    orthogonal,
+    product,
+    special_orthogonal,
+    symmetric,
+    symplectic,
+    wreath,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +42,21 @@ class Maker:
     """Argument names; `...` marks a list."""
     function: Callable[..., Group]
     doc: str
+
+
+CONSTRUCTORS: dict[str, Callable[[int], Group]] = {
+    "cyclic": cyclic,
+    "dihedral": dihedral,
+    "S": symmetric,
+    "A": alternating,
+    "O": orthogonal,
+    "SO": special_orthogonal,
+    "Sp": symplectic,
+    "GL": general_linear,
+    "E": euclidean,
+    "SE": special_euclidean,
+}
+"""The families of groups that the language names, each by one number."""
 
 
 def _product(*groups: Group) -> Group:
@@ -55,12 +89,17 @@ _OF_SIZE = {
     "O": "The orthogonal matrices of size n.",
     "SO": "The rotations of n dimensions.",
     "Sp": "The matrices of even size n that keep the symplectic form.",
+    "GL": "The invertible matrices of size n.",
+    "E": "Rotations, reflections and translations of n dimensions.",
+    "SE": "Rotations and translations of n dimensions.",
     "cyclic": "The rotations of a ring of n places.",
     "dihedral": "The symmetries of a regular n-gon, on its corners.",
 }
 
 _DECLARED = (
     *(Maker(name, ("n",), function, _OF_SIZE[name]) for name, function in CONSTRUCTORS.items()),
+    Maker("T", ("sizes...",), translations, "Translations by tensors of these sizes."),
+    Maker("Z", ("sizes...",), whole_translations, "Translations by whole numbers, of these sizes."),
     Maker("product", ("groups...",), _product, "The direct product, on the sum of the spaces."),
     Maker("wreath", ("inner", "outer"), wreath, "Blocks with `inner` inside each, permuted by `outer`."),
     Maker("generated", ("generators...",), _generated, "What permutations [1, 0, 2], or matrices, generate."),

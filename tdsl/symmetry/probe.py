@@ -43,10 +43,15 @@ def _larger(first: float | None, second: float | None) -> float | None:
     return max(first, second)
 
 
-def relative(found: Tensor, expected: Tensor) -> float:
+ROUNDING = 1e-13
+"""Differences of a result that are so small beside its operands are rounding, however small the result is."""
+
+
+def relative(found: Tensor, expected: Tensor, operands: float = 0.0) -> float:
     """‖found - expected‖ / ‖expected‖; infinite where the shapes differ or something is not finite.
 
-    Infinite entries that are equal are no difference: masks hold them.
+    Infinite entries that are equal are no difference: masks hold them. A difference that is rounding beside
+    `operands`, the norm of what the result was computed from, is taken relative to that.
     """
     if found.shape != expected.shape:
         return float("inf")
@@ -57,6 +62,8 @@ def relative(found: Tensor, expected: Tensor) -> float:
     distance = float(off.norm())
     if distance != distance:
         return float("inf")
+    if distance <= ROUNDING * operands:
+        size = max(size, operands)
     return distance / size if size > 0 else (0.0 if distance == 0 else float("inf"))
 
 
@@ -131,7 +138,7 @@ class _Recorder(fx.Interpreter):
             found = node.target(*args, **kwargs)
         except (RuntimeError, ValueError, IndexError):  # it does not take operands of that shape
             return float("inf")
-        return _apart(found, result, step.actions)
+        return _apart(found, result, step.actions, _size_of_operands(node, self.env))
 
 
 class _Comparer(fx.Interpreter):
@@ -148,11 +155,20 @@ class _Comparer(fx.Interpreter):
         result = super().run_node(n)
         step = self.steps.get(n.name)
         if step is not None and step.actions[0] is not None:
-            self.total[n.name] = _apart(result, self.values[n.name], step.actions)
+            self.total[n.name] = _apart(
+                result, self.values[n.name], step.actions, _size_of_operands(n, self.env)
+            )
         return result
 
 
-def _apart(found: Any, plain: Any, actions: Sequence[Action | None]) -> float:
+def _size_of_operands(node: fx.Node, values: Mapping[fx.Node, Any]) -> float:
+    """The largest norm of what a node reads."""
+    operands = (values.get(source) for source in node.all_input_nodes)
+    norms = [float(one.norm()) for one in operands if isinstance(one, Tensor) and one.is_floating_point()]
+    return max((norm for norm in norms if norm < float("inf")), default=0.0)
+
+
+def _apart(found: Any, plain: Any, actions: Sequence[Action | None], operands: float) -> float:
     """The largest relative distance of results from the moved ones, of those that an action is known for."""
     results = list(plain) if isinstance(plain, list | tuple) else [plain]
     others = list(found) if isinstance(found, list | tuple) else [found]
@@ -161,7 +177,7 @@ def _apart(found: Any, plain: Any, actions: Sequence[Action | None]) -> float:
         if acting is None or not isinstance(one, Tensor):
             continue
         try:
-            worst = max(worst, relative(other, acting.apply(one)))
+            worst = max(worst, relative(other, acting.apply(one), operands))
         except TdslError:  # an action of other sizes: the operands were not those of the example
             worst = float("inf")
     return worst

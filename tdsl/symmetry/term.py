@@ -1,7 +1,8 @@
 """The terms of an `action` declaration as actions: `rot90(x, dims=(H, W))`, `g @ x`, `x * [1, -1]`.
 
-`x` is the tensor, `g` an element of the group as it is defined (a permutation of its places, or a matrix);
-names of sizes stand for axes where an axis is asked for, and for numbers elsewhere.
+`x` is the tensor, `g` an element of the group as it is defined (a permutation of its places, or a matrix),
+and `t` what it adds, where it is an affine map x ↦ g·x + t; names of sizes stand for axes where an axis is
+asked for, and for numbers elsewhere.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
 from tdsl.lang.spelling import did_you_mean
 from tdsl.ops import OPERATORS
-from tdsl.symmetry.action import Action, action, flipped, identity_on, rolled, rotated, transposed
+from tdsl.symmetry.action import Action, action, flipped, identity_on, rolled, rotated, translated, transposed
 from tdsl.symmetry.along import Along, Monomial, inverse, matrix
 from tdsl.symmetry.declared import number_of
 from tdsl.symmetry.element import Element, Linear, Permutation
 
-TENSOR, ELEMENT = "x", "g"
-"""The names that a term uses for the tensor, and for the element of the group."""
+TENSOR, ELEMENT, TRANSLATION = "x", "g", "t"
+"""The names that a term uses for the tensor, for the element of the group, and for what it adds."""
 
 MOVERS = ("flip", "roll", "rot90", "permute", "index_select", "mul", "matmul", "linear", "neg")
 """The operators that a generator is written with."""
@@ -36,6 +38,8 @@ class Setting:
     axes: Mapping[str, int]
     sizes: Mapping[str, int]
     element: Element | None = None
+    moved: tuple[int, ...] = ()
+    """The sizes of what the element adds, where it is an affine map."""
 
 
 def action_of(expr: tree.Expr, setting: Setting) -> Action:
@@ -49,10 +53,10 @@ def action_of(expr: tree.Expr, setting: Setting) -> Action:
 
 
 def uses_element(expr: tree.Expr) -> bool:
-    """Whether a term speaks of the element `g`, and so of every generator at once."""
+    """Whether a term speaks of the element, `g` or `t`, and so of every generator at once."""
     from tdsl.lang.walk import walk
 
-    return any(isinstance(node, tree.Name) and node.id == ELEMENT for node in walk(expr))
+    return any(isinstance(node, tree.Name) and node.id in (ELEMENT, TRANSLATION) for node in walk(expr))
 
 
 _Moved = tuple[Action, tuple[int, ...]]
@@ -70,6 +74,8 @@ def _tensor(expr: tree.Expr, setting: Setting) -> _Moved:
             return _scaled(_tensor(term, setting), _numbers(factor, setting), expr)
         case tree.Binary(operator="@", left=left, right=right):
             return _multiplied(left, right, setting, expr)
+        case tree.Binary(operator="+" | "-" as sign, left=left, right=right):
+            return _translated(left, right, sign, setting, expr)
         case tree.Call(callee=callee, repeat=None) if callee in MOVERS:
             return _called(expr, setting)
         case tree.Call(callee=callee):
@@ -173,6 +179,44 @@ def _multiplied(left: tree.Expr, right: tree.Expr, setting: Setting, at: tree.Ex
     return moved.then(done), shape
 
 
+def _translated(left: tree.Expr, right: tree.Expr, sign: str, setting: Setting, at: tree.Expr) -> _Moved:
+    """`x + t`, `x - [1, 0, 0]`: the same is added wherever the tensor lies."""
+    if sign == "+" and _is_tensor(right):
+        left, right = right, left
+    if _is_tensor(right) or not _is_tensor(left):
+        raise TdslError("a tensor and what is added to it", at.span, expected="`x + t` or `x + [1, 0, 0]`")
+    moved, shape = _tensor(left, setting)
+    added = _added(right, setting)
+    short = tuple(shape[len(shape) - added.ndim :]) if added.ndim <= len(shape) else ()
+    if added.ndim > len(shape) or any(a not in (1, b) for a, b in zip(added.shape, short, strict=True)):
+        raise TdslError(f"{list(added.shape)} numbers are added to a tensor of {list(shape)}", right.span)
+    return moved.then(translated(identity_on(len(shape)), added if sign == "+" else -added)), shape
+
+
+def _added(expr: tree.Expr, setting: Setting) -> Tensor:
+    """A number, a list of numbers or of lists, `t`, or a multiple of one of these. float64."""
+    match expr:
+        case tree.Name(id=name) if name == TRANSLATION and name not in setting.sizes:
+            if setting.element is None or not setting.moved:
+                raise TdslError(
+                    "the elements of this group add nothing",
+                    expr.span,
+                    expected="a group of affine maps, such as E(3), SE(3), T(3) or Z(3)",
+                )
+            return setting.element.matrix()[:-1, -1].reshape(setting.moved)
+        case tree.ListOf(items=items) if items:
+            rows = [_added(item, setting) for item in items]
+            if any(row.shape != rows[0].shape for row in rows):
+                raise TdslError("lists of different lengths", expr.span)
+            return torch.stack(rows)
+        case tree.Unary(operator="-", operand=operand):
+            return -_added(operand, setting)
+        case tree.Binary(operator="*", left=left, right=right):
+            return _added(left, setting) * _added(right, setting)
+        case _:
+            return torch.tensor(float(number_of(expr, setting.sizes)), dtype=torch.float64)
+
+
 def _fitted(done: Action, shape: Sequence[int], at: tree.Expr) -> Action:
     for axis, element in done.parts:
         if element.size != shape[axis]:
@@ -241,6 +285,8 @@ def _element(expr: tree.Expr, setting: Setting) -> Element:
         case tree.Name(id=name) if name == ELEMENT:
             if setting.element is None:
                 raise TdslError("there is no element here", expr.span)
+            if setting.moved:
+                return Linear(setting.element.matrix()[:-1, :-1])
             return setting.element
         case tree.Unary(operator="T", operand=operand):
             return _transposed(_element(operand, setting))

@@ -104,6 +104,9 @@ def without(acting: Action, gone: set[int], what: str) -> Action:
 _ALONG = frozenset({"slice", "split", "index_select", "repeat_interleave"})
 """Moves along the axis `dim`, the same at every place of the others."""
 
+_IN_PLACES = frozenset({"flip", "roll", "rot90"})
+"""Moves along the axes `dims`, likewise."""
+
 
 @family(lambda operator: operator.moves)
 def moves(site: Site) -> Law:
@@ -116,12 +119,12 @@ def moves(site: Site) -> Law:
         raise Breaks(f"no law of {site.operator.name} is known")
     site.require_only_x()
     x = site.x
-    dims = site.arguments.get("dim")
+    dims = site.arguments.get("dims" if site.operator.name in _IN_PLACES else "dim")
     if (
-        site.operator.name in _ALONG
-        and isinstance(dims, int)
+        site.operator.name in _ALONG | _IN_PLACES
+        and dims is not None
         and len(site.shapes[0]) == x.rank
-        and dims % x.rank not in x.action.touched
+        and not set(axes_of(dims, x.rank)) & x.action.touched
     ):
         return law(site, *[x.action] * len(site.shapes))  # along an axis that stays as it is
     if site.operator.name == "select":
