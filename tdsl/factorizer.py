@@ -17,13 +17,33 @@ from tdsl.factor.rank import Ratio
 from tdsl.lang import parse
 from tdsl.prepare import Batch, prepare
 
-_WITHOUT_DATA = """
-pipeline factorize(rank: Rank) {
-    once factorize.linear.svd_linear(rank=rank), factorize.conv.spatial_svd(rank=rank)
-    check error <= 100%
-}
+_RULES = (
+    "linear.svd_linear",
+    "conv.spatial_svd",
+    "conv.channel_svd",
+    "conv1d.channel_svd_1d",
+    "conv3d.spatial_svd_3d",
+    "conv3d.channel_svd_3d",
+    "conv_grouped.grouped_channel_svd",
+    "conv_grouped.grouped_channel_svd_1d",
+    "conv_transpose.spatial_svd_transposed",
+    "conv_transpose.channel_svd_transposed",
+    "conv_transpose.input_svd_transposed_1d",
+    "conv_transpose.input_svd_transposed_3d",
+    "recurrent.svd_lstm_input",
+    "recurrent.svd_gru_input",
+    "embedding.svd_embedding",
+    "embedding.tied_embedding",
+)
+"""With nothing but the weights, the truncations that are optimal for each of them; of two for one kind of
+layer the second is for where the first saves no operations, as with strides. Depthwise kernels are small already.
 """
-"""With nothing but the weights, the truncations that are optimal for each of them."""
+_WITHOUT_DATA = f"""
+pipeline factorize(rank: Rank) {{
+    once {", ".join(f"factorize.{rule}(rank=rank)" for rule in _RULES)}
+    check error <= 100%
+}}
+"""
 
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 

@@ -183,3 +183,46 @@ def test_a_model_that_does_not_trace_is_an_error():
 
     with pytest.raises(tdsl.TdslError, match="cannot be traced"):
         tdsl.factorize(Branch(), drawn(2, 8))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU]) -> None:
+        super().__init__()
+        self.cells = kind(48, 16, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cells(x)[0]
+
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(64, 96), drawn(3, 64)),
+    "conv1d": (lambda: nn.Conv1d(24, 32, 5, padding=2), drawn(3, 24, 20)),
+    "conv2d": (lambda: nn.Conv2d(24, 32, 3, stride=2), drawn(3, 24, 9, 9)),
+    "conv3d": (lambda: nn.Conv3d(12, 16, 3, dilation=2), drawn(3, 12, 7, 7, 7)),
+    "grouped": (lambda: nn.Conv2d(48, 48, 3, groups=2), drawn(3, 48, 9, 9)),
+    "transposed1d": (lambda: nn.ConvTranspose1d(32, 24, 4, stride=2), drawn(3, 32, 9)),
+    "transposed2d": (lambda: nn.ConvTranspose2d(32, 24, 3, stride=2), drawn(3, 32, 9, 9)),
+    "transposed3d": (lambda: nn.ConvTranspose3d(16, 12, 3), drawn(3, 16, 5, 5, 5)),
+    "embedding": (lambda: nn.Embedding(200, 48), torch.arange(12).reshape(3, 4)),
+    "lstm": (lambda: Recurrent(nn.LSTM), drawn(3, 7, 48)),
+    "gru": (lambda: Recurrent(nn.GRU), drawn(3, 7, 48)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_kind_of_layer_is_factorized(name):
+    """Each keeps what its share has room for, and loses more with less."""
+    torch.manual_seed(0)
+    made, x = LAYERS[name]
+    layer = made().eval()
+    found = {rank: tdsl.factorize(layer, x, rank=rank) for rank in (0.7, 0.3)}
+    sizes = {rank: size(smaller) for rank, smaller in found.items()}
+    assert sizes[0.3] < sizes[0.7] < size(layer)
+    wanted = layer(x)
+    assert error(found[0.7](x), wanted) < error(found[0.3](x), wanted) < 1
+
+
+def test_a_depthwise_kernel_stays():
+    """Its filters are small already: one term less of each would lose much and save little."""
+    layer = nn.Conv2d(32, 32, 3, groups=32)
+    assert size(tdsl.factorize(layer, drawn(2, 32, 9, 9), rank=0.5)) == size(layer)
