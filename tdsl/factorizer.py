@@ -36,7 +36,8 @@ _RULES = (
     "embedding.tied_embedding",
 )
 """With nothing but the weights, the truncations that are optimal for each of them; of two for one kind of
-layer the second is for where the first saves no operations, as with strides. Depthwise kernels are small already.
+layer the second is for where the first saves no operations, as with strides. Depthwise kernels are small
+already.
 """
 _WITHOUT_DATA = f"""
 pipeline factorize(rank: Rank) {{
