@@ -130,6 +130,8 @@ def _planner(
     table = profile if isinstance(profile, LatencyTable) else None
     if profile is not None and table is None:
         table = LatencyTable.read(Path(profile))  # type: ignore[arg-type]
+    table = table or LatencyTable()
+    table.bind(axis for axes in captured.dynamic_axes for axis in axes.values())
     known = [sample.inputs for sample in samples if sample.kind == "calibration"]
     share = min(JUDGES_SHARE, max(2, len(known) // 2))
     judges = known[share - 1 :: share]
@@ -138,7 +140,7 @@ def _planner(
         library,
         Data.of(captured, fitted, mask, SEED, loss),
         Data.of(captured, judges or known, mask, SEED),
-        table or LatencyTable(),
+        table,
         progress,
         None if cache is None else Path(cache),
     )

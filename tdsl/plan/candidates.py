@@ -25,7 +25,7 @@ from tdsl.engine.statistics import Recorder, Request, Statistics
 from tdsl.factor.memo import MEMORY
 from tdsl.memory import give_back
 from tdsl.plan.calibrate import Data, Progress
-from tdsl.plan.latency import LatencyTable, steps_of
+from tdsl.plan.latency import LatencyTable
 from tdsl.plan.probes import Change, Effects, Probes
 from tdsl.plan.remembering import Remembering
 from tdsl.provenance import value_name
@@ -260,7 +260,8 @@ def _candidate(
     }
     saved["latency"] = 0.0
     if table is not None:
-        before, after = steps_of(work, dying_nodes(frame)), steps_of(work, new_terms(frame.rhs, frame))
+        before = table.steps(work, dying_nodes(frame))
+        after = table.steps(work, new_terms(frame.rhs, frame))
         saved["latency"] = table.gain(before, after)
     return Candidate(
         choice=choice,

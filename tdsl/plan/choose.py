@@ -25,7 +25,7 @@ from tdsl.errors import Span, TdslError
 from tdsl.memory import give_back
 from tdsl.plan.calibrate import Progress
 from tdsl.plan.candidates import COSTS, Candidate
-from tdsl.plan.latency import LatencyTable, steps_of
+from tdsl.plan.latency import LatencyTable
 from tdsl.plan.solve import Item, knapsack
 from tdsl.provenance import value_name
 from tdsl.verify.compare import Metrics
@@ -145,7 +145,7 @@ def totals_of(module: fx.GraphModule, table: LatencyTable | None) -> dict[str, f
     totals = {"bytes": counted.bytes, "parameters": counted.parameters, "macs": counted.macs, "latency": 0.0}
     if table is not None:
         nodes = [node for node in module.graph.nodes if node.op == "call_function"]
-        totals["latency"] = table.of(steps_of(Workspace(module), nodes))
+        totals["latency"] = table.of(table.steps(Workspace(module), nodes))
     return {name: float(value) for name, value in totals.items()}
 
 

@@ -17,11 +17,12 @@ from tdsl.plan.calibrate import Data
 from tdsl.plan.candidates import Candidate, Choice, Measures
 from tdsl.plan.choose import Problem, Unrecorded, apply_plan, search
 from tdsl.plan.execute import Execution
-from tdsl.plan.latency import LatencyTable, Step
+from tdsl.plan.latency import LatencyTable
 from tdsl.plan.packed import square, triangle
 from tdsl.plan.probes import Change, Effects, Probes
 from tdsl.plan.remembering import Remembering
 from tdsl.plan.shelf import Shelf
+from tdsl.plan.steps import Step
 from tdsl.verify.compare import Metrics
 
 RANK = 6
