@@ -15,6 +15,7 @@ from torch import fx
 
 from tdsl.engine.frame import Approximation, Frame
 from tdsl.engine.functions import BUILTINS, PREDICATES
+from tdsl.engine.narrowing import narrowed
 from tdsl.engine.sizes import compare, value_of
 from tdsl.engine.staged import (
     CannotStage,
@@ -357,6 +358,13 @@ class StagedTerms:
     def shape(self, value: Any) -> tuple[Any, ...]:
         """The sizes of a value, whole numbers where they are known."""
         return tuple(self.frame.work.val(value).shape)
+
+    def narrower(self, value: Any, selection: Any) -> Any:
+        """A value with the hidden units along its last axis that are selected, the others not made."""
+        made, units = narrowed(value, self.known(selection), self.frame.work)
+        taken = self.frame.taken
+        taken += [node for node in units.nodes if node not in self.frame.nodes and node not in taken]
+        return made
 
     def split(self, value: Any, sizes: list[int], dim: int) -> list[Any]:
         """A value in parts of these sizes along an axis."""

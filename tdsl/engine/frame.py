@@ -42,6 +42,8 @@ class Frame:
     parameters: Mapping[str, Any]
     approximations: list[Approximation] = field(default_factory=list)
     pending: set[str] = field(default_factory=set)
+    taken: list[fx.Node] = field(default_factory=list)
+    """Operators that the right side replaces beside those that matched: what makes a narrowed value."""
     _rhs: tuple[Any, ...] | None = None
 
     def value(self, name: str) -> Any:
@@ -84,7 +86,13 @@ class Frame:
     def extended(self, **values: Any) -> Frame:
         """The same frame with some names bound anew; the elements of a variadic operand, one at a time."""
         return Frame(
-            self.work, self.variant, self.nodes, {**self.env, **values}, self.parameters, self.approximations
+            self.work,
+            self.variant,
+            self.nodes,
+            {**self.env, **values},
+            self.parameters,
+            self.approximations,
+            taken=self.taken,
         )
 
     def _absent(self, name: str) -> Any:
@@ -163,6 +171,8 @@ class Variant:
     """Names of the outputs: a condition may speak of what is to be replaced."""
     statistics: tuple[Callable[[Frame], Any], ...] = ()
     """The statistics of calibration data that the rule asks for, as functions of a frame."""
+    narrows: tuple[str, ...] = ()
+    """Names of the values that the right side makes of fewer units."""
     _matcher: Matcher | None = None
 
     def matcher(self, name: str) -> Matcher:

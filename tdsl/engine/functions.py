@@ -15,6 +15,7 @@ import torch
 from torch import fx
 
 from tdsl.engine.frame import Frame
+from tdsl.engine.narrowing import units_of
 from tdsl.engine.sizes import compare, dtype_of, same, same_value, sizes_of
 from tdsl.engine.staged import CannotStage, Constant, Staged, parts_of, tensors_in
 from tdsl.engine.statistics import STATISTICS, Kind, request_of
@@ -41,12 +42,12 @@ def new_constants(values: tuple[Any, ...], frame: Frame) -> list[Any]:
 
 
 def dying_nodes(frame: Frame) -> list[fx.Node]:
-    """The matched nodes that leave the model; a named one stays where others, or the right side, read it."""
+    """The replaced nodes that leave the model; a named one stays where others, or the right side, read it."""
     names = [name for name, _ in frame.variant.pattern.kept]
-    if not names:
+    if not names and not frame.variant.narrows:
         return list(frame.nodes)
-    matched = set(frame.nodes)
     read = {part for part in parts_of(frame.rhs) if isinstance(part, fx.Node)}
+    matched = {*frame.nodes, *frame.taken}
     named = [node for name in names for node in tensors_in(frame.env[name])]
     stack = [node for node in named if node in read or any(user not in matched for user in node.users)]
     staying: set[fx.Node] = set()
@@ -55,7 +56,7 @@ def dying_nodes(frame: Frame) -> list[fx.Node]:
         if node in matched and node not in staying:
             staying.add(node)
             stack.extend(node.all_input_nodes)
-    return [node for node in frame.nodes if node not in staying]
+    return [node for node in (*frame.nodes, *frame.taken) if node not in staying]
 
 
 def dying_constants(frame: Frame) -> list[fx.Node]:
@@ -204,6 +205,10 @@ def _used_once(frame: Frame, value: Any) -> bool:
     return isinstance(value, fx.Node) and all(user in frame.nodes for user in value.users)
 
 
+def _unit_width(frame: Frame, value: Any) -> int:
+    return units_of(value, frame.work).width
+
+
 def _same(frame: Frame, a: Any, b: Any) -> bool:
     return same_value(a, b)
 
@@ -266,6 +271,7 @@ BUILTINS: Mapping[str, Builtin] = {
     "rank_of": _rank_of,
     "shape": _shape,
     "size_along": _size_along,
+    "unit_width": _unit_width,
     "dtype": _dtype,
     "holds": _holds,
     **{

@@ -98,7 +98,14 @@ class _Lowering:
             },
             results={name: outputs.index(term) for name, term in self.named.items() if term in outputs},
             statistics=self.statistics(),
+            narrows=self.narrowed(),
         )
+
+    def narrowed(self) -> tuple[str, ...]:
+        """The names of the values that the right side makes of fewer units."""
+        calls = [node for part in self.rule.rhs for node in walk(part) if isinstance(node, tree.Call)]
+        values = [call.arguments[0].value for call in calls if call.callee == "narrowed"]
+        return tuple(dict.fromkeys(value.id for value in values if isinstance(value, tree.Name)))
 
     def statistics(self) -> tuple[Callable[[Frame], Any], ...]:
         """The statistics that the rule asks for, wherever it does, each as a function of a frame."""

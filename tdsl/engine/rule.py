@@ -108,7 +108,8 @@ class Rule:
             if refused:
                 refused(str(reason), None, frame)
             return None
-        return Replacement(self, outputs, values, nodes, tuple(frame.approximations), frame.env)
+        matched = (*nodes, *frame.taken)
+        return Replacement(self, outputs, values, matched, tuple(frame.approximations), frame.env)
 
 
 def _require_same_type(old: fx.Node, new: Any, work: Workspace) -> None:

@@ -134,6 +134,10 @@ class Terms(Protocol):
         """The sizes of a value, whole numbers where they are known."""
         ...
 
+    def narrower(self, value: Any, selection: Any) -> Any:
+        """A value [..., n] with what `selection` [k, n] has of its last axis; no other units are made."""
+        ...
+
     def split(self, value: Any, sizes: list[int], dim: int) -> list[Any]:
         """A value in parts of these sizes along an axis."""
         ...

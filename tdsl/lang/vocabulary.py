@@ -97,6 +97,7 @@ BUILT_IN: tuple[Function, ...] = (
         rank_of=("tensor", "Number of axes of a tensor, or of the first output of a side."),
         shape=("tensor", "Sizes of a tensor or of the first output of a side, as a list."),
         size_along=("tensor dims", "Product of the sizes along some axes, or one; of all for `none`."),
+        unit_width=("tensor", "Numbers of the last axis that one hidden unit has, a head of attention say."),
         dtype=("tensor", "Element type of a tensor, or of the first output of a side."),
         inverse=("p", "The inverse of a permutation of axes."),
         compose=("p q", "The permutation that permutes by `p` first, then by `q`."),

@@ -375,6 +375,9 @@ class _Terms:
     def shape(self, value: Known) -> tuple[int, ...]:
         return tuple(value.shape)
 
+    def narrower(self, value: Known, selection: Known) -> Any:
+        return self("linear", value, selection)
+
     def split(self, value: Known, sizes: list[int], dim: int) -> list[Known]:
         return list(self("split", value, sizes, dim))
 

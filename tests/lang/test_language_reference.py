@@ -26,6 +26,8 @@ VOCABULARY = Vocabulary.standard(
         Function("error", "rank", ("v",)),
         Function("diagrams", "decomposition", ("W", "rank"), 4),
         Function("diagram_sum", "term", ("x", "K", "structure..."), shape=TERMS["diagram_sum"].shape),
+        Function("interpolative", "decomposition", ("B", "H", "rank", "size?"), 2),
+        Function("narrowed", "term", ("x", "P"), shape=TERMS["narrowed"].shape),
         Function("project", "decomposition", ("W", "space"), 0),
         Function("commutant", "space", ("group",)),
         Function("defect", "number", ("W", "space")),
