@@ -7,8 +7,9 @@ between), and each is computed by itself up to there, what makes the others can 
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from tdsl.engine.frame import Variant
 from tdsl.engine.staged import CannotStage, Constant, Staged, Workspace, map_values
 from tdsl.ops.spec import Operator
 from tdsl.ops.targets import operator_of
@@ -45,12 +47,6 @@ class Units:
     weights: tuple[fx.Node, ...]
     """The weights that have them, but for the one that reads the value."""
     reader: fx.Node
-
-    @property
-    def reads(self) -> list[fx.Node]:
-        """What the operators are computed from."""
-        inside = {*self.nodes, *self.weights}
-        return list(dict.fromkeys(n for node in self.nodes for n in node.all_input_nodes if n not in inside))
 
 
 def units_of(value: Any, work: Workspace) -> Units:
@@ -104,6 +100,15 @@ def narrowed(value: fx.Node, kept: Tensor, work: Workspace) -> tuple[Staged, Uni
         raise CannotStage(f"units of {units.width} numbers cannot be cut")
     chosen = [int(row) // units.width for row in rows[:, 0]]
     return _Narrower(units, work, chosen).term(value), units
+
+
+def replaced_beside(variant: Variant, env: Mapping[str, Any], work: Workspace) -> list[fx.Node]:
+    """The operators that a match of a rule replaces beside those that its left side says."""
+    found: list[fx.Node] = []
+    for name in variant.narrows:
+        with contextlib.suppress(CannotStage):
+            found += units_of(env.get(name), work).nodes
+    return found
 
 
 class _Narrower:

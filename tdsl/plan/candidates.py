@@ -19,6 +19,7 @@ from tdsl.engine.driver import Scope
 from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import bytes_, dying_nodes, macs, new_terms, params
 from tdsl.engine.journal import error_of
+from tdsl.engine.narrowing import replaced_beside
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage, Workspace
 from tdsl.engine.statistics import Recorder, Request, Statistics
@@ -169,15 +170,19 @@ def candidates(
     decompositions, and half as many for samples. Without data errors are those of the weights.
     """
     structural = list(matches(module, choices, scope))
+    work = Remembering(module, statistics)
     inputs = [
-        n for _, nodes, _, _ in structural for m in nodes for n in m.all_input_nodes if n.op != "get_attr"
+        n
+        for variant, nodes, env, _ in structural
+        for m in (*nodes, *replaced_beside(variant, env, work))
+        for n in m.all_input_nodes
+        if n.op != "get_attr"
     ]
     outputs = [n for v, nodes, env, _ in structural for n in v.pattern.output_nodes(nodes, env)]
     roots = {target for choice in choices for targets in choice.rule.roots for target in targets}
     places = [n for n in module.graph.nodes if n.target in roots and (scope is None or scope(n))]
     probes = Probes(module, data, inputs, outputs, memory // 2) if data.batches else None
     measures = Measures(probes, Effects(module, data) if data.batches else None, table, counted)
-    work = Remembering(module, statistics)
     made: list[Candidate] = []
     with MEMORY.limited(memory):
         for count, node in enumerate(places, start=1):
