@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, disable_fake_tensor_cache
 
 from tdsl.errors import TdslError
@@ -34,6 +35,8 @@ _FAKE_LOGS = tuple(
 
 _LAYOUT_DEPENDENT = frozenset({"conv", "conv_transpose", "pool", "resize", "attention"})
 """Shape laws of the operators whose fake kernels choose a memory layout by the sizes."""
+_IN_PYTHON = frozenset({"im2col", "lstm", "recurrent"})
+"""Shape laws of the operators that are described by their implementation in Python."""
 
 
 def _padded(x: torch.Tensor, border: Sequence[Any]) -> torch.Tensor:
@@ -286,7 +289,8 @@ class Workspace:
         An answer that holds only for the traced example (a broadcast of `s` with 2 where `s` was 2) would be
         a guard, and raises. Where a kernel asks such questions to choose a memory layout, they are answered
         for the example and forgotten: its sizes do not depend on them. The cache of fake tensors asks more
-        than the operators do (whether a storage is large enough), and is left out.
+        than the operators do (whether a storage is large enough), and is left out. Of recurrent layers and
+        windows only the implementation in Python knows symbolic sizes; a model is captured by that as well.
         """
         assert self._mode is not None
         env = self._mode.shape_env
@@ -295,11 +299,13 @@ class Workspace:
         guards = (
             nullcontext() if env is None else env.suppress_guards() if asks else env.error_on_new_guards()
         )
+        written = op is not None and op.result in _IN_PYTHON
+        in_python = enable_python_dispatcher() if written else nullcontext()
         were_disabled = [log.disabled for log in _FAKE_LOGS]
         for log in _FAKE_LOGS:
             log.disabled = True  # a refusal is an answer here, no error
         try:
-            with guards, disable_fake_tensor_cache(self._mode), self._mode:
+            with guards, disable_fake_tensor_cache(self._mode), self._mode, in_python:
                 if target is torch.ops.aten.pad.default:
                     return _padded(args[0], args[1])
                 return target(*args, **kwargs)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from tdsl.ops.spec import Operator, operator
+from math import prod
+from typing import Any
+
+from tdsl.ops.spec import Operator, Shape, operator
 
 _LAYERS = (
     "has_biases: bool, num_layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool"
 )
+
+
+def _macs(x: Shape, weights: list[Shape], **_: Any) -> Any:
+    """Every matrix of every layer and direction, at every step."""
+    return prod(x[:-1]) * sum(prod(weight) for weight in weights if len(weight) == 2)
 
 
 def _with_one_state(name: str, doc: str) -> Operator:
@@ -14,6 +22,7 @@ def _with_one_state(name: str, doc: str) -> Operator:
         f"{name}(x, state, weights..., {_LAYERS}) -> recurrent",
         aten=f"aten.{name}.input",
         results=2,
+        macs=_macs,
         doc=doc,
     )
 
@@ -23,6 +32,7 @@ RECURRENT = (
         f"lstm(x, states..., weights..., {_LAYERS}) -> lstm",
         aten="aten.lstm.input",
         results=3,
+        macs=_macs,
         doc="Long short-term memory (Hochreiter, Schmidhuber, 1997): outputs, last state, last cell.",
     ),
     _with_one_state("gru", "Gated recurrent unit (Cho et al., 2014): the outputs, and the last state."),

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import Constant, Filled, Staged, Value, Workspace, map_values, parts_of
@@ -93,7 +94,10 @@ class Probes:
         give_back()
 
     def errors(self, change: Change) -> tuple[float, float]:
-        """First-order relative error of the model's output, and relative error of the replaced values."""
+        """First-order relative error of the model's output, and relative error of the replaced values.
+
+        Of values without a gradient, such as the several results of a recurrent layer, the second for both.
+        """
         output = missed = total = 0.0
         differentiable = True
         needed = change.reads() | set(change.outputs)
@@ -102,9 +106,9 @@ class Probes:
             with probe.holding(needed) as run:
                 for old, new in change.on(run).items():
                     before = run.values[old]
-                    total += float(torch.linalg.vector_norm(before)) ** 2
-                    differences[old] = new - before
-                    missed += float(torch.linalg.vector_norm(differences[old])) ** 2
+                    total += _squares(before)
+                    differences[old] = _difference(new, before)
+                    missed += _squares(differences[old])
             differentiable &= bool(gradients) and all(node in gradients[0] for node in differences)
             if not differentiable:
                 continue
@@ -132,7 +136,7 @@ class _Probe:
             for _ in range(PROBES if watched else 0)
         ]
         values = {
-            node: shelf.put(value.detach() if isinstance(value, Tensor) else value)
+            node: shelf.put(pytree.tree_map_only(Tensor, torch.Tensor.detach, value))
             for node, value in run.values.items()
             if node in run.keep
         }
@@ -268,6 +272,15 @@ def _settled(value: Any, work: Workspace, known: dict[int, Any]) -> Any:
         else:
             return value
     return known[id(value)]
+
+
+def _difference(new: Any, before: Any) -> Any:
+    """Of tensors, or of each of several results."""
+    return pytree.tree_map(lambda a, b: a - b, new, before)
+
+
+def _squares(value: Any) -> float:
+    return sum(float(torch.linalg.vector_norm(leaf)) ** 2 for leaf in pytree.tree_leaves(value))
 
 
 def _by_sample(difference: Tensor, gradient: Tensor) -> Tensor:

@@ -67,6 +67,16 @@ def test_macs_by_example(name: str, arguments: dict[str, Any], expected: int) ->
     assert OPERATORS[name].macs(**arguments, result=result_shape(OPERATORS[name], arguments)) == expected  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(("name", "gates", "states"), [("lstm", 4, 2), ("gru", 3, 1), ("rnn_tanh", 1, 1)])
+def test_recurrent_layers_multiply_at_every_step(name: str, gates: int, states: int) -> None:
+    rows = gates * 5
+    layer = [(rows, 3), (rows, 5), (rows,), (rows,)]
+    state: dict[str, Any] = {"states": [(1, 2, 5)] * 2} if states == 2 else {"state": (1, 2, 5)}
+    given = {"x": (2, 7, 3), **state, "weights": layer, "has_biases": True, "num_layers": 1, "dropout": 0.0}
+    given |= {"train": False, "bidirectional": False, "batch_first": True}
+    assert OPERATORS[name].macs(**given, result=None) == 2 * 7 * rows * (3 + 5)  # type: ignore[misc]
+
+
 def products(equation: str, operands: list[tuple[int, ...]]) -> int:
     """One multiplication for each assignment of the letters, counted one by one, for two operands."""
     sizes = {c: n for term, shape in zip(equation.partition("->")[0].split(","), operands, strict=True)
@@ -104,4 +114,4 @@ def test_the_counter_tells_a_wrong_count() -> None:
 
 def test_only_products_cost() -> None:
     costly = {name for name, op in OPERATORS.items() if op.macs is not None}
-    assert costly == {*COUNTED, "outer", "einsum"}
+    assert costly == {*COUNTED, "outer", "einsum", "lstm", "gru", "rnn_tanh", "rnn_relu"}

@@ -1,0 +1,80 @@
+"""Plans on recurrent layers, whose operator has several results: gates that read few numbers are found."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from plan_models import drawn, planned
+from torch import Tensor, nn
+
+import tdsl
+from tdsl.capture import Captured, capture
+from tdsl.engine.census import census, copied
+from tdsl.engine.journal import Journal
+
+PLAN = """
+pipeline small {
+    choose factorize.recurrent.*
+        minimize error
+        subject to parameters <= 60%
+    check error <= 100%
+}
+"""
+
+
+class Recurrent(nn.Module):
+    """Gates that read `rank` directions of 48 inputs; `None` for all of them."""
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], rank: int | None) -> None:
+        super().__init__()
+        self.cells = kind(48, 8, batch_first=True)
+        weight = self.cells.weight_ih_l0
+        if rank is not None:
+            weight.data = drawn(len(weight), rank, seed=1) @ drawn(rank, 48, seed=2) / 20
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cells(x)[0]
+
+
+def traced(kind: type[nn.LSTM] | type[nn.GRU], rank: int | None, free: bool) -> Captured:
+    torch.manual_seed(0)
+    sizes = {"x": {0: "batch"}} if free else None
+    return capture(Recurrent(kind, rank).eval(), (drawn(4, 6, 48),), dynamic_shapes=sizes)
+
+
+def batches() -> list[tuple[Tensor, ...]]:
+    return [(drawn(4, 6, 48, seed=20 + i),) for i in range(12)]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("free", [False, True])
+def test_planted_gates_are_found_whether_the_batch_is_free_or_not(kind, free) -> None:
+    captured = traced(kind, 4, free)
+    runner, planner = planned(captured, PLAN, batches())
+    module, journal = copied(captured.module), Journal()
+    runner.run(module, journal)
+    [entry] = journal.entries
+    assert entry.details["r"] == 4 and census(module).parameters <= 0.6 * census(captured.module).parameters
+    assert census(module).macs < census(captured.module).macs
+    assert planner.measure(module).error < 1e-5
+    # Control: gates that read everything lose by it.
+    captured = traced(kind, None, free)
+    runner, planner = planned(captured, PLAN, batches())
+    module = copied(captured.module)
+    runner.run(module, Journal())
+    assert planner.measure(module).error > 0.05
+
+
+def test_the_file_of_a_free_batch_computes_the_same() -> None:
+    model = Recurrent(nn.LSTM, 4).eval()
+    result = tdsl.compile(
+        model,
+        (drawn(4, 6, 48),),
+        dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=16)}},
+        pipeline="pipelines.compact",
+        parameters={"size": 0.6, "drop": 0.01},
+        calibration=batches(),
+        latency=False,
+    )
+    assert result.report.correctness.passed
+    assert "whitened_lstm_input" in {r.rule.rpartition(".")[2] for r in result.report.rewrites}
