@@ -36,10 +36,10 @@ def model(**window: object) -> nn.Module:
 
 
 def factorized(
-    rule: str, original: nn.Module, batches: list[Tensor], rank: object = 4
+    rule: str, original: nn.Module, batches: list[Tensor], rank: object = 4, dynamic: object = None
 ) -> tuple[fx.GraphModule, Applied | None]:
     """The model after one rule, with statistics of these batches if it asks for any."""
-    captured = capture(original, (batches[0],))
+    captured = capture(original, (batches[0],), dynamic_shapes=dynamic)
     module, journal = copied(captured.module), Journal()
     known = standard_library().rule(f"factorize.{rule}", {"rank": rank})
     asked = requests_of(module, [Choice(known.name, known.parameters, known)], None)
@@ -116,6 +116,17 @@ def test_less_is_lost_on_held_out_data_than_without_statistics(
         for rule in (weighted, plain)
     ]
     assert errors[0] < share * errors[1]
+
+
+@pytest.mark.parametrize("rule", ["output_pca", "two_sided_pca"])
+def test_patches_are_looked_at_where_the_batch_may_have_any_size(rule: str) -> None:
+    original = model(padding=1)
+    module, entry = factorized(f"conv_data.{rule}", original, TRAIN, dynamic=({0: "batch"},))
+    assert entry is not None
+    fixed, _ = factorized(f"conv_data.{rule}", original, TRAIN)
+    smaller = TRAIN[0][:2]
+    with torch.no_grad():
+        assert float((module(smaller) - fixed(smaller)).norm() / fixed(smaller).norm()) < 1e-6
 
 
 @pytest.mark.parametrize(
