@@ -34,11 +34,15 @@ from tdsl.verify.compare import Metrics, compare, over_outputs, over_samples
 
 LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15))
 """Ranks to try for a rule, as shares of the break-even rank."""
+TIMED_LEVELS = tuple(i / 16 for i in range(1, 16))
+"""The same in a plan that speaks of latency: wide tiles make most of them one."""
 MEMORY_SHARE = 2
 LEAST_MEMORY = 64 * 2**20
 """Bytes that decompositions may take: the model's own over the share, or this many."""
 TILE = 8
 """Ranks are multiples of this, which vector units like."""
+BLOCK = 16
+"""In a plan that speaks of latency they are multiples of this: the time of a product grows block by block."""
 
 
 @dataclass
@@ -135,9 +139,14 @@ class DataPlanner:
                 hint="without data only `minimize error` under budgets on costs can be planned, by weights",
             )
         self.remember(module)
-        choices = [made for alternative in choice.alternatives for made in self._levels(alternative)]
-        statistics = self._collected(module, choices, choice.scope)
         counted = {choice.objective, *(budget.name for budget in budgets), *also} & set(COSTS)
+        levels = (
+            [Tiled(Ratio(share), BLOCK, fit=1) for share in TIMED_LEVELS]
+            if "latency" in counted
+            else [Tiled(Ratio(share), TILE) for share in LEVELS]
+        )
+        choices = [made for alternative in choice.alternatives for made in self._at(alternative, levels)]
+        statistics = self._collected(module, choices, choice.scope)
         table = self.table if "latency" in counted else None
         totals = totals_of(module, table)
         found = candidates(
@@ -154,7 +163,7 @@ class DataPlanner:
         blind = not self.data.batches
         return Problem(found, choice.objective, budgets, totals, choice.span, blind), statistics
 
-    def _levels(self, alternative: Alternative) -> list[Choice]:
+    def _at(self, alternative: Alternative, ranks_to_try: Sequence[Tiled]) -> list[Choice]:
         """A rule at every rank to try, or as it is where its rank is given or it has none."""
         declared = (
             self.library.rules[alternative.name].parameters if alternative.name in self.library.rules else ()
@@ -163,7 +172,7 @@ class DataPlanner:
         free = None if set(ranks) & set(alternative.arguments) else next(iter(ranks), None)
         levels: list[dict[str, Any]] = [dict(alternative.arguments)]
         if free is not None:
-            levels = [{**alternative.arguments, free: Tiled(Ratio(share), TILE)} for share in LEVELS]
+            levels = [{**alternative.arguments, free: rank} for rank in ranks_to_try]
         return [
             Choice(alternative.name, given, self.library.rule(alternative.name, given, alternative.span))
             for given in levels

@@ -253,12 +253,13 @@ class Tiled:
 
     To the nearest multiple, upwards in the middle, and never to 0. Rounding alone crosses neither the
     break-even rank nor the matrix's own: there the largest multiple that fits is taken, and where not even
-    one fits, the rank stays as it is. A tile is halved until `FINEST` of them fit into the break-even rank:
+    one fits, the rank stays as it is. A tile is halved until `fit` of them fit into the break-even rank:
     of 32 numbers a head, 28 may be right. A bound of the rule on the error holds to half a tile.
     """
 
     rule: RankRule
     multiple: int
+    fit: int = FINEST
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rule", as_rank_rule(self.rule))
@@ -281,13 +282,13 @@ class Tiled:
     def tile(self, limit: int) -> int:
         """The multiple to round to where the break-even rank is `limit`."""
         tile = self.multiple
-        while tile > 1 and tile * FINEST > limit:
+        while tile > 1 and tile * self.fit > limit:
             tile = (tile + 1) // 2
         return tile
 
     def share(self, parts: int) -> Tiled:
         """The rule's own share, rounded."""
-        return Tiled(self.rule.share(parts), self.multiple)
+        return Tiled(self.rule.share(parts), self.multiple, self.fit)
 
 
 @functools.cache

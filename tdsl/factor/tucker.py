@@ -98,7 +98,9 @@ def core_rules(
     budget = math.floor(ratio.fraction * math.prod(shape) * (1 + 1e-15))
     spectra = (axes.out_values, axes.into_values)
     out, into = (Fixed(r) for r in core_shape(spectra, (outputs, inputs), budget, math.prod(size)))
-    return (Tiled(out, rule.multiple), Tiled(into, rule.multiple)) if isinstance(rule, Tiled) else (out, into)
+    if not isinstance(rule, Tiled):
+        return out, into
+    return Tiled(out, rule.multiple, rule.fit), Tiled(into, rule.multiple, rule.fit)
 
 
 def tucker2_limits(shape: Sequence[int]) -> tuple[int, int]:
