@@ -22,6 +22,7 @@ from tdsl.factor.declare import Decomposition
 from tdsl.factor.diagonal_blocks import DECLARED as DIAGONALS
 from tdsl.factor.grouped import DECLARED as GROUPED
 from tdsl.factor.kronecker import DECLARED as KRONECKERS
+from tdsl.factor.low_rank_sparse import DECLARED as ENTRIES
 from tdsl.factor.matrix import DECLARED as LOW_RANK
 from tdsl.factor.matrix import checked
 from tdsl.factor.rank import Error, UnreachableRankError
@@ -29,7 +30,7 @@ from tdsl.factor.sum_of_two import DECLARED as SUMS
 
 CANDIDATES: Mapping[int, tuple[Decomposition, ...]] = MappingProxyType(
     {
-        2: (*DIAGONALS, *CIRCULANTS, *LOW_RANK, *SLICES, *KRONECKERS, *BUTTERFLIES, *SUMS),
+        2: (*DIAGONALS, *CIRCULANTS, *LOW_RANK, *SLICES, *KRONECKERS, *BUTTERFLIES, *SUMS, *ENTRIES),
         **dict.fromkeys((3, 4, 5), (*CHANNELS, *GROUPED, *RANK_ONE)),
     }
 )

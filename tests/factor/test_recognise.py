@@ -52,11 +52,15 @@ def test_what_was_planted_is_chosen_at_its_size(case):
 
 @pytest.mark.parametrize("case", PLANTED)
 def test_the_same_weight_in_another_order_is_another_structure(case):
-    """Permutations keep a low rank and blocks that can be hidden; every other structure is gone."""
+    """Permutations keep a low rank, blocks that can be hidden and entries beside a low rank, nothing else."""
     name, *shapes = PLANTED[case]
     weight = DECOMPOSITIONS[name].promise(*(gaussian(*s, seed=k) for k, s in enumerate(shapes)))
     found = recognise(shuffled(weight))
-    expected = {"svd": "svd", "block_diagonal": "hidden_blocks"}.get(name)
+    expected = {
+        "svd": "svd",
+        "block_diagonal": "hidden_blocks",
+        "low_rank_plus_blocks": "low_rank_plus_entries",
+    }.get(name)
     assert (found and found.name) == expected
 
 
