@@ -208,8 +208,10 @@ class DataPlanner:
 
     def _heal(self, step: tree.Heal, module: fx.GraphModule, rules: set[str]) -> list[Healed]:
         assert self._reference is not None
-        damping = damping_of(step)
-        return least_squares(module, self._reference, self.data, rules, damping, self.progress)
+        memory = _memory(self._reference) // 2
+        return least_squares(
+            module, self._reference, self.data, rules, damping_of(step), memory, self.progress
+        )
 
 
 def _memory(module: fx.GraphModule) -> int:
@@ -218,12 +220,14 @@ def _memory(module: fx.GraphModule) -> int:
 
 
 def outputs_of(module: fx.GraphModule, data: Data) -> list[list[Tensor]]:
-    """The outputs of `module` on each batch."""
+    """The outputs of `module` on each batch, on large ones part by part, whose sizes the original tells."""
     found = []
+    original = data.captured.module
     for batch in data.batches:
-        run = data.execution(module, batch)
-        run.advance()
-        found.append([out.detach() for out in run.outputs])
+        for part in data.pieces(batch, _memory(original) // 2, original):
+            run = data.execution(module, part)
+            run.advance()
+            found.append([out.detach() for out in run.outputs])
     return found
 
 

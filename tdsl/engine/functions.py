@@ -87,17 +87,21 @@ def _macs_of(target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], resu
     op = operator_of(target)
     if op is None or op.macs is None or result is None:
         return 0
-
-    def shape(value: Any) -> Any:
-        if isinstance(value, list | tuple) and tensors_in(value):
-            return [shape(v) for v in value]
-        described = frame.work.val(value) if tensors_in(value) else value
-        return tuple(described.shape) if isinstance(described, torch.Tensor) else described
-
-    arguments = {p.name: shape(a) for p, a in zip(op.params, args, strict=False)}
-    arguments.update({name: shape(value) for name, value in kwargs.items()})
+    arguments = {p.name: _shapes(a, frame) for p, a in zip(op.params, args, strict=False)}
+    arguments.update({name: _shapes(value, frame) for name, value in kwargs.items()})
     sizes = tuple(result.shape) if isinstance(result, torch.Tensor) else [tuple(r.shape) for r in result]
     return op.macs(**arguments, result=sizes)
+
+
+def _shapes(value: Any, frame: Frame) -> Any:
+    """The sizes of the tensors in an argument, anything else as it is.
+
+    No closure, which would refer to itself and so keep the frame, with all that was decomposed for it.
+    """
+    if isinstance(value, list | tuple) and tensors_in(value):
+        return [_shapes(v, frame) for v in value]
+    described = frame.work.val(value) if tensors_in(value) else value
+    return tuple(described.shape) if isinstance(described, torch.Tensor) else described
 
 
 def macs(frame: Frame, side: str) -> Any:

@@ -83,14 +83,20 @@ def _eliminated(weight: Tensor, moment: Tensor, size: int) -> Elimination:
     units = exact.shape[1]
     if not isinstance(size, int) or isinstance(size, bool) or size < 1 or units % size:
         raise TdslError(f"blocks of {size!r} units of {units}", expected=f"a number that divides {units}")
-    known = root_of(moment, units, "units", _ROUNDING)
-    second = known @ known.T
+    second = _product(root_of(moment, units, "units", _ROUNDING))
     order = _order(exact, second, size)
     inside = (order[:, None] * size + torch.arange(size)).reshape(-1)
-    factor = root(second[inside][:, inside], _ROUNDING)
+    redundant = 4 * _ROUNDING * second.diagonal().mean() * exact.square().sum() if units else exact.sum()
+    second = second[inside[:, None], inside]  # in place of the one in the order of the weight, which is large
+    factor = root(second, _ROUNDING)
     gains = (exact[:, inside] @ factor).square().sum(0)
-    redundant = 4 * _ROUNDING * second.diagonal().mean() * exact.square().sum() if units else gains.sum()
     return Elimination(order, factor, gains.where(gains > redundant, 0.0).reshape(-1, size).sum(1))
+
+
+def _product(known: Tensor) -> Tensor:
+    """K·Kᵀ, symmetric to the last bit."""
+    found = known @ known.T
+    return found if torch.equal(found, found.T) else (found + found.T).div_(2)
 
 
 def _order(weight: Tensor, second: Tensor, size: int) -> Tensor:
@@ -103,8 +109,11 @@ def _order(weight: Tensor, second: Tensor, size: int) -> Tensor:
     """
     if weight.shape[0] > len(second):
         weight = torch.linalg.qr(weight).R
-    damped = second + DAMPING * second.diagonal().mean() * torch.eye(len(second), dtype=torch.float64)
-    state = _Alive(torch.cholesky_inverse(torch.linalg.cholesky(damped)), weight.T.contiguous(), size)
+    damped = second.clone()
+    damped.diagonal().add_(DAMPING * second.diagonal().mean())
+    damped = torch.linalg.cholesky(damped)
+    state = _Alive(torch.cholesky_inverse(damped), weight.T.contiguous(), size)
+    del damped
     blocks = torch.arange(len(second) // size)
     gone: list[Tensor] = []
     while len(blocks):
@@ -164,9 +173,9 @@ class _Alive:
 
     def compacted(self, alive: Tensor) -> _Alive:
         """What is left, the pending eliminations carried out."""
-        units = alive.repeat_interleave(self.size)
+        units = alive.repeat_interleave(self.size).nonzero()[:, 0]
         columns = self.columns[units]
-        inverse = self.inverse[units][:, units] - columns @ columns.T
+        inverse = self.inverse[units[:, None], units].addmm_(columns, columns.T, alpha=-1)
         return _Alive(inverse, self.blame[units] - columns @ self.rows, self.size)
 
 

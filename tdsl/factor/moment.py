@@ -29,9 +29,11 @@ def checked_moment(moment: Tensor, size: int, of: str) -> Tensor:
         raise TdslError(
             f"a moment of shape {list(exact.shape)} for {size} {of}", expected=f"a moment [{size}, {size}]"
         )
+    if torch.equal(exact, exact.T):
+        return exact  # no copy: a moment can be as large as the weights of many layers
     if (exact - exact.T).norm() > _ASYMMETRY * exact.norm():
         raise TdslError("a moment that is not symmetric", expected="the mean of x·xᵀ over data")
-    return (exact + exact.T) / 2
+    return (exact + exact.T).div_(2)
 
 
 @memoised
@@ -47,12 +49,15 @@ def root(moment: Tensor, damping: float = DAMPING) -> Tensor:
     exact = checked_moment(moment, len(moment), of="values")
     size = len(exact)
     level = float(exact.diagonal().mean()) if size else 0.0
-    unit = torch.eye(size, dtype=torch.float64)
     if not exact.any():
-        return unit
-    found: tuple[Tensor, Tensor] = torch.linalg.cholesky_ex(exact + damping * level * unit)
+        return torch.eye(size, dtype=torch.float64)
+    damped = exact.clone()
+    damped.diagonal().add_(damping * level)
+    found: tuple[Tensor, Tensor] = torch.linalg.cholesky_ex(damped)
+    del damped
     if not int(found[1]):
         return found[0]
+    del found
     values, vectors = torch.linalg.eigh(exact)
     if values[0] < -_ASYMMETRY * values[-1] or values[-1] <= 0:
         raise TdslError(

@@ -10,7 +10,7 @@ that it was not fitted to.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor, fx
 from tdsl.heal.damping import DAMPINGS
 from tdsl.heal.sites import Site, sites_of
 from tdsl.memory import give_back
-from tdsl.plan.calibrate import Data
+from tdsl.plan.calibrate import ROOM, Data
 from tdsl.plan.execute import Batch, Execution
+from tdsl.plan.shelf import Fetch, Shelf
 
 AMOUNTS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Energies to try, in means of the features', below which a direction counts as weak: the best on batches
@@ -48,12 +49,14 @@ def least_squares(
     data: Data,
     approximate: Collection[str],
     damping: str = "ridge",
+    memory: int = ROOM,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> list[Healed]:
     """Re-solve the factors that the rules named `approximate` left in `module`, in place.
 
     `reference` is the module before these rewrites, `damping` one of `DAMPINGS`. Every batch is run through
-    both once, all of them in step, so memory holds what is alive at one point of the graph.
+    both once, all of them in step. As many samples run at once as hold about `memory` bytes of values, the
+    others wait meanwhile: what they hold at that point of the graph is laid aside, as much in memory.
     """
     sites = sites_of(module, reference, approximate)
     if not sites or not data.batches:
@@ -61,48 +64,72 @@ def least_squares(
     kept = {site.target for site in sites}
     beside = {site.beside for site in sites if site.beside is not None}
     pairs = [
-        _Pair(batch, data.execution(module, batch, beside), data.execution(reference, batch, kept))
-        for batch in data.batches
+        _Pair(
+            part,
+            number % JUDGES == 0,
+            data.execution(module, part, beside),
+            data.execution(reference, part, kept),
+        )
+        for number, batch in enumerate(data.batches, start=1)
+        for part in data.pieces(batch, memory, reference, kept)
     ]
-    judged = {id(pair) for pair in pairs[JUDGES - 1 :: JUDGES]}
     healed = []
     for number, site in enumerate(sites, start=1):
         progress(f"heal: {number} of {len(sites)}")
         give_back()
         later = sites[number] if number < len(sites) else None
         fitted, judging = _Normal(), _Normal()
+        shelf = Shelf(memory)
         for pair in pairs:
+            pair.resume()
             pair.ours.advance(site.node)
             pair.theirs.advance(site.target.next)
-            (judging if id(pair) in judged else fitted).add(site, pair, data)
+            (judging if pair.judges else fitted).add(site, pair, data)
             if all(other.target is not site.target for other in sites[number:]):
                 pair.theirs.release(site.target)
-            if later is not None:  # where less may be alive than here
-                pair.theirs.advance(later.target.next)
-        healed.append(_solve(module, site, pairs, fitted, judging if judged else fitted, damping))
-        for pair in pairs:
             if site.beside is not None:
                 pair.ours.release(site.beside)
+            if later is not None:  # where less may be alive than here
+                pair.theirs.advance(later.target.next)
+                pair.rest(shelf)
+        solved, found = _solve(module, site, fitted, judging if judging.count else fitted, damping)
+        healed.append(found)
+        if solved:
+            for pair in pairs:
+                pair.changed.append(site)
     return healed
 
 
-@dataclass(frozen=True, slots=True)
 class _Pair:
-    """One batch in both models."""
+    """One batch, or a part of one, in both models; whether it `judges`."""
 
-    batch: Batch
-    ours: Execution
-    theirs: Execution
+    def __init__(self, batch: Batch, judges: bool, ours: Execution, theirs: Execution) -> None:
+        self.batch, self.judges = batch, judges
+        self.ours, self.theirs = ours, theirs
+        self.changed: list[Site] = []
+        """The sites that were solved while this waited."""
+        self._aside: list[tuple[Execution, dict[fx.Node, Fetch]]] = []
+
+    def rest(self, shelf: Shelf) -> None:
+        """Wait, with all values but the weights laid aside."""
+        for run in (self.ours, self.theirs):
+            mine = [node for node in run.values if node.op != "get_attr"]
+            self._aside.append((run, {node: shelf.put(run.values.pop(node)) for node in mine}))
+
+    def resume(self) -> None:
+        """Have all values again, those that the solved factors change computed anew."""
+        for run, aside in self._aside:
+            run.values.update((node, fetch()) for node, fetch in aside.items())
+        self._aside.clear()
+        for site in self.changed:
+            site.refresh(self.ours.module, self.ours)
+        self.changed.clear()
 
 
 def _solve(
-    module: fx.GraphModule,
-    site: Site,
-    pairs: Sequence[_Pair],
-    fitted: _Normal,
-    judged: _Normal,
-    damping: str,
-) -> Healed:
+    module: fx.GraphModule, site: Site, fitted: _Normal, judged: _Normal, damping: str
+) -> tuple[bool, Healed]:
+    """Put the best factors into `module`; whether they are new ones."""
     present = site.factors(module)
     best, before = present, judged.error(present.joined)
     after = before
@@ -114,9 +141,7 @@ def _solve(
                 best, after = solution, error
     if best is not present:
         best.store(module, site)
-        for pair in pairs:
-            site.refresh(module, pair.ours)
-    return Healed(site.path, site.node.name, before, after)
+    return best is not present, Healed(site.path, site.node.name, before, after)
 
 
 class _Normal:

@@ -1,14 +1,15 @@
-"""Answers remembered in a folder, by the content of everything that they were computed from."""
+"""Answers remembered in a folder, a file each, by the content of everything that they were computed from."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import fx
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, fx
 
 from tdsl.capture.normal import weights_of
 from tdsl.engine.statistics import Answers, Request
@@ -19,6 +20,9 @@ from tdsl.files import whole
 from tdsl.plan.calibrate import ROOM, Data, Progress, collect
 from tdsl.plan.packed import Packed
 
+_NAME = "statistic"
+"""What the only tensor of a file is called."""
+
 
 def collect_cached(
     module: fx.GraphModule,
@@ -28,32 +32,56 @@ def collect_cached(
     progress: Progress = lambda stage: None,
     memory: int = ROOM,
 ) -> Answers:
-    """The statistics asked for, from a file in `folder` where the same ones of the same model and data are.
+    """The statistics asked for, those from files in `folder` that are there for the same model and data.
 
-    The name of the file is a digest of the graph, its weights, the data and the requests; one that is damaged
+    The name of a file is a digest of the graph, its weights, the data and the request; one that is damaged
     is computed anew. Without a folder, and with a loss, whose content cannot be told, nothing is remembered.
     Raises `TdslError` for a folder that cannot be written.
     """
     if folder is None or data.loss is not None:
         return collect(module, data, requests, progress, memory)
-    path = folder / f"{_content(module, data, requests)}.safetensors"
-    try:
-        known = load_file(path)
-        return Answers(Packed({request: known[str(i)] for i, request in enumerate(requests)}))
-    except (OSError, KeyError, SafetensorError):
-        answers = collect(module, data, requests, progress, memory)
+    content = _content(module, data)
+    files = {request: folder / f"{_named(content, request)}.safetensors" for request in requests}
+    missing = [request for request, path in files.items() if not _readable(path)]
+    if missing:
+        _write(collect(module, data, missing, progress, memory), {r: files[r] for r in missing})
+    fetches: dict[Request, Callable[[], Tensor]] = {r: partial(_read, path) for r, path in files.items()}
+    return Answers(Packed(fetches))
+
+
+def _write(answers: Answers, files: dict[Request, Path]) -> None:
+    """One statistic after the other."""
     assert isinstance(answers.values, Packed)
-    tensors = {str(i): answers.values.stored[request] for i, request in enumerate(requests)}
+    for request, path in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole(path) as part:
+                save_file({_NAME: answers.values.stored[request]()}, part)
+        except (OSError, SafetensorError) as reason:
+            said = getattr(reason, "strerror", None) or reason
+            raise TdslError(f"cannot write to {path.parent}: {said}") from None
+
+
+def _readable(path: Path) -> bool:
+    """Whether a file is there and whole."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole(path) as part:
-            save_file(tensors, part)
-    except OSError as reason:
-        raise TdslError(f"cannot write to {folder}: {reason.strerror}") from None
-    return answers
+        with safe_open(path, "pt") as file:
+            return _NAME in file.keys()  # noqa: SIM118  (no mapping)
+    except (OSError, SafetensorError):
+        return False
 
 
-def _content(module: fx.GraphModule, data: Data, requests: Sequence[Request]) -> str:
+def _read(path: Path) -> Tensor:
+    try:
+        with safe_open(path, "pt") as file:
+            found: Tensor = file.get_tensor(_NAME)
+            return found.clone()  # the file is not kept mapped
+    except (OSError, SafetensorError) as reason:
+        raise TdslError(f"cannot read {path}, which was there before: {reason}") from None
+
+
+def _content(module: fx.GraphModule, data: Data) -> bytes:
+    """A digest of what every statistic depends on."""
     found = hashlib.blake2b(digest_size=16)
     found.update(graph_text(module).encode())
     for path, value in weights_of(module).items():
@@ -61,6 +89,9 @@ def _content(module: fx.GraphModule, data: Data, requests: Sequence[Request]) ->
     for batch in data.batches:
         found.update(repr([digest(tensor) for tensor in batch]).encode())
     found.update(repr((data.mask, data.seed)).encode())
-    for request in requests:
-        found.update(repr((request.kind, request.axis, request.size, request.identity)).encode())
-    return found.hexdigest()
+    return found.digest()
+
+
+def _named(content: bytes, request: Request) -> str:
+    what = repr((request.kind, request.axis, request.size, request.identity))
+    return hashlib.blake2b(content + what.encode(), digest_size=16).hexdigest()

@@ -6,9 +6,9 @@ mask input declares to be padding are left out of every sum over values that hav
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,7 +19,9 @@ from tdsl.engine.staged import parts_of
 from tdsl.engine.statistics import Answers, Request
 from tdsl.errors import TdslError
 from tdsl.plan.execute import Batch, Execution, leaves_of
+from tdsl.plan.extent import Extent
 from tdsl.plan.packed import Packed, Triangle
+from tdsl.plan.shelf import Shelf
 
 PROBES = 4
 """Random cotangents of the output for each batch, from which second moments of gradients are estimated."""
@@ -96,13 +98,20 @@ class Data:
     def samples_within(self, memory: int, batch: Batch, values: Iterable[fx.Node]) -> int:
         """How many samples like those of `batch` may run at once if some values, all kept, fill `memory`.
 
-        At least one. Sizes are those of the traced example, in proportion to the numbers in the inputs.
+        At least one.
         """
-        traced = sum(math.prod(_as_traced(node)) for node in self._inputs())
-        whole = sum(math.prod(_as_traced(node)) * _itemsize(node) for node in values)
-        share = sum(tensor.numel() for tensor in batch) / max(1, traced)
-        one = whole * share / max(1, max((len(tensor) for tensor in batch if tensor.dim()), default=1))
-        return max(1, int(memory / one)) if one else 2**31
+        extent = Extent(self._inputs(), batch)
+        return _so_many(memory, sum(map(extent.bytes, values)), batch)
+
+    def pieces(
+        self, batch: Batch, memory: int, module: fx.GraphModule, keep: Iterable[fx.Node] = ()
+    ) -> list[Batch]:
+        """A batch in parts of so many samples that what a run of `module` holds at once fills `memory`.
+
+        The values of `keep` are never freed. A part has one sample at least; what cannot be cut stays whole.
+        """
+        extent = Extent(self._inputs(), batch)
+        return self.portions(batch, _so_many(memory, extent.most(module.graph, keep), batch))
 
     def rows(self, batch: Batch, value: Tensor, described: Any, axis: int = -1) -> Tensor:
         """The vectors of `value` along `axis` at positions that are not padding. […, n, …] → [rows, n]."""
@@ -142,6 +151,8 @@ def collect(
 ) -> Answers:
     """The statistics asked for, of `module` (the model, perhaps rewritten) on `data`, in one pass.
 
+    Sums beyond a quarter of `memory` are kept in a temporary file, and fetched from there when asked for.
+
     Gradients are those of the model's outputs, each scaled to a relative error, for random cotangents: no
     labels are needed, and tr(G · E[δδᵀ]) is what an error δ of the value does to the output (Martens &
     Grosse, 2015). With a loss they are those of the loss (the empirical Fisher information), and batches stay
@@ -151,7 +162,8 @@ def collect(
     by_source: dict[Hashable, list[Request]] = {}
     for request in wanted:
         by_source.setdefault(_source(request), []).append(request)
-    sums = {source: _Sum(asked) for source, asked in by_source.items()}
+    shelf = Shelf(memory // 4)
+    sums = {source: _Sum(asked, shelf) for source, asked in by_source.items()}
     by_gradient = [total for total in sums.values() if total.of.kind == "gradient_moment"]
     nodes = {
         part
@@ -160,24 +172,29 @@ def collect(
         if isinstance(part, fx.Node) and part.op != "get_attr"
     }
     generator = torch.Generator().manual_seed(data.seed)
-    alive = [node for node in module.graph.nodes if node.op == "call_function"] if by_gradient else nodes
+    computed = [node for node in module.graph.nodes if node.op == "call_function"]
     for number, whole in enumerate(data.batches, start=1):
         progress(f"calibrate: batch {number} of {len(data.batches)}")
-        at_once = data.samples_within(memory, whole, alive)
-        for batch in [whole] if data.loss is not None else data.portions(whole, at_once):
+        if data.loss is not None:
+            parts = [whole]
+        elif by_gradient:
+            parts = data.portions(whole, data.samples_within(memory, whole, computed))
+        else:
+            parts = data.pieces(whole, memory, module, nodes)
+        for batch in parts:
             run = data.execution(module, batch, nodes, gradients=bool(by_gradient))
             run.advance()
             for total in sums.values():
                 if total.of.kind != "gradient_moment":
                     total.add(_rows(data, batch, total.of, run.value(total.of.value).detach()))
             if by_gradient:
-                _add_gradients(data, batch, run, by_gradient, generator)
-    found = {}
-    for source, asked in by_source.items():
-        total = sums.pop(source)
-        for request in asked:
-            found[request] = total.answer(request)
-    return Answers(Packed(found))
+                _add_gradients(
+                    data, batch, run, by_gradient, generator, samples_in(batch) / samples_in(whole)
+                )
+            del run
+    for total in sums.values():
+        total.require_some()
+    return Answers(Packed({r: partial(sums[_source(r)].answer, r) for r in wanted}))
 
 
 def _source(request: Request) -> Hashable:
@@ -216,8 +233,14 @@ def _filled(values: Sequence[Tensor], found: Sequence[Tensor | None]) -> list[Te
 
 
 def _add_gradients(
-    data: Data, batch: Batch, run: Execution, sums: Sequence[_Sum], generator: torch.Generator
+    data: Data,
+    batch: Batch,
+    run: Execution,
+    sums: Sequence[_Sum],
+    generator: torch.Generator,
+    share: float,
 ) -> None:
+    """Gradients of one run; of a part of a batch, as its `share` of the whole one has them."""
     values = [run.value(total.of.value) for total in sums]
     if data.loss is not None:
         found = torch.autograd.grad(data.loss(run.outputs, batch), values, allow_unused=True)
@@ -226,7 +249,8 @@ def _add_gradients(
         drawn = (gradients(run, values, generator) for _ in range(PROBES))
     for one in drawn:
         for total, gradient in zip(sums, one, strict=True):
-            total.add(_rows(data, batch, total.of, gradient))
+            scaled = gradient if share == 1 else gradient * share**0.5
+            total.add(_rows(data, batch, total.of, scaled))
 
 
 def _rows(data: Data, batch: Batch, request: Request, value: Tensor) -> Tensor:
@@ -254,13 +278,13 @@ class _Sum:
     anyway, are kept in single precision.
     """
 
-    def __init__(self, requests: Sequence[Request]) -> None:
+    def __init__(self, requests: Sequence[Request], shelf: Shelf) -> None:
         self.of = requests[0]
         self.count = 0
         self.dtype = torch.float32 if self.of.kind == "gradient_moment" else torch.float64
         self.first = torch.zeros(self.of.size, dtype=torch.float64)
         squares = any(r.kind in ("second_moment", "covariance", "gradient_moment") for r in requests)
-        self.second = Triangle(self.of.size, self.dtype) if squares else None
+        self.second = Triangle(self.of.size, self.dtype, shelf) if squares else None
 
     def add(self, rows: Tensor) -> None:
         """One batch of rows [count, size], or of ids [count]."""
@@ -275,13 +299,16 @@ class _Sum:
             if self.second is not None:
                 self.second.add(exact)
 
-    def answer(self, request: Request) -> Tensor:
-        """The statistic, the `triangle` of a matrix; raises `TdslError` where no position was left."""
+    def require_some(self) -> None:
+        """Raise `TdslError` where no position was left."""
         if not self.count:
             raise TdslError(
                 "calibration data without a single position: everything is masked out",
                 expected="at least one batch with a 1 in its mask",
             )
+
+    def answer(self, request: Request) -> Tensor:
+        """The statistic, the `triangle` of a matrix."""
         mean = self.first / self.count
         if request.kind in ("frequency", "first_moment"):
             return mean
@@ -289,17 +316,14 @@ class _Sum:
         return self.second.mean(self.count, mean if request.kind == "covariance" else None)
 
 
-def _as_traced(node: fx.Node) -> list[int]:
-    """The sizes of a value in the traced example; of one that is no tensor [0]."""
-    described = node.meta.get("val")
-    if not isinstance(described, Tensor):
-        return [0]
-    return [int(s.node.hint) if isinstance(s, torch.SymInt) else int(s) for s in described.shape]
+def _so_many(memory: int, whole: int, batch: Batch) -> int:
+    """How many samples fill `memory` if the whole batch fills so many bytes; at least one."""
+    return max(1, memory * samples_in(batch) // whole) if whole else 2**31
 
 
-def _itemsize(node: fx.Node) -> int:
-    described = node.meta.get("val")
-    return described.element_size() if isinstance(described, Tensor) else 0
+def samples_in(batch: Batch) -> int:
+    """How many samples a batch has; a single one where no input has axes."""
+    return max((len(tensor) for tensor in batch if tensor.dim()), default=1)
 
 
 def _is_mask(batches: Sequence[Batch], position: int) -> bool:

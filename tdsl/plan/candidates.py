@@ -182,7 +182,8 @@ def candidates(
     roots = {target for choice in choices for targets in choice.rule.roots for target in targets}
     places = [n for n in module.graph.nodes if n.target in roots and (scope is None or scope(n))]
     probes = Probes(module, data, inputs, outputs, memory // 2) if data.batches else None
-    measures = Measures(probes, Effects(module, data) if data.batches else None, table, counted)
+    effects = Effects(module, data, memory // 2) if data.batches else None
+    measures = Measures(probes, effects, table, counted)
     made: list[Candidate] = []
     with MEMORY.limited(memory):
         for count, node in enumerate(places, start=1):

@@ -118,11 +118,8 @@ class Execution:
 
     def _watch(self, node: fx.Node) -> None:
         value = self.values[node]
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            return
-        if not value.requires_grad:
-            value = self.values[node] = value.requires_grad_()
-        value.retain_grad()
+        if isinstance(value, Tensor) and value.is_floating_point() and not value.requires_grad:
+            self.values[node] = value.requires_grad_()
 
     def _placeholder(self, node: fx.Node, value: Any) -> Any:
         """`value`, its dynamic sizes remembered by their symbols."""

@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import Constant, Filled, Staged, Value, Workspace, map_values, parts_of
 from tdsl.memory import give_back
-from tdsl.plan.calibrate import Data, gradients
+from tdsl.plan.calibrate import Data, gradients, samples_in
 from tdsl.plan.execute import Batch, Execution
 from tdsl.plan.shelf import Fetch, Shelf
 from tdsl.verify.compare import Difference, compare, over_outputs, over_samples
@@ -87,10 +87,10 @@ class Probes:
         self._runs: list[_Probe] = []
         shelf = Shelf(memory)
         computed = [node for node in module.graph.nodes if node.op == "call_function"]
-        for batch in _portions(data, memory // max(1, _bytes_a_sample(keep, roots)), memory, computed):
+        for batch, share in _portions(data, memory // max(1, _bytes_a_sample(keep, roots)), memory, computed):
             give_back()
             run = data.execution(module, batch, keep, gradients=True)
-            self._runs.append(_Probe.of(run, roots, generator, shelf))
+            self._runs.append(_Probe.of(run, share, roots, generator, shelf))
         give_back()
 
     def errors(self, change: Change) -> tuple[float, float]:
@@ -113,21 +113,31 @@ class Probes:
             if not differentiable:
                 continue
             squares = [sum(_by_sample(d, one[n]()) for n, d in differences.items()) for one in gradients]
-            output += float(torch.stack([s.square().sum() for s in squares]).mean())  # type: ignore[union-attr]
+            mean = float(torch.stack([s.square().sum() for s in squares]).mean())  # type: ignore[union-attr]
+            output += probe.share * mean
         local = math.sqrt(missed / total) if total else (0.0 if not missed else math.inf)
-        return (math.sqrt(output / len(self._runs)) if differentiable else local), local
+        batches = sum(probe.share for probe in self._runs)
+        return (math.sqrt(output / batches) if differentiable else local), local
 
 
 @dataclass(frozen=True, slots=True)
 class _Probe:
-    """One batch: its run, and the values and gradients that were laid aside."""
+    """One batch, or a `share` of one: its run, and the values and gradients that were laid aside."""
 
     run: Execution
+    share: float
     values: Mapping[fx.Node, Fetch]
     gradients: Sequence[Mapping[fx.Node, Fetch]]
 
     @classmethod
-    def of(cls, run: Execution, roots: Sequence[fx.Node], generator: torch.Generator, shelf: Shelf) -> _Probe:
+    def of(
+        cls,
+        run: Execution,
+        share: float,
+        roots: Sequence[fx.Node],
+        generator: torch.Generator,
+        shelf: Shelf,
+    ) -> _Probe:
         """The values that `run` keeps, and gradients at `roots`."""
         run.advance()
         watched = [n for n in roots if isinstance(run.values[n], Tensor) and run.values[n].requires_grad]
@@ -141,7 +151,7 @@ class _Probe:
             if node in run.keep
         }
         run.values, run.gradients = {}, False
-        return cls(run, values, gradients)
+        return cls(run, share, values, gradients)
 
     @contextmanager
     def holding(self, nodes: Iterable[fx.Node]) -> Iterator[Execution]:
@@ -156,9 +166,11 @@ class _Probe:
 class Effects:
     """What single changes do to the outputs of a module, measured: nothing else is changed."""
 
-    def __init__(self, module: fx.GraphModule, data: Data) -> None:
+    def __init__(self, module: fx.GraphModule, data: Data, memory: int) -> None:
+        """No more samples run at once than leave about `memory` bytes of values."""
         self.module = module
         self.data = data
+        self.memory = memory
         self._expected: list[list[Tensor]] = []
 
     def errors(self, changes: Sequence[Change]) -> list[float]:
@@ -172,8 +184,7 @@ class Effects:
         last = max((node for c in changes for node in c.outputs), key=position.__getitem__)
         found: list[list[list[Difference]]] = [[] for _ in changes]
         samples = 0
-        for number, whole in enumerate(self.data.batches[:MEASURED_BATCHES]):
-            batch = self.data.cut(whole, AT_ONCE)
+        for number, batch in enumerate(self._batches()):
             keep = {node for change in changes for node in (*change.reads(), *change.outputs)}
             run = self.data.execution(self.module, batch, keep)
             run.advance(last.next)
@@ -181,11 +192,15 @@ class Effects:
             for change, differences in zip(changes, found, strict=True):
                 changed = self._under(change, run, batch, last)
                 differences.append([compare(a, b) for a, b in zip(expected, changed, strict=True)])
-            samples += _samples(batch)
+            samples += samples_in(batch)
             enough = samples >= 2 * LEAST_SAMPLES and all(map(_known, found))
             if samples >= MEASURED_SAMPLES or enough:
                 break
         return [over_outputs(over_samples(one) for one in zip(*d, strict=True)).error for d in found]
+
+    def _batches(self) -> Iterator[Batch]:
+        for whole in self.data.batches[:MEASURED_BATCHES]:
+            yield from self.data.pieces(self.data.cut(whole, AT_ONCE), self.memory, self.module)
 
     def _expected_on(self, number: int, run: Execution) -> list[Tensor]:
         if number == len(self._expected):
@@ -221,23 +236,22 @@ def _known(differences: Sequence[Sequence[Difference]]) -> bool:
     return True
 
 
-def _portions(data: Data, samples: int, memory: int, values: Sequence[fx.Node]) -> Iterator[Batch]:
+def _portions(
+    data: Data, samples: int, memory: int, values: Sequence[fx.Node]
+) -> Iterator[tuple[Batch, float]]:
     """Batches with about that many samples in them, `LEAST_SAMPLES` or more, cut where they can be.
 
-    No more run at once than leave `memory` bytes of `values`.
+    No more run at once than leave `memory` bytes of `values`; with each part of a batch, which share it is.
     """
     left = max(LEAST_SAMPLES, min(samples, PROBE_SAMPLES))
     at_once = max(1, left // PROBE_BATCHES, min(left // FEWEST, 4 * AT_ONCE))
     for batch in data.batches[:PROBE_BATCHES]:
         taken = data.cut(batch, min(left, at_once))
-        yield from data.portions(taken, data.samples_within(memory, batch, values))
-        left -= _samples(taken)
+        for part in data.portions(taken, data.samples_within(memory, batch, values)):
+            yield part, samples_in(part) / samples_in(taken)
+        left -= samples_in(taken)
         if left <= 0:
             return
-
-
-def _samples(batch: Batch) -> int:
-    return max((len(tensor) for tensor in batch if tensor.dim()), default=1)
 
 
 def _bytes_a_sample(keep: Iterable[fx.Node], roots: Sequence[fx.Node]) -> int:

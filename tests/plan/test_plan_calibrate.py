@@ -15,6 +15,7 @@ from tdsl.errors import TdslError
 from tdsl.plan.calibrate import Data, collect
 from tdsl.plan.candidates import Choice, requests_of
 from tdsl.plan.packed import Triangle, triangle
+from tdsl.plan.shelf import Shelf
 
 
 def ask(captured, node_name, kind, axis=-1, size=None):
@@ -148,9 +149,10 @@ def test_a_matrix_too_large_to_hold_is_not_even_asked_for() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 5, 600])
-def test_a_triangle_of_sums_is_that_of_the_whole_matrix(size: int) -> None:
+@pytest.mark.parametrize("room", [0, 10**9])
+def test_a_triangle_of_sums_is_that_of_the_whole_matrix(size: int, room: int) -> None:
     rows = drawn(40, size).double()
-    found = Triangle(size, torch.float64)
+    found = Triangle(size, torch.float64, Shelf(room))
     for some in torch.split(rows, 7):
         found.add(some)
     mean = rows.mean(0)

@@ -46,7 +46,7 @@ def test_a_change_is_measured_as_if_it_were_applied(monkeypatch) -> None:
     monkeypatch.setattr(probes, "PRECISION", 0.0)
     captured, known = perceptron(), batches()
     made = changes(captured, Workspace(captured.module))
-    effects = Effects(captured.module, Data.of(captured, known))
+    effects = Effects(captured.module, Data.of(captured, known), 10**9)
     found = [effects.errors([change])[0] for change, _ in made]
     assert found == pytest.approx(effects.errors([change for change, _ in made]))
     for error, (_, candidate) in zip(found, made, strict=True):
@@ -64,7 +64,7 @@ def test_a_change_is_measured_as_if_it_were_applied(monkeypatch) -> None:
 def test_changes_of_several_values_reach_what_stands_between_them() -> None:
     captured = perceptron()
     nodes = {node.name: node for node in captured.module.graph.nodes}
-    effects = Effects(captured.module, Data.of(captured, batches()))
+    effects = Effects(captured.module, Data.of(captured, batches()), 10**9)
     both = Change((nodes["relu"], nodes["linear_2"]), (nodes["linear"], nodes["linear_2"]))
     last = Change((nodes["linear_2"],), (nodes["linear_2"],))
     assert effects.errors([last]) == [0.0]
@@ -77,7 +77,7 @@ def test_measuring_ends_when_enough_is_known(monkeypatch) -> None:
     taken: list[int] = []
     real = Data.execution
     monkeypatch.setattr(Data, "execution", lambda self, *a, **k: taken.append(1) or real(self, *a, **k))
-    effects = Effects(captured.module, Data.of(captured, known))
+    effects = Effects(captured.module, Data.of(captured, known), 10**9)
     [(change, _), *_] = changes(captured, Workspace(captured.module))
     effects.errors([change])
     few = len(taken)
