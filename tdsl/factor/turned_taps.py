@@ -1,0 +1,142 @@
+"""Convolutions between features on a group that also turns the kernel: few products behind shifted features.
+
+The kernel of a group convolution (Cohen and Welling, 2016) is tied as W[g, h](t) = K[g⁻¹h](g⁻¹t), for places
+h of the input and taps t. Where the feature of each place h is read at its own turned tap, h·w, what is left
+is a weight on the places for each w that commutes with the group as a dense layer does, and needs as few
+products of channels (`group_blocks`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor
+
+from tdsl.factor.group_blocks import group_blocks, group_blocks_product
+from tdsl.factor.memo import memoised
+from tdsl.factor.rank import Error, RankRule
+
+PLACES = (8, 4)
+"""Numbers of places that are looked for: all symmetries of the square, or four of them."""
+
+NEAR = 1e-4
+"""Relative distance at which images of random combinations of channels count as one image."""
+
+ELEMENTS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
+"""The symmetries of the square as quarter turns after a flip of the last axis."""
+
+
+@dataclass(frozen=True)
+class TurnedTaps:
+    """A kernel [O, I, k, k] as Σ_r back[:, r] ⊗ products[r] ⊗ into[r, :], places being read at `taps`."""
+
+    into: Tensor
+    """[r, d], from the places of the input."""
+    products: Tensor
+    """[r, k²·q, p], of taps and channels."""
+    back: Tensor
+    """[d, r], to the places of the result."""
+    taps: Tensor
+    """[d, k²]: the tap of the kernel, its rows one after the other, at which each place is read."""
+    inside: bool
+    """Whether places run fastest among channels, or slowest."""
+    error: float
+    """Relative Frobenius norm of what is lost."""
+
+    @property
+    def places(self) -> int:
+        """How many there are: d."""
+        return len(self.taps)
+
+
+def turned_taps(weight: Tensor, rank: RankRule | None = None) -> TurnedTaps | None:
+    """The form of a kernel [O, I, k, k] that is tied by symmetries of the square; `None` for any other.
+
+    `rank` bounds the error, 1e-6 by default.
+    """
+    square = weight.ndim == 4 and weight.shape[2] == weight.shape[3] > 1
+    if not square or not weight.is_floating_point() or not weight.numel():
+        return None
+    return _found(weight.to(torch.float64), rank or Error(1e-6))
+
+
+@memoised
+def _found(weight: Tensor, rank: RankRule) -> TurnedTaps | None:
+    rows, columns, size, _ = weight.shape
+    for places in PLACES:
+        if rows % places or columns % places:
+            continue
+        for inside in (True, False):
+            blocks = _blocks(weight, places, inside)
+            labels = _labels(blocks)
+            found = None if labels is None else _factored(blocks, labels, rank, inside, size)
+            if found is not None:
+                return found
+    return None
+
+
+def _blocks(weight: Tensor, places: int, inside: bool) -> Tensor:
+    """The kernel by places and channels. [O, I, k, k] → [d, d, p, q, k, k]."""
+    rows, columns, size, _ = weight.shape
+    if inside:
+        parts = weight.reshape(rows // places, places, columns // places, places, size, size)
+        return parts.permute(1, 3, 0, 2, 4, 5)
+    parts = weight.reshape(places, rows // places, places, columns // places, size, size)
+    return parts.permute(0, 2, 1, 3, 4, 5)
+
+
+def moved(kernel: Tensor, element: tuple[int, bool]) -> Tensor:
+    """The last two axes acted on by a symmetry of the square."""
+    turns, mirrored = element
+    return torch.rot90(kernel.flip(-1) if mirrored else kernel, turns, (-2, -1))
+
+
+def _labels(blocks: Tensor) -> list[tuple[int, bool]] | None:
+    """The symmetry of each place of the input, the first one's being 1, up to the choice of that.
+
+    One combination of all channels, with random weights, is an image for each pair of places. Those of
+    another place of the result are those of the first one, moved by one element and in another order.
+    """
+    places = len(blocks)
+    weights = torch.randn(blocks.shape[2:4], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    images = torch.einsum("ghpqij,pq->ghij", blocks, weights)
+    scale = float(images.norm()) / places
+    found: dict[int, tuple[int, bool]] = {}
+    for place in range(places):
+        best, where = inf, None
+        for element in ELEMENTS:
+            if element in found.values():
+                continue
+            apart = (images[place, :, None] - moved(images[0], element)[None]).flatten(2).norm(dim=2)
+            nearest, order = apart.min(1)
+            if len(set(order.tolist())) == places and float(nearest.max()) < min(best, NEAR * scale):
+                best, where = float(nearest.max()), (int((order == 0).nonzero()[0]), element)
+        if where is None or where[0] in found:
+            return None
+        found[where[0]] = where[1]
+    return [found[place] for place in range(places)]
+
+
+def _factored(
+    blocks: Tensor, labels: list[tuple[int, bool]], rank: RankRule, inside: bool, size: int
+) -> TurnedTaps | None:
+    places, _, p, q = blocks.shape[:4]
+    index = torch.arange(size * size).reshape(size, size)
+    taps = torch.stack([_back(index, element).flatten() for element in labels])  # h·w for each w
+    flat = blocks.flatten(4)
+    read = torch.stack([flat[:, place][..., taps[place]] for place in range(places)], 1)  # [d, d, p, q, k²]
+    matrix = read.permute(0, 2, 1, 4, 3).reshape(places * p, places * size * size * q)
+    into, products, back = group_blocks(matrix, rank)
+    if into.shape[1] != places or len(back) != places:
+        return None
+    lost = float((group_blocks_product(into, products, back) - matrix).norm() / matrix.norm())
+    return TurnedTaps(into, products, back, taps, inside, lost)
+
+
+def _back(image: Tensor, element: tuple[int, bool]) -> Tensor:
+    """What `moved` undoes."""
+    turns, mirrored = element
+    turned = torch.rot90(image, -turns, (-2, -1))
+    return turned.flip(-1) if mirrored else turned

@@ -1,0 +1,153 @@
+"""Group convolutions by few products behind shifted features: the same function, and only where it pays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from rule_cases import net
+from torch import Tensor, nn
+
+import tdsl
+from tdsl.capture import capture
+from tdsl.engine.journal import Journal
+from tdsl.engine.library import standard_library
+from tdsl.factor.turned_taps import ELEMENTS, moved, turned_taps
+
+PASS = "decompose.turned_convolutions"
+
+
+def table(elements: list[tuple[int, bool]]) -> list[list[int]]:
+    """`table[g][h]`: the place of g⁻¹·h, by what the elements do to a square of different numbers."""
+    square = torch.arange(9.0).reshape(3, 3)
+    images = [moved(square, element) for element in elements]
+    return [
+        [next(k for k, image in enumerate(images) if torch.equal(moved(image, g), whole)) for whole in images]
+        for g in elements
+    ]
+
+
+GROUPS = {
+    "turns and mirrors": list(ELEMENTS),
+    "turns": [(turns, False) for turns in range(4)],
+    "mirrors": [(0, False), (0, True), (2, False), (2, True)],
+}
+
+
+def tied(group: str, p: int, q: int, size: int, *, inside: bool, seed: int = 0) -> Tensor:
+    """A kernel [d·p, d·q, k, k] with W[g, h](t) = K[g⁻¹h](g⁻¹t), its places in a random order."""
+    random = torch.Generator().manual_seed(seed)
+    elements = GROUPS[group]
+    free = torch.randn(p, q, len(elements), size, size, generator=random, dtype=torch.float64)
+    rows = [moved(free[:, :, table(elements)[g]], element) for g, element in enumerate(elements)]
+    whole = torch.stack(rows)[:, :, :, torch.randperm(len(elements), generator=random)]  # [d, p, q, d, k, k]
+    order = (1, 0, 2, 3, 4, 5) if inside else (0, 1, 3, 2, 4, 5)
+    return whole.permute(order).reshape(len(elements) * p, len(elements) * q, size, size)
+
+
+def rewritten(model: nn.Module, x: Tensor, saved: int = 1, **options: object) -> tuple[nn.Module, Journal]:
+    captured = capture(model.eval(), (x,), **options)
+    journal = Journal()
+    standard_library().passes[PASS]({"saved": saved}).rewrite(captured.module, journal)
+    return captured.module, journal
+
+
+def convolution(kernel: Tensor, padding: int = 1, *, bias: bool = True) -> nn.Conv2d:
+    layer = nn.Conv2d(kernel.shape[1], kernel.shape[0], kernel.shape[2], padding=padding, bias=bias).double()
+    layer.weight.data = kernel.clone()
+    return layer
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(("size", "padding"), [(3, 1), (2, 0), (5, 2)])
+def test_the_same_function_by_few_products(group: str, inside: bool, size: int, padding: int) -> None:
+    kernel = tied(group, 3, 2, size, inside=inside)
+    model = convolution(kernel, padding, bias=size == 3)
+    x = torch.randn(2, kernel.shape[1], 6, 7, dtype=torch.float64)
+    module, journal = rewritten(model, x)
+    [event] = journal.entries
+    assert event.details == {
+        "places": len(GROUPS[group]),
+        "products": {"turns": 5, "mirrors": 4}.get(group, 11),
+    }
+    assert event.error is not None and event.error < 1e-12
+    assert event.saved_macs > 0 or group != "turns and mirrors"
+    expected = model(x).detach()
+    assert float(expected.std()) > 0.1
+    torch.testing.assert_close(module(x), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_any_batch() -> None:
+    model = convolution(tied("turns", 4, 2, 3, inside=True))
+    x = torch.randn(2, 8, 5, 5, dtype=torch.float64)
+    batch = torch.export.Dim("batch")
+    module, journal = rewritten(model, x, dynamic_shapes={"input": {0: batch}})
+    assert len(journal.entries) == 1
+    other = torch.randn(5, 8, 5, 5, dtype=torch.float64)
+    torch.testing.assert_close(module(other), model(other), rtol=1e-9, atol=1e-9)
+
+
+def test_what_is_not_tied_is_left_alone() -> None:
+    kernel = tied("turns and mirrors", 3, 2, 3, inside=True)
+    perturbed = kernel.clone()
+    perturbed[5, 7, 1, 2] *= 1.01
+    untwisted = torch.einsum("ghpq,ij->gphqij", torch.ones(4, 4, 2, 2), torch.randn(3, 3)).reshape(8, 8, 3, 3)
+    for other in (torch.randn_like(kernel), perturbed, kernel[:, :15], untwisted.double()):
+        assert turned_taps(other) is None
+        x = torch.randn(1, other.shape[1], 6, 6, dtype=torch.float64)
+        assert not rewritten(convolution(other), x)[1].entries
+
+
+@pytest.mark.parametrize(
+    "options", [{"stride": 2}, {"dilation": 2}, {"padding_mode": "circular", "padding": 1}], ids=str
+)
+def test_strides_dilations_and_rings_are_left_alone(options: dict[str, object]) -> None:
+    kernel = tied("turns", 4, 2, 3, inside=True)
+    layer = nn.Conv2d(8, 16, 3, **options).double()  # type: ignore[arg-type]
+    layer.weight.data = kernel
+    _, journal = rewritten(layer, torch.randn(1, 8, 7, 7, dtype=torch.float64))
+    if "padding_mode" in options:  # the border is another operator, and the convolution has none
+        assert len(journal.entries) == 1
+    else:
+        assert not journal.entries
+
+
+def test_a_kernel_that_is_read_twice_stays() -> None:
+    def twice(m: nn.Module, x: Tensor) -> Tensor:
+        return torch.conv2d(torch.conv2d(x, m.w, padding=1), m.w, padding=1)
+
+    model = net(twice, w=tied("turns and mirrors", 2, 2, 3, inside=True))
+    assert not rewritten(model, torch.randn(1, 16, 6, 6, dtype=torch.float64))[1].entries
+
+
+@pytest.mark.parametrize(
+    ("group", "channels", "pays"),
+    [
+        ("turns and mirrors", 64, True),
+        ("turns and mirrors", 32, False),
+        ("turns", 128, True),
+        ("turns", 64, False),
+    ],
+)
+def test_wide_layers_pay(group: str, channels: int, pays: bool) -> None:
+    model = convolution(tied(group, channels, channels, 3, inside=True).float()).float()
+    x = torch.randn(1, model.in_channels, 4, 4)
+    module, journal = rewritten(model, x, saved=250)
+    assert bool(journal.entries) == pays
+    torch.testing.assert_close(module(x), model(x), rtol=1e-4, atol=1e-3)
+    captured = capture(model, (x,)).module
+    explained = standard_library().passes[PASS]().explain(captured)
+    assert explained.fires == pays
+    if not pays:
+        assert "would pay" in explained.sites[0].failures[0].message
+
+
+def test_by_the_pipeline_for_symmetric_models(tmp_path: Path) -> None:
+    model = nn.Sequential(convolution(tied("turns and mirrors", 40, 40, 3, inside=True)), nn.ReLU()).float()
+    output = tmp_path / "model.onnx"
+    x = torch.randn(1, 320, 6, 6)
+    result = tdsl.compile(model.eval(), (x,), pipeline="pipelines.symmetric", output=output, latency=False)
+    assert [one.rule for one in result.report.rewrites] == [PASS]
+    assert output.stat().st_size < model[0].weight.numel() * 4 / 5
