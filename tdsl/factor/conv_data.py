@@ -154,7 +154,7 @@ def whitened_tucker2(
     """
     exact = checked_kernel(kernel, least_axes=1)
     inputs = root_of(moment, exact.shape[1], "input channels")
-    return _chain(Seen(exact, inputs), rank_out, rank_in)
+    return tucker_chain(Seen(exact, inputs), rank_out, rank_in)
 
 
 def two_sided_tucker2(
@@ -169,10 +169,10 @@ def two_sided_tucker2(
     exact = checked_kernel(kernel, least_axes=1)
     inputs = root_of(moment, exact.shape[1], "input channels")
     outputs = root_of(gradients, exact.shape[0], "output channels")
-    return _chain(Seen(exact, inputs, outputs), rank_out, rank_in)
+    return tucker_chain(Seen(exact, inputs, outputs), rank_out, rank_in)
 
 
-def _chain(seen: Seen, rank_out: object, rank_in: object) -> tuple[Tensor, Tensor, Tensor]:
+def tucker_chain(seen: Seen, rank_out: object, rank_in: object) -> tuple[Tensor, Tensor, Tensor]:
     """The factors of a kernel from those of the weighted one: with the inverses of both roots."""
     into, core, out = truncated(seen, rank_out, rank_in)
     ones = [1] * (seen.kernel.dim() - 2)
