@@ -18,11 +18,22 @@ import torch
 from torch import Tensor, fx
 
 from tdsl.engine.frame import Variant
+from tdsl.engine.sizes import value_of
 from tdsl.engine.staged import CannotStage, Constant, Staged, Workspace, map_values
 from tdsl.ops.spec import Operator
 from tdsl.ops.targets import operator_of
 from tdsl.symmetry.hidden.infer import Inference, infer
-from tdsl.symmetry.hidden.layout import Atom, Axes, Layout, atoms_in, factors, selectors_in, size_in, terms
+from tdsl.symmetry.hidden.layout import (
+    Atom,
+    Axes,
+    Choice,
+    Layout,
+    atoms_in,
+    factors,
+    selectors_in,
+    size_in,
+    terms,
+)
 from tdsl.symmetry.hidden.roles import argument
 from tdsl.symmetry.hidden.units import places_in
 
@@ -63,7 +74,7 @@ def units_of(value: Any, work: Workspace) -> Units:
     axes = inference.axes(value)
     parts = [part for part in factors(axes[-1]) if inference.system.size(part) > 1] if axes else []
     if not parts or not isinstance(parts[0], Atom):
-        raise CannotStage(f"the last axis of {value.name} has no units")
+        raise CannotStage(f"the last axis of {value.name} has no units that are alike")
     atom = parts[0].number
     pin = inference.system.pin_of(atom)
     if pin is not None:
@@ -179,7 +190,7 @@ class _Narrower:
             elif isinstance(size, int):
                 found.append(size_in(layout, self.after))
             else:
-                raise CannotStage("units are counted in a size that is not known")
+                found.append(value_of(size) // self.units.count * len(self.chosen))
         return found
 
     def _boundary(self, place: Any, layout: Layout) -> Any:
@@ -212,12 +223,25 @@ def _require_alone(units: Units, value: fx.Node) -> None:
 def _require_apart(units: Units, node: fx.Node) -> None:
     """Raise `CannotStage` unless an operator computes each unit from nothing but that unit."""
     op = operator_of(node.target)
-    listed = [axes for one in (node, *node.all_input_nodes) for axes in _values(units.inference, one)]
-    chosen = any(
-        selectors_in(layout) for axes in listed for layout in axes if units.atom in set(atoms_in(layout))
-    )
-    if op is None or chosen or not _apart(units, node, op):
+    if op is None or not _evenly(units, node) or not _apart(units, node, op):
         raise CannotStage(f"{op.name if op else node.target} at {node.name} may see several units at once")
+
+
+def _evenly(units: Units, node: fx.Node) -> bool:
+    """Whether axes that are others at each index of a second axis (stacked queries, keys and values) stay as
+    long as one another, in values; in a weight such an axis is not followed.
+    """
+    inference, atom = units.inference, units.atom
+    for one in (node, *node.all_input_nodes):
+        for layout in (layout for axes in _values(inference, one) for layout in axes):
+            if atom not in set(_atoms((layout,))) or not selectors_in(layout):
+                continue
+            sizes = {n: 1 if n == atom else inference.system.size(Atom(n)) for n in _atoms((layout,))}
+            cases = [layout.parts] if isinstance(layout, Choice) else []
+            lengths = {size_in(part, sizes) for parts in cases for part in parts}
+            if one.op == "get_attr" or atom in selectors_in(layout) or len(lengths) != 1:
+                return False
+    return True
 
 
 def _apart(units: Units, node: fx.Node, op: Operator) -> bool:

@@ -117,7 +117,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "rank_of": lambda x: len(_shape(x)),
     "shape": _shape,
     "size_along": _size_along,
-    "unit_width": lambda x: 1,
+    "unit_width": lambda x: _shape(x)[-1],
     "inverse": axes.inverse,
     "compose": axes.compose,
     "inverse_order": lambda index: Shaped(tuple(_shape(index))),

@@ -15,6 +15,7 @@ import cases_diagrams
 import cases_factorize
 import cases_finite
 import cases_fold
+import cases_heads
 import cases_linear
 import cases_merge
 import cases_mixing
@@ -46,6 +47,7 @@ CASES = [
     *cases_mixing_sums.CASES,
     *cases_merge.CASES,
     *cases_attention.CASES,
+    *cases_heads.CASES,
     *cases_bilinear.CASES,
     *cases_recurrent.CASES,
     *cases_runtime.CASES,
