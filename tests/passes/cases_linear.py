@@ -129,6 +129,39 @@ CUR = [
     ),
 ]
 
+WHITENED_CUR = [
+    fires(
+        "factorize.linear.whitened_cur_linear",
+        lambda m, x: F.linear(x, m.w, m.b),
+        X,
+        **DENSE,
+        parameters={"rank": rank},
+        precision=FULL,
+        expect="""
+            linear_1 = linear(x, w_whitened_cur)
+            linear_2 = linear(linear_1, w_whitened_cur_linear, b_whitened_cur_linear)
+        """,
+    )
+    for rank in (2, Error(1e-6))
+] + [
+    leaves(
+        "factorize.linear.whitened_cur_linear",
+        lambda m, x: F.linear(x, m.w, m.b),
+        X,
+        **DENSE,
+        parameters={"rank": 6},
+        because="folded factors of rank 6 are larger than the weight",
+    ),
+    leaves(
+        "factorize.linear.whitened_cur_linear",
+        lambda m, x: F.linear(F.linear(x, m.w), m.w.T),
+        X,
+        w=low_rank(10, 12, 2),
+        parameters={"rank": 2},
+        because="the weight is tied to another layer",
+    ),
+]
+
 FIRST = twins(16, 12)
 MLP = {"a": FIRST, "c": twins(16), "b": number(10, 16), "d": number(10)}
 NEURONS = [
@@ -325,4 +358,4 @@ TIED = [
     ),
 ]
 
-CASES = [*WHITENED, *TWO_SIDED, *CUR, *NEURONS, *GATED, *WEIGHTED, *FREQUENT, *TIED]
+CASES = [*WHITENED, *TWO_SIDED, *CUR, *WHITENED_CUR, *NEURONS, *GATED, *WEIGHTED, *FREQUENT, *TIED]
