@@ -46,29 +46,6 @@ class Task:
         """All numbers of the model."""
         return sum(p.numel() for p in self.model.parameters())
 
-    @property
-    def work(self) -> float:
-        """The share of the model's multiplications that is left when `ratio` of the treated layers' is."""
-        counted: dict[str, int] = {}
-
-        def count(name: str) -> Callable[..., None]:
-            def add(layer: nn.Module, args: tuple[Tensor, ...], result: Tensor) -> None:
-                channels = 1 if isinstance(layer, nn.Conv2d) else -1
-                counted[name] = layer.weight.numel() * (result.numel() // result.shape[channels])
-
-            return add
-
-        hooks = [
-            layer.register_forward_hook(count(name))
-            for name, layer in self.model.named_modules()
-            if isinstance(layer, nn.Linear | nn.Conv2d)
-        ]
-        with torch.no_grad():
-            self.model(self.example)
-        for hook in hooks:
-            hook.remove()
-        return 1 - (1 - self.ratio) * sum(counted[n] for n in self.treated) / sum(counted.values())
-
 
 class Draw:
     """Seeded random tensors."""

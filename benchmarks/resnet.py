@@ -20,11 +20,12 @@ from benchmarks.harness import export, latencies, machine, table, write_section
 from benchmarks.models import Task, cnn
 from tdsl.engine.library import Library
 from tdsl.lang import parse
+from tdsl.plan.latency import LatencyTable
 
 PIPELINE = """
 pipeline fast(drop: Ratio, limit: Ratio) {
     repeat cleanup.*, fold.* until stable
-    choose factorize.conv_data.whitened_spatial, factorize.conv_data.whitened_tucker2
+    choose factorize.conv_windows.*
         minimize latency
         subject to error <= drop
     heal least_squares
@@ -52,6 +53,7 @@ def compiled(task: Task, budget: float, folder: Path) -> tuple[tdsl.Result, Path
         rules=library,
         calibration=task.calibration,
         held_out=task.held_out.split(4),
+        profile=LatencyTable(sizes={"batch": len(task.example)}),
         output=path,
     )
     return result, path, time.perf_counter() - start
