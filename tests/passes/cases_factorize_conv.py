@@ -619,6 +619,43 @@ DATA = [
         """,
         padding=1,
     ),
+    *both(
+        "conv_windows.windowed_spatial",
+        F.conv2d,
+        IMAGE,
+        planted("spatial_svd", (8, 6, 3, 3), 2),
+        2,
+        """
+            conv2d_1 = conv2d(x, w_windowed_spatial, padding=[1, 0])
+            conv2d_2 = conv2d(conv2d_1, w_windowed_spatial_1, b, padding=[0, 2])
+        """,
+        padding=(1, 2),
+    ),
+    *both(
+        "conv_windows.windowed_spatial_across",
+        F.conv2d,
+        IMAGE,
+        planted("spatial_svd", (8, 6, 3, 3), 2).transpose(2, 3).contiguous(),
+        2,
+        """
+            conv2d_1 = conv2d(x, w_windowed_spatial_across, padding=[0, 2])
+            conv2d_2 = conv2d(conv2d_1, w_windowed_spatial_across_1, b, padding=[1, 0])
+        """,
+        padding=(1, 2),
+    ),
+    *both(
+        "conv_windows.windowed_tucker2",
+        F.conv2d,
+        IMAGE,
+        planted("tucker2", (8, 6, 3, 3), 2),
+        2,
+        """
+            conv2d_1 = conv2d(x, w_windowed_tucker2)
+            conv2d_2 = conv2d(conv2d_1, w_windowed_tucker2_1, padding=[1, 1])
+            conv2d_3 = conv2d(conv2d_2, w_windowed_tucker2_2, b)
+        """,
+        padding=1,
+    ),
 ]
 
 CASES = [*SPATIAL, *CHANNEL, *TUCKER, *OTHER, *GROUPED, *TRANSPOSED, *CANONICAL, *DATA]
