@@ -22,6 +22,9 @@ from tdsl.ops.laws_window import spatial_axes
 from tdsl.ops.shapes import ShapeMismatch
 
 DISTINCT_ATTEMPTS = 60
+MANY = 20
+"""More dimensions than this are mostly of size 1: tensors that have so many axes remain small."""
+MOSTLY_ONE = (1, 1, 1, 1, 1, 2, 2, 3)
 ALIKE = 1_000_000
 """From this seed on all dimensions have one size: nothing else shows that an axis is taken for another."""
 
@@ -48,14 +51,17 @@ class Assignment:
         self.order: list[str] = []
         larger = random.Random(seed + 1_000_003)  # apart, so that what else is drawn stays the same
         names = [n for n, role in resolved.roles.items() if role is Role.DIMENSION]
-        if seed < DISTINCT_ATTEMPTS:
+        many = len(names) > MANY
+        if many:
+            sizes = [self.random.choice(MOSTLY_ONE) for _ in names]
+        elif seed < DISTINCT_ATTEMPTS:
             sizes = self.random.sample(range(2, 3 + len(names)), len(names))
         else:
             sizes = [self.random.randint(1, 4) for _ in names]
             sizes = [larger.choice((5, 6)) if larger.random() < 0.15 else size for size in sizes]
         more = larger.sample((5, 6, 8), 2) if larger.random() < 0.4 else ()
         pool = {*sizes, 2, 3, 4, *more}
-        if seed >= ALIKE:
+        if seed >= ALIKE and not many:
             pool = {self.random.choice((2, 3, 4, 4))}
             sizes = [*pool] * len(names)
         for name, size in zip(names, sizes, strict=True):
