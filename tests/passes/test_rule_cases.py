@@ -11,6 +11,7 @@ import cases_cleanup
 import cases_commute_channels
 import cases_commute_flips
 import cases_commute_moves
+import cases_commute_windows
 import cases_diagrams
 import cases_factorize
 import cases_finite
@@ -27,6 +28,7 @@ import cases_share
 import cases_signed
 import cases_soft
 import cases_structured
+import cases_turned
 import pytest
 import torch
 from rule_cases import Case, check, fires, net, relative_error
@@ -40,6 +42,7 @@ CASES = [
     *cases_commute_flips.CASES,
     *cases_commute_moves.CASES,
     *cases_commute_channels.CASES,
+    *cases_commute_windows.CASES,
     *cases_fold.CASES,
     *cases_finite.CASES,
     *cases_linear.CASES,
@@ -58,6 +61,7 @@ CASES = [
     *cases_diagrams.CASES,
     *cases_signed.CASES,
     *cases_soft.CASES,
+    *cases_turned.CASES,
 ]
 
 
