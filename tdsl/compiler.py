@@ -23,7 +23,7 @@ from tdsl.engine.library import Library
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
-from tdsl.memory import give_back
+from tdsl.memory import give_back, returning
 from tdsl.plan.calibrate import Loss
 from tdsl.plan.describe import described
 from tdsl.plan.latency import LatencyTable
@@ -245,6 +245,7 @@ class _Check:
         self.original = original_runner(captured)
         self.steps = steps_of(captured.module.graph)
 
+    @returning()
     def file(self, module: fx.GraphModule, emitted: Emitted) -> Verdict:
         """The verdict on an emitted file. It is not open while the original runs, in float64 or as it is."""
         weights = sum(array.nbytes for array in emitted.weights.values())

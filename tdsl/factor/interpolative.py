@@ -134,11 +134,22 @@ class _Alive:
         self.inverse, self.blame, self.size = inverse, blame, size
         self.count = len(inverse) // size
         self.alive = torch.ones(self.count, dtype=torch.bool)
-        self.columns = torch.empty(len(inverse), 0, dtype=torch.float64)
-        self.rows = torch.empty(0, blame.shape[1], dtype=torch.float64)
+        self._columns = torch.empty(len(inverse), PENDING * size, dtype=torch.float64)
+        self._rows = torch.empty(PENDING * size, blame.shape[1], dtype=torch.float64)
+        self._pending = 0
         parts = blame.reshape(self.count, size, blame.shape[1])
         self.own = self._diagonal(inverse).clone()
         self.squares = parts @ parts.mT
+
+    @property
+    def columns(self) -> Tensor:
+        """[h, pending]"""
+        return self._columns[:, : self._pending]
+
+    @property
+    def rows(self) -> Tensor:
+        """[pending, m]"""
+        return self._rows[: self._pending]
 
     def _diagonal(self, matrix: Tensor) -> Tensor:
         """The blocks on the diagonal. [h, h] → [h / size, size, size]."""
@@ -167,8 +178,9 @@ class _Alive:
         self.own -= self._times(parts, parts.mT)
         self.alive[worst] = False
         self.own[worst] = torch.eye(self.size, dtype=torch.float64)
-        self.columns = torch.cat([self.columns, column], dim=1)
-        self.rows = torch.cat([self.rows, row])
+        pending = slice(self._pending, self._pending + self.size)
+        self._columns[:, pending], self._rows[pending] = column, row
+        self._pending += self.size
         return worst
 
     def compacted(self, alive: Tensor) -> _Alive:

@@ -157,6 +157,7 @@ def apply_plan(
     for candidate in chosen:
         settings = Settings("top_down", False, None, _at(candidate.root))
         count += rewrite(module, [candidate.choice.rule], settings, journal, statistics)
+        give_back()
     return count
 
 
