@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cases_conv_channels
 import torch
 import torch.nn.functional as F
 from conv_sites import planted
@@ -658,4 +659,14 @@ DATA = [
     ),
 ]
 
-CASES = [*SPATIAL, *CHANNEL, *TUCKER, *OTHER, *GROUPED, *TRANSPOSED, *CANONICAL, *DATA]
+CASES = [
+    *SPATIAL,
+    *CHANNEL,
+    *TUCKER,
+    *OTHER,
+    *GROUPED,
+    *TRANSPOSED,
+    *CANONICAL,
+    *DATA,
+    *cases_conv_channels.CASES,
+]
