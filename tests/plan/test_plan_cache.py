@@ -52,6 +52,26 @@ def test_another_weight_other_data_and_another_request_are_collected_anew(tmp_pa
     assert len(passes) == 4
 
 
+def test_only_what_is_missing_is_collected(tmp_path, monkeypatch) -> None:
+    captured = perceptron()
+    data = Data.of(captured, batches())
+    known, wanted = request(captured), request(captured, "relu", "covariance")
+    cache.collect_cached(captured.module, data, [known], tmp_path)
+    asked = []
+    monkeypatch.setattr(
+        cache,
+        "collect",
+        lambda module, data, requests, *rest: (
+            asked.extend(requests) or collect(module, data, requests, *rest)
+        ),
+    )
+    found = cache.collect_cached(captured.module, data, [known, wanted], tmp_path)
+    assert asked == [wanted]
+    plain = collect(captured.module, data, [known, wanted])
+    for one in (known, wanted):
+        assert torch.equal(found.answer(one), plain.answer(one))
+
+
 def test_a_damaged_file_is_replaced(tmp_path, passes) -> None:
     captured = perceptron()
     data = Data.of(captured, batches())
