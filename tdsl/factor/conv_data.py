@@ -77,6 +77,14 @@ def whitened_input(kernel: Tensor, moment: Tensor, rank: object) -> tuple[Tensor
     basis = axes.into[:, : select_rank(rule, axes.into_values, shape)]
     second = reduced(Seen(exact, inputs), None, basis)
     first = _undone(basis.T.reshape(*basis.T.shape, *[1] * len(size)), inputs)
+    return evened(first, second)
+
+
+def evened(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """The same two kernels, channel c between them as large where it is made as where it is read.
+
+    [r, S, …], [T, r, …] → the same shapes.
+    """
     scale = (first.flatten(1).norm(dim=1) / second.transpose(0, 1).flatten(1).norm(dim=1)).sqrt()
     scale = scale.where(scale.isfinite() & (scale > 0), 1.0)
     return (first.movedim(0, -1) / scale).movedim(-1, 0), (second.movedim(1, -1) * scale).movedim(-1, 1)
@@ -173,14 +181,21 @@ def two_sided_tucker2(
 
 
 def tucker_chain(seen: Seen, rank_out: object, rank_in: object) -> tuple[Tensor, Tensor, Tensor]:
-    """The factors of a kernel from those of the weighted one: with the inverses of both roots."""
+    """The factors of a kernel from those of the weighted one: with the inverses of both roots, `evened`."""
     into, core, out = truncated(seen, rank_out, rank_in)
     ones = [1] * (seen.kernel.dim() - 2)
     assert seen.inputs is not None
     first = _undone(into.T.reshape(*into.T.shape, *ones), seen.inputs)
     if seen.outputs is not None:
         out = torch.linalg.solve(seen.outputs.T, out)
-    return first, core, out.reshape(*out.shape, *ones)
+    sizes = torch.stack([factor.norm() for factor in (first, core, out)]).log()
+    first, core, out = (
+        factor * scale.exp() if scale.isfinite() else factor
+        for factor, scale in zip((first, core, out), sizes.mean() - sizes, strict=True)
+    )
+    first, core = evened(first, core)
+    core, last = evened(core, out.reshape(*out.shape, *ones))
+    return first, core, last
 
 
 def channel_error(difference: Tensor, moment: Tensor) -> float:

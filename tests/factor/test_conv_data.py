@@ -141,6 +141,15 @@ def test_two_sided_loses_least_where_gradients_count(
     assert float((exact - KERNEL).norm() / KERNEL.norm()) < 1e-9
 
 
+def test_no_factor_is_far_larger_than_the_next() -> None:
+    """Gradients are small numbers: their roots do not end up in one factor, and their inverses in another."""
+    first, core, last = two_sided_tucker2(KERNEL, INPUTS, 1e-12 * GRADIENTS, 4)
+    made, read = core.flatten(1).norm(dim=1), last.transpose(0, 1).flatten(1).norm(dim=1)
+    assert float((made / read).log().abs().max()) < 1e-6
+    sizes = [float(f.square().mean().sqrt()) for f in (first, core, last)]
+    assert max(sizes) < 100 * min(sizes)
+
+
 def test_no_pair_of_that_rank_loses_less_than_two_sided_spatial() -> None:
     roots = torch.linalg.cholesky(INPUTS), torch.linalg.cholesky(GRADIENTS)
     seen = torch.einsum("tshw,sz,tu->zhuw", KERNEL, *roots).reshape(18, 24)
