@@ -25,6 +25,8 @@ from tdsl.factor.kronecker import DECLARED as KRONECKERS
 from tdsl.factor.low_rank_sparse import DECLARED as ENTRIES
 from tdsl.factor.matrix import DECLARED as LOW_RANK
 from tdsl.factor.matrix import checked
+from tdsl.factor.network import DECLARED as NETWORKS
+from tdsl.factor.network import sought
 from tdsl.factor.rank import Error, UnreachableRankError
 from tdsl.factor.sum_of_two import DECLARED as SUMS
 
@@ -35,6 +37,8 @@ CANDIDATES: Mapping[int, tuple[Decomposition, ...]] = MappingProxyType(
     }
 )
 """What is tried, by the number of axes of the weight; between equally small ones the first is taken."""
+GENERAL = 2
+"""A network is asked for last, and has to hold so many times fewer numbers than a structure with a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,19 @@ def recognise(
         error = decomposition.relative_error(exact, decomposition.promise(*factors))
         if error <= max(tolerance, _rounding(exact)):
             best = Recognised(decomposition, factors, numbers, error)
+    if candidates is None and exact.ndim == 2 and exact.numel():
+        return _network(exact, rule, exact.numel() if best is None else best.numbers // GENERAL) or best
     return best
+
+
+def _network(weight: Tensor, rule: Error, below: int) -> Recognised | None:
+    """A tensor network of fewer numbers than that."""
+    (decomposition,) = NETWORKS
+    cores = sought(weight, rule, below)
+    if cores is None:
+        return None
+    error = decomposition.relative_error(weight, decomposition.promise(*cores))
+    return Recognised(decomposition, cores, sum(core.numel() for core in cores), error)
 
 
 def _rounding(weight: Tensor) -> float:

@@ -21,7 +21,7 @@ Axis = tuple[str, int, int]
 """`("o", k, k)` and `("i", k, k)` of core k, `("r", k, l)` between cores k < l."""
 Shape = tuple[int, ...]
 
-ROOM = 4
+ROOM = 16
 """So many times the inputs or outputs of a row, whichever are more, an intermediate value may hold."""
 TRAFFIC = 8
 """Writing and reading a number costs as much as so many products."""

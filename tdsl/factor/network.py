@@ -70,12 +70,22 @@ def network_product(*cores: Tensor) -> Tensor:
 def _found(weight: Tensor, rule: RankRule) -> Cores:
     if not rule.spectral:
         return _of_size(weight, rule)
-    found = Search(weight, rule).run() if weight.numel() and weight.any() else None
-    if found is not None:
-        cores = _split(found.digits, found.cores)
-        if within_room([tuple(core.shape) for core in cores]):
-            return cores
-    return (weight.reshape(*weight.shape, *[1] * 5), *_ones(MOST_CORES - 1))
+    whole = (weight.reshape(*weight.shape, *[1] * (MOST_CORES - 1)), *_ones(MOST_CORES - 1))
+    return sought(weight, rule, weight.numel()) or whole
+
+
+def sought(weight: Tensor, rule: RankRule, below: int) -> Cores | None:
+    """The network of the fewest numbers that a bound on the error allows, if these are fewer than `below`.
+
+    [m, n] float64 → cores as those of `tensor_network`. `None` for weights of more than `LARGEST` numbers, too.
+    """
+    if not 0 < weight.numel() <= LARGEST or not weight.any():
+        return None
+    found = Search(weight, rule, below).run()
+    if found is None:
+        return None
+    cores = _split(found.digits, found.cores)
+    return cores if within_room([tuple(core.shape) for core in cores]) else None
 
 
 def _split(digits: Digits, cores: Sequence[Tensor]) -> Cores:

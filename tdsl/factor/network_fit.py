@@ -22,11 +22,11 @@ from tdsl.factor.matrix import triplets
 Ranks = tuple[int, ...]
 """The rank of every edge, in the order of `edges`."""
 
-STARTS = 16
+STARTS = 10
 """Most random starts; of planted rings three in four lead to the cores, of complete graphs one in five."""
-WORK = 1e9
+WORK = 3e8
 """Starts are no more than so many multiplications allow, but for a few."""
-FEWEST = 4
+FEWEST = 3
 SWEEPS = 80
 """Most sweeps from a start."""
 PATIENCE = 10
@@ -34,6 +34,8 @@ PATIENCE = 10
 GAIN = 3e-3
 EXACT = 1e-12
 """Below this relative error nothing is left to gain."""
+POLISHING = 6
+"""Most sweeps without Gram matrices at the end."""
 SMALL = 0.1
 """Entries that a core gets new, in those that it has."""
 SEED = 0x71E7
@@ -128,6 +130,8 @@ class Fitter:
             if content(best.error):
                 break
         assert best is not None
+        if content(best.error):
+            best = self._polished(best)
         return Fit(self._scaled(best.cores), best.error)
 
     def starts(self, ranks: Ranks) -> int:
@@ -168,21 +172,27 @@ class Fitter:
                 return Fit(tuple(cores), math.inf)
         return Fit(tuple(cores), errors[-1])
 
-    def _solved(self, cores: list[Tensor], core: int) -> tuple[Tensor, float]:
+    def _polished(self, fit: Fit) -> Fit:
+        """The fit without what Gram matrices cost in digits."""
+        for _ in range(POLISHING):
+            cores = list(fit.cores)
+            for core in range(len(cores)):
+                cores[core], error = self._solved(cores, core, by_gram=False)
+            if not error < fit.error:
+                break
+            fit = Fit(tuple(cores), error)
+        return fit
+
+    def _solved(self, cores: list[Tensor], core: int, *, by_gram: bool = True) -> tuple[Tensor, float]:
         """The best core beside the others, balanced with them, and the error with it."""
         count, size = len(cores), self.tensor.shape[core]
         others = [k for k in range(count) if k != core]
         open_ = [count + edge for edge in _places(core, count)]
         around = _contracted(cores, others, [*others, *open_]).reshape(-1, cores[core][0].numel())
         unfolded = self.tensor.movedim(core, 0).reshape(size, -1)
-        gram = around.T @ around
-        gram.diagonal().add_(_RIDGE * float(gram.diagonal().mean()) + torch.finfo(torch.float64).tiny)
-        lower, failed = torch.linalg.cholesky_ex(gram)
-        wanted = (unfolded @ around).T
-        if int(failed):
-            solution = torch.linalg.lstsq(gram, wanted, driver="gelsd").solution
-        else:
-            solution = torch.cholesky_solve(wanted, lower)
+        solution = _by_gram(around, unfolded) if by_gram else None
+        if solution is None:
+            solution = torch.linalg.lstsq(around, unfolded.T, driver="gelsd").solution
         error = float((unfolded - (around @ solution).T).norm())
         found = solution.T.reshape(cores[core].shape)
         largest = float(found.norm())
@@ -192,6 +202,14 @@ class Fitter:
                 cores[k] = cores[k] * share
             found = found / share ** (count - 1)
         return found, error
+
+
+def _by_gram(around: Tensor, unfolded: Tensor) -> Tensor | None:
+    """The least squares solution by Cholesky factors; `None` where they fail."""
+    gram = around.T @ around
+    gram.diagonal().add_(_RIDGE * float(gram.diagonal().mean()) + torch.finfo(torch.float64).tiny)
+    lower, failed = torch.linalg.cholesky_ex(gram)
+    return None if int(failed) else torch.cholesky_solve((unfolded @ around).T, lower)
 
 
 def resized(cores: Sequence[Tensor], ranks: Ranks) -> list[Tensor]:

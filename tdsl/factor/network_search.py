@@ -30,9 +30,9 @@ KINDS = (
 )
 """Cores with digits of outputs or of inputs alone, or with one of both; how many digits each axis has."""
 MOST_CORES = 6
-VISIBLE = 2
+VISIBLE = 1.25
 """A structure shows in a cut whose rank is so many times below full."""
-EXAMINED = 6
+EXAMINED = 4
 """So many networks, those of the fewest numbers first, are fitted."""
 SIMPLER = 1.25
 """What a network may hold more for a circle less: with circles enough every rank of a cut can be met."""
@@ -65,6 +65,8 @@ class Search:
 
     weight: Tensor
     rule: RankRule
+    below: int
+    """The network is to hold fewer numbers than this."""
     evaluations: int = 0
     candidates: dict[tuple[Digits, Ranks], int] = field(default_factory=dict)
     """Networks that may be the right one, and how many numbers they hold."""
@@ -74,7 +76,7 @@ class Search:
         self._scores: dict[Digits, float] = {}
 
     def run(self) -> Network | None:
-        """The smallest network that is found and smaller than the matrix; `None` without one."""
+        """The smallest network that is found; `None` without one."""
         if not self.visible():
             return None
         for kind, outputs, inputs in KINDS:
@@ -83,7 +85,7 @@ class Search:
 
     def smallest(self) -> Network | None:
         """The first of the candidates that keeps the rule, its ranks lowered as far as that goes."""
-        smaller = [(size, *one) for one, size in self.candidates.items() if size < self.weight.numel()]
+        smaller = [(size, *one) for one, size in self.candidates.items() if size < self.below]
         smaller.sort(key=lambda one: (one[0] * SIMPLER ** _circles(one[1], one[2]), one[1].modes, one[2]))
         fitters: dict[Digits, Fitter] = {}
         for _, digits, ranks in smaller[:EXAMINED]:

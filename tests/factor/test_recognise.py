@@ -32,6 +32,15 @@ PLANTED = {
     "Kronecker product": ("kronecker", (6, 8, 1), (1, 10, 7)),
     "sum of Kronecker products": ("kronecker", (6, 8, 2), (2, 10, 7)),
     "tensor train": ("tensor_train", (4, 4, 2), (2, 4, 4, 2), (2, 4, 4)),
+    "ring": (
+        "tensor_network",
+        (8, 1, 1, 2, 2, 1, 1),
+        (8, 1, 1, 2, 2, 1, 1),
+        (1, 8, 2, 2, 1, 1, 1),
+        (1, 8, 2, 2, 1, 1, 1),
+        (1,) * 7,
+        (1,) * 7,
+    ),
     "butterfly": ("butterfly", (4, 4, 4, 4), (4, 4, 4, 4), (4, 4, 4, 4)),
     "block diagonal": ("block_diagonal", (8, 6, 5)),
     "low rank and blocks": ("low_rank_plus_blocks", (48, 2), (2, 40), (8, 5, 6)),
@@ -60,6 +69,7 @@ def test_the_same_weight_in_another_order_is_another_structure(case):
         "svd": "svd",
         "block_diagonal": "hidden_blocks",
         "low_rank_plus_blocks": "low_rank_plus_entries",
+        "tensor_network": "svd",
     }.get(name)
     assert (found and found.name) == expected
 

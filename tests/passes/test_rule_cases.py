@@ -21,6 +21,7 @@ import cases_linear
 import cases_merge
 import cases_mixing
 import cases_mixing_sums
+import cases_networks
 import cases_recurrent
 import cases_runtime
 import cases_selection
@@ -58,6 +59,7 @@ CASES = [
     *cases_share.CASES,
     *cases_factorize.CASES,
     *cases_structured.CASES,
+    *cases_networks.CASES,
     *cases_diagrams.CASES,
     *cases_signed.CASES,
     *cases_soft.CASES,
