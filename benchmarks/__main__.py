@@ -15,6 +15,7 @@ PARTS = (
     "engine",
     "rewriters",
     "compile",
+    "planned",
     "files",
     "factorize",
     "svd",

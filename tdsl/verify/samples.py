@@ -8,7 +8,8 @@ remain legal), 0/1 masks remain masks with at least one 1 in each row, numbers w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -200,14 +201,24 @@ class _Look:
 
     @classmethod
     def of(cls, values: Sequence[Tensor]) -> _Look:
+        """What several tensors look like together; one of them at a time is widened."""
         dtype = values[0].dtype
-        flat = torch.cat([value.detach().cpu().flatten() for value in values])
-        flat = (flat.abs() if dtype.is_complex else flat).double()
-        flat = flat[torch.isfinite(flat)]
-        if not flat.numel():
+
+        def finite() -> Iterator[Tensor]:
+            for value in values:
+                flat = value.detach().cpu().flatten()
+                flat = (flat.abs() if dtype.is_complex else flat).double()
+                flat = flat[torch.isfinite(flat)]
+                if flat.numel():
+                    yield flat
+
+        seen = [(len(flat), flat.min().item(), flat.max().item(), flat.sum().item()) for flat in finite()]
+        if not seen:
             return cls(dtype, 0.0, 0.0, 0.0, 0.0)
-        deviation = flat.std(correction=0).item()
-        return cls(dtype, flat.min().item(), flat.max().item(), flat.mean().item(), deviation)
+        counts, lows, highs, sums = zip(*seen, strict=True)
+        mean = math.fsum(sums) / sum(counts)
+        squares = math.fsum(flat.sub_(mean).square_().sum().item() for flat in finite())
+        return cls(dtype, min(lows), max(highs), mean, math.sqrt(squares / sum(counts)))
 
     @property
     def is_discrete(self) -> bool:
@@ -225,9 +236,9 @@ class _Look:
             parts = torch.randn((*shape, 2), generator=generator, dtype=torch.float64) * deviation * spread
             return torch.view_as_complex(parts).to(self.dtype)
         values = torch.randn(shape, generator=generator, dtype=torch.float64)
-        values = self.mean + deviation * spread * values
+        values.mul_(deviation * spread).add_(self.mean)
         if spread == 1.0 and self.deviation:
-            values = values.clamp(self.least, self.most)
+            values.clamp_(self.least, self.most)
         return values.to(self.dtype)
 
     def _draw_integers(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
