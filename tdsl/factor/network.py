@@ -77,7 +77,7 @@ def _found(weight: Tensor, rule: RankRule) -> Cores:
 def sought(weight: Tensor, rule: RankRule, below: int) -> Cores | None:
     """The network of the fewest numbers that a bound on the error allows, if these are fewer than `below`.
 
-    [m, n] float64 → cores as those of `tensor_network`. `None` for weights of more than `LARGEST` numbers, too.
+    [m, n] float64 → cores as those of `tensor_network`. `None` for weights of more than `LARGEST`, too.
     """
     if not 0 < weight.numel() <= LARGEST or not weight.any():
         return None

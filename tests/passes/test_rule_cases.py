@@ -16,6 +16,7 @@ import cases_diagrams
 import cases_factorize
 import cases_finite
 import cases_fold
+import cases_gathered
 import cases_heads
 import cases_linear
 import cases_merge
@@ -60,6 +61,7 @@ CASES = [
     *cases_factorize.CASES,
     *cases_structured.CASES,
     *cases_networks.CASES,
+    *cases_gathered.CASES,
     *cases_diagrams.CASES,
     *cases_signed.CASES,
     *cases_soft.CASES,
