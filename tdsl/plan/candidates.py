@@ -34,6 +34,8 @@ from tdsl.provenance import value_name
 COSTS = ("bytes", "parameters", "macs", "latency")
 """What a candidate saves, by the names that budgets and objectives use."""
 
+LAID_ASIDE = 32 * 2**20
+"""Bytes of samples that are laid aside at least where there are so many, most of them in a file."""
 SLACK = 1.25
 """By how much a candidate's error must exceed a rival's for it not to be looked at any further."""
 
@@ -181,7 +183,8 @@ def candidates(
     outputs = [n for v, nodes, env, _ in structural for n in v.pattern.output_nodes(nodes, env)]
     roots = {target for choice in choices for targets in choice.rule.roots for target in targets}
     places = [n for n in module.graph.nodes if n.target in roots and (scope is None or scope(n))]
-    probes = Probes(module, data, inputs, outputs, memory // 2) if data.batches else None
+    laid = max(LAID_ASIDE, memory // 2)
+    probes = Probes(module, data, inputs, outputs, laid, memory // 2) if data.batches else None
     effects = Effects(module, data, memory // 2) if data.batches else None
     measures = Measures(probes, effects, table, counted)
     made: list[Candidate] = []

@@ -70,7 +70,8 @@ class Change:
 class Probes:
     """A few samples run through a module, with gradients of the output, that candidates are tried on.
 
-    What they leave is laid aside, about `memory` bytes of it in memory.
+    What they leave is laid aside: `memory` bytes, if that is enough for the least number of samples, about
+    `room` of them in memory.
     """
 
     def __init__(
@@ -80,14 +81,16 @@ class Probes:
         inputs: Iterable[fx.Node],
         outputs: Iterable[fx.Node],
         memory: int,
+        room: int | None = None,
     ) -> None:
+        room = memory if room is None else room
         roots = list(dict.fromkeys(outputs))
         keep = dict.fromkeys([*inputs, *roots])
         generator = torch.Generator().manual_seed(data.seed + 1)
         self._runs: list[_Probe] = []
-        shelf = Shelf(memory)
+        shelf = Shelf(room)
         computed = [node for node in module.graph.nodes if node.op == "call_function"]
-        for batch, share in _portions(data, memory // max(1, _bytes_a_sample(keep, roots)), memory, computed):
+        for batch, share in _portions(data, memory // max(1, _bytes_a_sample(keep, roots)), room, computed):
             give_back()
             run = data.execution(module, batch, keep, gradients=True)
             self._runs.append(_Probe.of(run, share, roots, generator, shelf))
