@@ -30,7 +30,7 @@ from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
 from tdsl.prepare import SEED, Batch, Progress, prepare, require_kinds
 from tdsl.report import Note, Report, RewriteRecord, Size, correctness_of, notes_of, to_text, write_json
-from tdsl.storing import Storing, blame_of_storage, storage_note, stored_records
+from tdsl.storing import Storing, blame_of_storage, shared_notes, storage_note, stored_records
 from tdsl.symmetry.audit import Audit
 from tdsl.symmetry.kept import Kept, require_kept_by_file, require_kept_by_graph
 from tdsl.verify import (
@@ -202,6 +202,7 @@ def compile(
         rewrites=(*map(_record, journal.entries), *stored_records(stored, emitted, len(journal.entries))),
         notes=(
             *notes_of(verdict),
+            *shared_notes(emitted),
             *map(storage_note, stored),
             *_plan_notes(planner),
             *_refusals(runner, journal),

@@ -87,6 +87,16 @@ def storage_note(stored: Storage) -> Note:
     return Note("storage", text)
 
 
+def shared_notes(emitted: Emitted) -> Iterator[Note]:
+    """Which weights are not stored, having the numbers of another one."""
+    for one in emitted.shared:
+        place = emitted.places.get(one.reader.name or "") if one.reader is not None else None
+        name = f"the weight of {place.module}" if place and place.module else one.name
+        like = "the transpose of" if one.turned else "a copy of"
+        saved = units.of_bytes(one.nbytes)
+        yield Note("storage", f"{name} is {like} {one.source}, which is stored once: {saved} less")
+
+
 def blame_of_storage(stored: Sequence[Storage]) -> str:
     """The step that rounded weights, and the weight that lost most."""
     worst = max((one for one in stored if one.weights), key=lambda one: one.error)

@@ -49,12 +49,12 @@ def emit_apart(
         program = settled_program(captured, module)
     model = to_onnx(program, nodes, opset)
     optimise(model)
-    tidy(model, captured)
+    shared = tidy(model, captured)
     places = annotate(model, nodes, everything=metadata)
     if not metadata:
         forget_inner_shapes(model)
     model.producer_name, model.producer_version = "tdsl", None
     emitted = Emitted.of_ir(model)
-    emitted.places = places
+    emitted.places, emitted.shared = places, shared
     check(emitted)
     return emitted

@@ -11,6 +11,7 @@ import onnx
 import onnx_ir as ir
 from onnx import numpy_helper
 
+from tdsl.emit.duplicates import Shared
 from tdsl.provenance import Origin
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
@@ -31,6 +32,8 @@ class Emitted:
     weights: dict[str, Array] = field(default_factory=dict)
     places: Mapping[str, Origin] = field(default_factory=dict)
     """Where the nodes of `proto` stand in the user's model, by name, as far as that is known."""
+    shared: tuple[Shared, ...] = ()
+    """Large weights of the module that stand for others with the same bits."""
 
     @classmethod
     def of(cls, model: onnx.ModelProto) -> Emitted:

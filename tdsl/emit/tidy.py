@@ -10,6 +10,7 @@ import onnx_ir.passes.common as passes
 
 from tdsl.capture.captured import Captured
 from tdsl.emit.defaults import leave_out_defaults
+from tdsl.emit.duplicates import Shared, share_equal_weights
 from tdsl.emit.editing import Editor
 from tdsl.emit.flat import flatten_layers
 from tdsl.emit.rearranging import rearrange
@@ -18,9 +19,9 @@ from tdsl.emit.slices import merge_slices
 from tdsl.emit.targets import fix_targets, fold_sizes
 
 
-def tidy(model: ir.Model, captured: Captured) -> None:
-    """Name what goes in and out, and remove duplicates and dead values, in place."""
-    passes.DeduplicateInitializersPass(size_limit=2**62)(model)
+def tidy(model: ir.Model, captured: Captured) -> tuple[Shared, ...]:
+    """Name what goes in and out, and remove duplicates and dead values, in place; what was shared then."""
+    shared = share_equal_weights(model)
     passes.IdentityEliminationPass()(model)
     shorten(model)
     passes.RemoveUnusedNodesPass()(model)
@@ -32,6 +33,7 @@ def tidy(model: ir.Model, captured: Captured) -> None:
         model,
         {axis.symbol: axis.name for axes in captured.dynamic_axes for axis in axes.values()},
     )
+    return shared
 
 
 def shorten(model: ir.Model) -> None:
