@@ -50,7 +50,10 @@ def _through(site: Site, element: Along) -> Along:
         return element
     name = operator.name
     if isinstance(element, Linear):
-        raise Breaks(f"{name} acts on each element, so it commutes with no matrix that mixes them")
+        raise Breaks(
+            f"{name} acts on each element, so it commutes with no matrix that mixes them; {name} of lengths,"
+            " or a gate that is computed from them, does"
+        )
     assert isinstance(element, Monomial)
     signs = all(abs(scale) == 1 for scale in element.scales)
     if operator.even and (signs or operator.homogeneous):

@@ -86,6 +86,9 @@ def test_the_operator_that_breaks_is_blamed_and_not_one_whose_law_is_not_known()
         relu = next(layer for layer in element.layers if layer.operator == "relu")
         assert relu.strength == "broken"
     assert found.first_broken is not None and found.first_broken[1].operator == "relu"
+    turned = held(lambda x: x.relu().sum(1), SO3)
+    assert turned.first_broken is not None
+    assert "relu of lengths, or a gate" in turned.first_broken[1].reason
 
 
 def test_a_result_that_is_rounding_is_no_defect() -> None:
