@@ -14,6 +14,7 @@ from tdsl.errors import TdslError
 from tdsl.factor import contraction
 from tdsl.factor.contraction import ROOM, best_order, network, within_room
 from tdsl.factor.kronecker import tensor_train, train_product
+from tdsl.factor.kronecker_terms import kronecker_terms, kronecker_terms_product
 from tdsl.factor.network import network_product, tensor_network
 from tdsl.factor.network_cuts import Bounds, Cuts, Digits
 from tdsl.factor.network_fit import Fitter, Ranks, core_shape, edges, numbers_of, whole
@@ -200,3 +201,22 @@ def test_the_order_keeps_values_small(monkeypatch: pytest.MonkeyPatch) -> None:
     assert within_room(shapes)
     monkeypatch.setattr(contraction, "ROOM", 4)
     assert not within_room(shapes)
+
+
+# ---------------------------------------------------------------- terms that share one index
+
+
+@pytest.mark.parametrize("terms", [1, 3, 4])
+def test_planted_terms_are_found_at_their_size(terms: int) -> None:
+    factors = gaussian(4, 4, terms), gaussian(terms, 4, 5, seed=1), gaussian(terms, 4, 4, seed=2)
+    weight = kronecker_terms_product(*factors)
+    found = kronecker_terms(weight, TIGHT)
+    assert sum(f.numel() for f in found) <= 1.1 * sum(f.numel() for f in factors) < weight.numel()
+    assert lost(weight, kronecker_terms_product(*found)) < 1e-6
+
+
+def test_a_random_matrix_is_no_sum_of_few_terms() -> None:
+    weight = gaussian(64, 80)
+    found = kronecker_terms(weight, TIGHT)
+    assert sum(f.numel() for f in found) > weight.numel()
+    assert torch.equal(kronecker_terms_product(*found), weight)

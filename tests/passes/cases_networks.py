@@ -1,10 +1,12 @@
 """Cases of `passes/factorize/networks.tdsl`: weights that are a ring, one too small to pay, and none."""
 
 import torch.nn.functional as F
+from cases_structured import structured
 from rule_cases import fires, leaves, number
 from torch import Tensor
 from torch.export import Dim
 
+from tdsl.factor.kronecker_terms import kronecker_terms_product
 from tdsl.factor.network import network_product
 from tdsl.factor.rank import Energy, Error
 
@@ -55,7 +57,27 @@ def steps(*leading: int) -> str:
     return graph.replace("$rows", str(rows)).replace("$shape", str([*leading, 64]))
 
 
+TERMS = kronecker_terms_product(number(4, 4, 2), number(2, 4, 4), number(2, 4, 4))
+
 CASES = [
+    *structured(
+        "networks.kronecker_terms_linear",
+        TERMS,
+        """
+            reshape = reshape(x, [$rows16, 4])
+            matmul = matmul(reshape, w_kronecker_terms_linear_2)
+            reshape_1 = reshape(matmul, [$rows4, 4, 2, 4])
+            permute = permute(reshape_1, [2, 0, 1, 3])
+            matmul_1 = matmul(w_kronecker_terms_linear_1, permute)
+            reshape_2 = reshape(matmul_1, [2, $rows, 4, 16])
+            permute_1 = permute(reshape_2, [1, 0, 2, 3])
+            reshape_3 = reshape(permute_1, [$rows, 8, 16])
+            matmul_2 = matmul(w_kronecker_terms_linear, reshape_3)
+            reshape_4 = reshape(matmul_2, $shape)
+            add = add(reshape_4, b)
+        """,
+        2,
+    ),
     *(
         fires(
             NAME,

@@ -36,7 +36,8 @@ def structured(rule: str, weight: Tensor, steps: str, *ranks: Any) -> list[Case]
     def positive(rank: Any, *leading: int, bias: bool = True) -> Case:
         graph = textwrap.dedent(steps).strip().replace("$rule", rule)
         rows = math.prod(leading)
-        sizes = {"rows": rows, "rows2": 2 * rows, "rows6": 6 * rows, "shape": [*leading, outputs]}
+        multiples = {f"rows{times}": times * rows for times in (2, 4, 6, 16)}
+        sizes = {"rows": rows, **multiples, "shape": [*leading, outputs]}
         for key in sorted(sizes, reverse=True):
             graph = graph.replace(f"${key}", str(sizes[key]))
         return fires(
