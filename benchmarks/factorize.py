@@ -76,7 +76,7 @@ PLANS = {
     "transformer": {"tdsl, planned and healed": ("error", SIZE)},
     "cnn": {
         "tdsl, least error": ("error", SIZE),
-        "tdsl, least error at 2.2 times the speed": ("error", f"{SIZE}, latency <= 46%"),
+        "tdsl, least error at 46 % of the latency": ("error", f"{SIZE}, latency <= 46%"),
         "tdsl, fastest within 7 % error": ("latency", f"{SIZE}, error <= 7%"),
     },
 }
