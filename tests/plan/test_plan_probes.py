@@ -12,6 +12,7 @@ from tdsl.engine.journal import Journal
 from tdsl.engine.library import standard_library
 from tdsl.engine.staged import Workspace
 from tdsl.errors import Span
+from tdsl.factor.rank import Ratio, Tiled
 from tdsl.plan import probes
 from tdsl.plan.calibrate import Data
 from tdsl.plan.candidates import Candidate, Choice, Measures
@@ -252,7 +253,8 @@ def test_one_rank_that_is_given_leaves_the_others_as_they_are() -> None:
     """
     runner, planner = planned(perceptron(), text, batches())
     [step_] = runner._choices.values()
-    levels = [planner._levels(alternative) for alternative in step_.alternatives]
+    ranks = [Tiled(Ratio(0.25), 8), Tiled(Ratio(0.5), 8)]
+    levels = [planner._at(alternative, ranks) for alternative in step_.alternatives]
     assert [len(made) for made in levels] == [1]
 
 
