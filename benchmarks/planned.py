@@ -5,7 +5,8 @@
 
 A plan by least error within a budget of parameters, recovery by least squares, verification, the written
 file: `tdsl.compile` from end to end, in a process of its own on one thread. Memory is what the process takes
-at most beyond what it has in use once everything is imported and the model is loaded and has run.
+at most beyond what it has in use once everything is imported and the model is loaded, all its weights
+read.
 """
 
 from __future__ import annotations
@@ -137,9 +138,9 @@ def measured(name: str) -> Measured:
     with contextlib.suppress(tdsl.TdslError):  # whatever it comes to, everything is imported then
         compiled(_tiny(), lambda stage: None)
     made = PLANNED[name]()
-    with torch.no_grad():
-        made.model(*made.args)  # weights that were mapped from a file are in memory then
     weights = {id(w): w for w in (*made.model.parameters(), *made.model.buffers())}.values()
+    for weight in weights:
+        weight.detach().sum()  # those that are mapped from a file are in memory then
     forget_peak()
     before, start = used(), time.perf_counter()
     stage, peaks = "capture", {}
