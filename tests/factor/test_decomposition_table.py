@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ SIZES = {
     "kd": 2,
     "kh": 3,
     "kw": 2,
+    "patch": 4 * 3 * 2,
 }
 
 
@@ -44,16 +46,19 @@ def weight_of(form: Form) -> Tensor:
 
 
 def moments_of(decomposition: Decomposition, form: Form) -> list[Tensor]:
-    """Random statistics of the declared shapes: positive definite where square, else positive entries."""
+    """Random statistics of the declared shapes: definite where the axes come twice, else positive."""
     generator = torch.Generator().manual_seed(4)
     axes = len(form.operand)
     shapes = next((f.results for f in decomposition.moments if len(f.operand) == axes), ())
     drawn = []
     for dims in shapes:
         sizes = [SIZES[dim] for dim in dims]
-        root = torch.randn(*sizes, generator=generator, dtype=torch.float64)
-        square = len(dims) == 2 and dims[0] == dims[1]
-        drawn.append(root @ root.T + 0.1 * torch.eye(sizes[0]) if square else root.square() + 0.1)
+        root, half = torch.randn(*sizes, generator=generator, dtype=torch.float64), len(dims) // 2
+        if len(dims) % 2 or dims[:half] != dims[half:]:
+            drawn.append(root.square() + 0.1)
+            continue
+        matrix = root.reshape(math.prod(sizes[:half]), -1)
+        drawn.append((matrix @ matrix.T + 0.1 * torch.eye(len(matrix))).reshape(sizes))
     return drawn
 
 

@@ -26,6 +26,6 @@ def test_its_table_names_every_pass() -> None:
     found = {
         name: ", ".join(f"`{p}`" for p in cls.parameters.split(", "))
         for name, cls in passes.items()
-        if cls.parameters
+        if cls.parameters and name.startswith(("share.", "narrow."))
     }
     assert rows == found
