@@ -222,6 +222,33 @@ def test_every_kind_of_layer_is_factorized(name):
     assert error(found[0.7](x), wanted) < error(found[0.3](x), wanted) < 1
 
 
+class Language(nn.Module):
+    """A model whose output layer is its table of words."""
+
+    def __init__(self, tied: bool = True) -> None:
+        super().__init__()
+        self.words, self.dense = nn.Embedding(200, 48), nn.Linear(48, 48)
+        self.head = nn.Linear(48, 200, bias=False)
+        if tied:
+            self.head.weight = self.words.weight
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.dense(self.words(ids))))
+
+
+def test_a_tied_table_shrinks_and_stays_tied():
+    """Both users of the table become the same factors, in the file as well; the control is an untied one."""
+    model, ids = Language().eval(), torch.arange(12).reshape(3, 4)
+    model.words.weight.data = drawn(200, 6, seed=1) @ drawn(6, 48, seed=2) / 6
+    smaller = tdsl.factorize(model, ids, rank=6)
+    assert sum(tuple(p.shape) == (200, 6) for p in smaller.parameters()) == 1
+    table = tdsl.factorize(Language(tied=False).eval(), ids, rank=6)
+    assert sum(tuple(p.shape) == (200, 6) for p in table.parameters()) == 2
+    assert size(smaller) < 0.5 * size(model)
+    large = tdsl.factorize(model, ids, rank=40)  # both maps counted, no smaller: nothing may grow
+    assert size(large) == size(model)
+
+
 def test_a_depthwise_kernel_stays():
     """Its filters are small already: one term less of each would lose much and save little."""
     layer = nn.Conv2d(32, 32, 3, groups=32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from tdsl.engine.expression import origins_of
 from tdsl.engine.nodes import erase, insert_after
-from tdsl.engine.order import dependents_before, shorten_keys
+from tdsl.engine.order import by_place, dependents_before, shorten_keys
 from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import (
     CannotStage,
@@ -57,8 +57,9 @@ class Editor:
         """Replace the outputs and remove what is dead.
 
         The replacement stands after its last input; nodes that use an output and stood before that point
-        move behind it. Raises `CannotStage`, with the graph as it was, where the values need a size that
-        no node before that point tells.
+        move behind it. Of outputs that are computed from others each is replaced at its place. Raises
+        `CannotStage`, with the graph as it was, where the values need a size that no node before that point
+        tells.
         """
         outputs, matched = replacement.outputs, replacement.matched
         root = outputs[0]
@@ -66,7 +67,7 @@ class Editor:
         builder = _Builder(self, record, replacement.rule.name, root)
         first = root if len(outputs) == 1 else min(outputs)
         late: list[fx.Node] = []
-        if len(outputs) > 1 or root < max(matched):
+        if not replacement.in_turn and (len(outputs) > 1 or root < max(matched)):
             inputs = [part for part in parts_of(replacement.values) if isinstance(part, fx.Node)]
             late = [node for node in inputs if not node < first]
         if not late:
@@ -74,7 +75,10 @@ class Editor:
         else:
             builder.after(max(late))
         try:
-            results = [builder.node(value) for value in replacement.values]
+            if replacement.in_turn:
+                results = builder.in_turn(outputs, replacement.values)
+            else:
+                results = [builder.node(value) for value in replacement.values]
         except CannotStage:
             erase(builder.created)
             raise
@@ -141,6 +145,15 @@ class _Builder:
 
     def after(self, node: fx.Node) -> None:
         self.last = node
+
+    def in_turn(self, outputs: Sequence[fx.Node], values: Sequence[Any]) -> list[Any]:
+        """Each value made right before the output that it replaces, the first in the graph first."""
+        made = {}
+        places = dict(zip(outputs, values, strict=True))
+        for output in by_place(places):
+            self.before(output)
+            made[output] = self.node(places[output])
+        return [made[output] for output in outputs]
 
     def node(self, value: Any) -> Any:
         """The graph node of a staged value, created now if need be; plain values as they are."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import fx
 
-from tdsl.engine.staged import tensors_in
+from tdsl.engine.staged import parts_of, tensors_in
 
 
 def reaches(sources: Iterable[fx.Node], targets: Iterable[fx.Node]) -> bool:
@@ -40,6 +40,25 @@ def disconnected(outputs: tuple[fx.Node, ...], env: Mapping[str, Any]) -> bool:
     return not reaches(outputs, [node for node in inputs if node not in outputs])
 
 
+def in_turn(outputs: Sequence[fx.Node], values: Sequence[Any]) -> bool:
+    """Whether outputs can be replaced one after the other, though some are computed from others.
+
+    Each value must be computed from what stands before the output that it replaces: then nothing that it
+    reads comes from its own output or a later one, and what comes from an earlier one is there.
+    """
+    return all(
+        part.op == "get_attr" or part < output
+        for output, value in zip(outputs, values, strict=True)
+        for part in parts_of([value])
+        if isinstance(part, fx.Node)
+    )
+
+
+def by_place(nodes: Iterable[fx.Node]) -> list[fx.Node]:
+    """Nodes in the order of their graph."""
+    return sorted(nodes, key=_Order)
+
+
 def _nodes(value: Any) -> list[fx.Node]:
     return [part for part in tensors_in(value) if isinstance(part, fx.Node)]
 
@@ -53,7 +72,7 @@ def dependents_before(sources: Iterable[fx.Node], point: fx.Node) -> list[fx.Nod
             if user not in found and user < point:
                 found.add(user)
                 stack.append(user)
-    return sorted(found, key=_Order)
+    return by_place(found)
 
 
 def shorten_keys(graph: fx.Graph, node: fx.Node) -> None:

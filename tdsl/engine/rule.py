@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from tdsl.engine.frame import Approximation, Frame, Test, Variant
-from tdsl.engine.order import disconnected
+from tdsl.engine.order import disconnected, in_turn
 from tdsl.engine.pattern import targets_of
 from tdsl.engine.sizes import compare, describe
 from tdsl.engine.staged import CannotStage, Workspace
@@ -28,6 +28,8 @@ class Replacement:
     matched: tuple[fx.Node, ...]
     approximations: tuple[Approximation, ...] = ()
     env: Mapping[str, Any] = field(default_factory=dict)
+    in_turn: bool = False
+    """Whether some outputs are computed from others, so that each value takes its place by itself."""
 
 
 Refusal = Callable[[str, Test | None, Frame], None]
@@ -91,10 +93,7 @@ class Rule:
         frame = Frame(work, variant, nodes, env, self.parameters)
         outputs = variant.pattern.output_nodes(nodes, env)
         several = len(outputs) > 1 or variant.pattern.kept
-        if several and not disconnected(outputs, env):
-            if refused:
-                refused("one output is computed from another", None, frame)
-            return None
+        connected = bool(several) and not disconnected(outputs, env)
         try:
             for test in variant.tests:
                 if not test.evaluate(frame):
@@ -108,8 +107,13 @@ class Rule:
             if refused:
                 refused(str(reason), None, frame)
             return None
+        if connected and not in_turn(outputs, values):
+            if refused:
+                refused("one output is computed from another, and its replacement from both", None, frame)
+            return None
         matched = (*nodes, *frame.taken)
-        return Replacement(self, outputs, values, matched, tuple(frame.approximations), frame.env)
+        lost = tuple(frame.approximations)
+        return Replacement(self, outputs, values, matched, lost, frame.env, in_turn=connected)
 
 
 def _require_same_type(old: fx.Node, new: Any, work: Workspace) -> None:

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from tdsl.capture.captured import Captured
 from tdsl.capture.normal import attribute
-from tdsl.engine.staged import Constant, Filled, Staged, map_values
+from tdsl.engine.staged import Constant, Filled, Staged, Value, map_values
 
 Batch = tuple[Tensor, ...]
 """The tensor inputs of a model, in order."""
@@ -96,7 +96,8 @@ class Execution:
     def _step(self, node: fx.Node) -> None:
         match node.op:
             case _ if node in self.instead:
-                self.values[node] = self.instead[node]
+                other = self.instead[node]
+                self.values[node] = self.value(other) if isinstance(other, fx.Node | Value) else other
             case "placeholder":
                 self.values[node] = self._placeholder(node, next(self._leaves))
             case "get_attr":

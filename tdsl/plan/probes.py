@@ -50,12 +50,15 @@ class Change:
 
     outputs: tuple[fx.Node, ...]
     values: tuple[Any, ...]
+    in_turn: bool = False
+    """Whether later values are computed from what earlier ones change."""
 
     @classmethod
     def of(cls, found: Replacement, work: Workspace) -> Change:
         """A replacement, what is known of it at compile time computed as the rewrite would deploy it."""
         known: dict[int, Any] = {}
-        return cls(found.outputs, tuple(_settled(value, work, known) for value in found.values))
+        settled = tuple(_settled(value, work, known) for value in found.values)
+        return cls(found.outputs, settled, found.in_turn)
 
     def on(self, run: Execution) -> dict[fx.Node, Any]:
         """The new values on one batch, from the values of a run."""
@@ -219,8 +222,8 @@ class Effects:
             rest = run.fork(values)
             rest.keep.clear()
         else:  # what stands between the changed values may depend on them
-            rest = self.data.execution(self.module, batch)
-            rest.instead = values
+            rest = self.data.execution(self.module, batch, change.reads() if change.in_turn else ())
+            rest.instead = dict(zip(change.outputs, change.values, strict=True)) if change.in_turn else values
         rest.advance()
         return rest.outputs
 

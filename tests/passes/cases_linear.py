@@ -339,6 +339,21 @@ TIED = [
             linear_3 = linear(linear_2, e_svd, b)
         """,
     ),
+    fires(
+        "factorize.embedding.tied_embedding",
+        lambda m, ids: F.linear(F.embedding(ids, m.e).tanh(), m.e),
+        IDS,
+        e=TABLE,
+        parameters={"rank": 3},
+        precision=FULL,
+        expect="""
+            embedding_1 = embedding(e_svd, ids)
+            linear_1 = linear(embedding_1, e_tied_embedding)
+            tanh = tanh(linear_1)
+            linear_2 = linear(tanh, e_svd_1)
+            linear_3 = linear(linear_2, e_svd)
+        """,
+    ),
     leaves(
         "factorize.embedding.tied_embedding",
         lambda m, ids: F.linear(F.embedding(ids, m.e).tanh(), m.e) + (F.embedding(ids, m.e) @ m.e.T),
