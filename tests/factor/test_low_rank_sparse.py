@@ -26,6 +26,7 @@ CASES = {
     "entries no larger than the rest": (128, 128, 8, 0.03, 1.0),
     "wide, of many entries": (96, 160, 4, 0.08, 2.0),
     "tall": (96, 64, 3, 0.03, 5.0),
+    "a row twice as large as others": (64, 48, 3, 0.03, 3.0),
 }
 """m, n, rank, share of entries, their size in that of the low-rank part's."""
 
@@ -106,6 +107,32 @@ def test_an_error_that_is_allowed_is_kept_and_used(rule):
     allowed = 1 - rule.kept if isinstance(rule, Energy) else rule.bound**2
     assert error(weight, *low_rank_plus_entries(weight, rule)) ** 2 <= allowed * (1 + 1e-9)
     assert parts.price(NUMBERS) < fewest(weight, TIGHT).price(NUMBERS)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["row", "column"])
+def test_a_large_line_is_no_line_of_entries(turned):
+    """The pursuit alone takes nearly all of it for entries: its norms say that this is less."""
+    low = gaussian(48, 3, seed=1) @ gaussian(3, 56, seed=2)
+    low[5] *= 6
+    places = torch.randperm(low.numel(), generator=torch.Generator().manual_seed(3))[:80].sort().values
+    weight = low.flatten().index_add(0, places, gaussian(80, seed=4).sign() * 4).reshape(48, 56)
+    weight = weight.T.contiguous() if turned else weight
+    left, right, values, found = low_rank_plus_entries(weight, TIGHT)
+    assert left.shape[1] == 3 and len(values) == 80
+    if not turned:
+        assert torch.equal(found, places)
+    assert error(weight, left, right, values, found) < 1e-14
+
+
+def test_a_line_of_entries_stays_one():
+    """The control: most of a row are entries, and the low rank is known from the others."""
+    low = gaussian(64, 3, seed=1) @ gaussian(3, 64, seed=2)
+    places = 5 * 64 + torch.arange(40)
+    weight = low.flatten().index_add(0, places, 6 * gaussian(40, seed=4)).reshape(64, 64)
+    for rows in (weight, weight.T.contiguous()):
+        left, right, values, found = low_rank_plus_entries(rows, TIGHT)
+        assert left.numel() + right.numel() + 2 * len(values) <= 3 * 128 + 2 * 40
+        assert error(rows, left, right, values, found) < 1e-6
 
 
 def test_noise_below_the_error_is_left_out():
