@@ -24,7 +24,7 @@ def low_rank_and_entries(m: int, n: int, rank: int = 4, share: float = 0.03) -> 
     return (low + 5 * entries(m, n, share)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("share", "ratio"), [(0.001, 0.02), (0.03, 0.16), (0.1, 0.51), (0.5, 0.54)])
+@pytest.mark.parametrize(("share", "ratio"), [(0.001, 0.002), (0.03, 0.04), (0.1, 0.13), (0.5, 0.54)])
 def test_zeros_are_not_stored_and_every_number_stays(share, ratio):
     """A step of a byte and four of a number up to one in eight, then a bit for each place."""
     found = stored(product(entries(256, 192, share)), "sparse", np.eye(256, dtype=np.float32))

@@ -181,6 +181,7 @@ def test_weights_of_single_precision_stay_single(name: str) -> None:
     "name",
     [
         "conv.spatial_svd",
+        "conv.depthwise_separable",
         "conv1d.tucker2_1d",
         "conv3d.spatial_svd_3d",
         "conv_cp.cp_separable",
@@ -195,7 +196,9 @@ def test_the_file_computes_the_same(name: str, tmp_path: Path) -> None:
     path = tmp_path / "small.tdsl"
     steps = f"once {site.rule}(rank={site.rank})\n    check error <= 0.01%"
     path.write_text(f"pipeline small {{\n    {steps}\n}}\n")
-    model, image = functional(site, stride=2, padding=1).float(), site.image().float()
+    dilation = 1 if "transpose" in name else 2
+    model = functional(site, stride=2, padding=1, dilation=dilation).float()
+    image = site.image().float()
     result = tdsl.compile(model, (image,), pipeline="small", rules=path, latency=False)
     assert result.report.correctness.passed
     assert [record.rule for record in result.report.rewrites] == [site.rule]
