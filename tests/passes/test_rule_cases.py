@@ -24,6 +24,7 @@ import cases_mixing
 import cases_mixing_sums
 import cases_networks
 import cases_recurrent
+import cases_rows
 import cases_runtime
 import cases_selection
 import cases_share
@@ -55,6 +56,7 @@ CASES = [
     *cases_heads.CASES,
     *cases_bilinear.CASES,
     *cases_recurrent.CASES,
+    *cases_rows.CASES,
     *cases_runtime.CASES,
     *cases_selection.CASES,
     *cases_share.CASES,
