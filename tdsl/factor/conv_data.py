@@ -10,6 +10,7 @@ projection on the principal components of the outputs (Zhang et al., 2016).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ from tdsl.factor.conv import (
     tucker2_product,
 )
 from tdsl.factor.declare import Decomposition, forms
-from tdsl.factor.matrix import by_gram, principal, select_rank, triplets
+from tdsl.factor.matrix import by_gram, principal, principal_rows, select_rank
 from tdsl.factor.memo import memoised
 from tdsl.factor.moment import DAMPING, root_of
 from tdsl.factor.rank import as_rank_rule
@@ -117,11 +118,22 @@ def two_sided_spatial(
 def _spatial(
     kernel: Tensor, moment: Tensor, gradients: Tensor | None, rank: object, damping: float
 ) -> tuple[Tensor, Tensor]:
-    """As many terms as `rank` says."""
-    exact = checked_kernel(kernel, least_axes=2)
-    outputs, inputs, along, *across = exact.shape
+    return spatial_factors(
+        checked_kernel(kernel, least_axes=2),
+        rank,
+        lambda gram: _separated(kernel, moment, gradients, gram, damping),
+    )
+
+
+def spatial_factors(kernel: Tensor, rank: object, terms: Callable[[bool], Terms]) -> tuple[Tensor, Tensor]:
+    """As many terms of a separable kernel as `rank` says, as kernels of two convolutions.
+
+    K [T, S, kh, *k] → vertical [r, S, kh, *1], horizontal [T, r, 1, *k]. `terms` gives [S·kh, k], [k, T·∏k],
+    from a Gram matrix if it is told so.
+    """
+    outputs, inputs, along, *across = kernel.shape
     rule, shape = as_rank_rule(rank), (inputs * along, outputs * math.prod(across))
-    found = _separated(kernel, moment, gradients, by_gram(rule, shape[::-1]), damping)
+    found = terms(by_gram(rule, shape[::-1]))
     kept = select_rank(rule, found.values, shape)
     left, right = balanced(found.left[:, :kept], found.right[:kept])
     vertical = left.T.reshape(kept, inputs, along, *[1] * len(across))
@@ -138,12 +150,7 @@ def _separated(kernel: Tensor, moment: Tensor, gradients: Tensor | None, gram: b
     if mixing is not None:
         exact = torch.einsum("ts...,tu->us...", exact, mixing)
     seen = _seen(exact, moment, damping).movedim(0, 2).reshape(rows, columns)
-    if gram:
-        basis, values = principal(seen.T, by_gram=True)
-        right = basis.T
-    else:
-        found = triplets(seen)
-        right, values = found.right, found.values
+    right, values = principal_rows(seen, by_gram=gram)
     left = exact.movedim(0, 2).reshape(rows, columns) @ right.T
     if mixing is not None:
         apart = right.reshape(len(right), outputs, columns // outputs)

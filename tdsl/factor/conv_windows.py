@@ -14,14 +14,13 @@ from torch import Tensor
 
 from tdsl.errors import TdslError
 from tdsl.factor.conv import checked_kernel, spatial_product, tucker2_product
-from tdsl.factor.conv_data import tucker_chain
+from tdsl.factor.conv_data import spatial_factors, tucker_chain
 from tdsl.factor.declare import Decomposition, forms
-from tdsl.factor.matrix import by_gram, principal, select_rank, triplets
+from tdsl.factor.matrix import principal_rows
 from tdsl.factor.memo import memoised
 from tdsl.factor.moment import checked_moment, root, root_of
-from tdsl.factor.rank import as_rank_rule
 from tdsl.factor.tucker import Seen
-from tdsl.factor.whitened import Terms, balanced
+from tdsl.factor.whitened import Terms
 
 DAMPING = 1e-3
 """Share of the mean energy of a channel that is added to each where channels are made white."""
@@ -38,13 +37,7 @@ def windowed_spatial(
     `TdslError` as `spatial_svd` does, and for moments of other sizes.
     """
     exact = checked_kernel(kernel, least_axes=2)
-    outputs, inputs, along, across = _window(exact)
-    rule, shape = as_rank_rule(rank), (inputs * along, outputs * across)
-    found = _separated(kernel, columns, rows, gradients, by_gram(rule, shape[::-1]))
-    kept = select_rank(rule, found.values, shape)
-    left, right = balanced(found.left[:, :kept], found.right[:kept])
-    horizontal = right.reshape(kept, outputs, 1, across).transpose(0, 1).contiguous()
-    return left.T.reshape(kept, inputs, along, 1), horizontal
+    return spatial_factors(exact, rank, lambda gram: _separated(kernel, columns, rows, gradients, gram))
 
 
 @memoised
@@ -56,12 +49,7 @@ def _separated(kernel: Tensor, columns: Tensor, rows: Tensor, gradients: Tensor,
     between = root(dependence(rows, _channels(columns, inputs, along), across))
     weighted = torch.einsum("tshw,tu,wv->shuv", exact, mixing, between).reshape(inputs * along, -1)
     seen = root_of(_square(columns, inputs, along), inputs * along, "numbers in a column").T @ weighted
-    if gram:
-        basis, values = principal(seen.T, by_gram=True)
-        right = basis.T
-    else:
-        found = triplets(seen)
-        right, values = found.right, found.values
+    right, values = principal_rows(seen, by_gram=gram)
     apart = right.reshape(len(right), outputs, across)
     apart = torch.linalg.solve(mixing.T, apart)
     apart = torch.linalg.solve(between.T, apart.mT).mT

@@ -147,6 +147,18 @@ def principal(matrix: Tensor, *, by_gram: bool) -> tuple[Tensor, Tensor]:
     return found.left, found.values
 
 
+def principal_rows(matrix: Tensor, *, by_gram: bool) -> tuple[Tensor, Tensor]:
+    """The right singular vectors of a float64 matrix, descending, and its singular values; not remembered.
+
+    [m, n] → [k, n], [k]. By the Gram matrix of the columns k = n, else k = min(m, n).
+    """
+    if by_gram:
+        basis, values = principal(matrix.T, by_gram=True)
+        return basis.T, values
+    found = triplets(matrix)
+    return found.right, found.values
+
+
 def from_gram(gram: Tensor) -> tuple[Tensor, Tensor]:
     """Left singular vectors and values, descending, of a matrix A with Gram matrix A·Aᵀ [m, m]."""
     squares, vectors = torch.linalg.eigh(gram)
