@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tdsl.factor.memo import memoised
+from tdsl.lang.recovery import DAMPINGS as NAMES
 
 
 class Damping(Protocol):
@@ -65,7 +66,7 @@ class Nuclear:
         return (wanted @ directions / energies.clamp_min(floor)) @ directions.T
 
 
-DAMPINGS: dict[str, Callable[[float], Damping]] = {"ridge": Ridge, "nuclear": Nuclear}
+DAMPINGS: dict[str, Callable[[float], Damping]] = dict(zip(NAMES, (Ridge, Nuclear), strict=True))
 """By the names that `heal` knows."""
 
 
