@@ -41,7 +41,7 @@ def call(operator: Operator, arguments: Mapping[str, Any]) -> Any:
         named = {}
     try:
         return target(*positional, **named)
-    except (RuntimeError, IndexError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, IndexError, TypeError, ValueError, NotImplementedError) as error:
         raise NoMeaning(f"{operator.name}: {str(error).splitlines()[0]}") from None
 
 

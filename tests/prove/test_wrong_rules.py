@@ -63,6 +63,9 @@ def test_a_wrong_rule_is_refuted(name: str) -> None:
         "rule r { (x: [n, m]) - mean(x, [-1], true) + (mean(x, [-1], true)) => x }",
         "rule r { softmax((x: [b, n]) + (c: [b, 1]), dim=-1) => softmax(x, dim=-1) }",
         "rule r { exp(x: [b, n]) / sum(exp(x), [-1], true) => softmax(x, dim=-1) }",
+        # Of two statistics that may be absent the kernel takes both or neither.
+        "rule r { instance_norm(flip(x: [b, c, h, w], [-1]), W?, B?, m?, v?, u, t, e, k) "
+        "=> flip(instance_norm(x, W, B, m, v, u, t, e, k), [-1]) }",
     ],
 )
 def test_a_right_rule_is_proved(text: str) -> None:
