@@ -34,7 +34,7 @@ def block_bilinear(weight: Tensor, rank: object) -> tuple[Tensor, Tensor, Tensor
     # Blocks that occur are a better basis than singular vectors: in them the others are sums with signs.
     pivots = torch.from_numpy(qr(flat.T.numpy(), pivoting=True, mode="r")[1][:count].astype(np.int64))
     chosen = flat[pivots]
-    coefficients = torch.linalg.solve(chosen, flat, left=False)
+    coefficients = flat @ torch.linalg.pinv(chosen)  # blocks may be fewer than the rank that is asked for
     simple = (coefficients * PARTS).round() / PARTS
     if float((coefficients - simple).abs().max()) <= CLOSE:
         coefficients = simple
