@@ -10,7 +10,8 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Journal
 from tdsl.engine.nodes import erase
 from tdsl.engine.passes import GraphPass, graph_pass
-from tdsl.engine.staged import CannotStage, Staged, Workspace
+from tdsl.engine.staged import CannotStage, Staged
+from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
 from tdsl.provenance import REWRITE, Rewrite, provenance
 

@@ -11,8 +11,8 @@ from tdsl.engine.census import macs_of
 from tdsl.engine.driver import Scope
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
-from tdsl.engine.staged import Workspace
 from tdsl.engine.weights import prune_weights
+from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
 
 

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage
+from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
 
 LARGEST = 2**22

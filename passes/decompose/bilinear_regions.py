@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from tdsl.passes.decompose.bilinear_forms import FIRST, MOVES, SECOND, Form, Forms
 from torch import fx
 
 from tdsl.engine.census import macs_of
@@ -16,9 +15,11 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.staged import CannotStage, Constant, Staged, Workspace
+from tdsl.engine.staged import CannotStage, Constant, Staged
+from tdsl.engine.workspace import Workspace
 from tdsl.factor.bilinear import multiplications
 from tdsl.ops.targets import operator_of
+from tdsl.passes.decompose.bilinear_forms import FIRST, MOVES, SECOND, Form, Forms
 
 EQUATION = "...a,...b,abc->...c"
 WIDEST = 512

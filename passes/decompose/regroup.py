@@ -11,8 +11,9 @@ from torch import fx
 
 from tdsl.engine.passes import graph_pass
 from tdsl.engine.sizes import elements_at_example
-from tdsl.engine.staged import Staged, Workspace
+from tdsl.engine.staged import Staged
 from tdsl.engine.sweep import Change, SweepPass
+from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
 
 MOST_TERMS = 32

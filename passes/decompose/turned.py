@@ -17,7 +17,9 @@ from tdsl.engine.explain import Explanation, Failure, Site, place_of
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.staged import Constant, Workspace, stage
+from tdsl.engine.stage import stage
+from tdsl.engine.staged import Constant
+from tdsl.engine.workspace import Workspace
 from tdsl.factor.turned_taps import TurnedTaps, turned_taps
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from tdsl.engine.staged import Workspace
+from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
 
 LONGEST_CHAIN = 16

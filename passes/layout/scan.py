@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tdsl.engine.staged import Constant, Value, Workspace, stage
+from tdsl.engine.stage import stage
+from tdsl.engine.staged import Constant, Value
+from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS
 
 LONGEST = 128

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdsl.passes.layout.lifting import Chain, Lifter, NotAlikeError, stacked
 from torch import Tensor, fx
 
 from tdsl.engine.census import macs_of
 from tdsl.engine.passes import graph_pass
 from tdsl.engine.sizes import elements_at_example, same_shape
-from tdsl.engine.staged import CannotStage, Staged, Workspace, parts_of, stage
+from tdsl.engine.stage import stage
+from tdsl.engine.staged import CannotStage, Staged, parts_of
 from tdsl.engine.sweep import Change, SweepPass, with_unneeded
+from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
+from tdsl.passes.layout.lifting import Chain, Lifter, NotAlikeError, stacked
 
 FEWEST = 8
 """Steps below which a loop stays as it is."""

@@ -16,8 +16,10 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.staged import CannotStage, Constant, Staged, Workspace, stage
+from tdsl.engine.stage import stage
+from tdsl.engine.staged import CannotStage, Constant, Staged
 from tdsl.engine.statistics import Request, Statistics, request_of
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.factor.interpolative import interpolative
 from tdsl.factor.transport import merging

@@ -7,8 +7,9 @@ from typing import Any
 from torch import fx
 
 from tdsl.engine.passes import graph_pass
-from tdsl.engine.staged import Workspace, stage
+from tdsl.engine.stage import stage
 from tdsl.engine.sweep import Change, SweepPass, with_unneeded
+from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
 

@@ -13,9 +13,10 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.explain import Explanation, Failure, Site, place_of
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage
 from tdsl.engine.statistics import request_of
 from tdsl.engine.weights import prune_weights
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.factor.matrix import from_gram
 from tdsl.factor.rank import as_rank_rule

@@ -7,7 +7,6 @@ from math import pi
 from typing import Any
 
 import torch
-from tdsl.passes.share.layers import Dense, dense_layers, explanation, linear, require_share
 from torch import Tensor, fx
 
 from tdsl.engine.census import macs_of
@@ -17,11 +16,14 @@ from tdsl.engine.explain import Explanation
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.staged import Constant, Workspace, stage
+from tdsl.engine.stage import stage
+from tdsl.engine.staged import Constant
 from tdsl.engine.statistics import Statistics
+from tdsl.engine.workspace import Workspace
 from tdsl.factor.cosine import Cosines, cosines
 from tdsl.factor.families import Alone
 from tdsl.ops import OPERATORS
+from tdsl.passes.share.layers import Dense, dense_layers, explanation, linear, require_share
 
 
 @graph_pass

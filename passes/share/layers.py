@@ -11,8 +11,10 @@ from torch import Tensor, fx
 
 from tdsl.engine.driver import Scope
 from tdsl.engine.explain import Explanation, Failure, Site, place_of
-from tdsl.engine.staged import CannotStage, Constant, Workspace, stage
+from tdsl.engine.stage import stage
+from tdsl.engine.staged import CannotStage, Constant
 from tdsl.engine.statistics import Request, Statistics, request_of
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import Span, TdslError
 from tdsl.factor.shared import Layer
 from tdsl.ops import OPERATORS

@@ -11,7 +11,7 @@ from tdsl.capture.normal import weights_of
 from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import macs
 from tdsl.engine.pattern import Pattern
-from tdsl.engine.staged import Workspace
+from tdsl.engine.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

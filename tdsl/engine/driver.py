@@ -20,8 +20,9 @@ from tdsl.engine.frame import Variant
 from tdsl.engine.journal import Journal
 from tdsl.engine.pattern import Apply, Chain, Pattern, Term, children, targets_of
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage
 from tdsl.engine.statistics import Statistics
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.provenance import REWRITE, Rewrite
 

@@ -10,23 +10,14 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from tdsl.engine.expression import origins_of
+from tdsl.engine.arithmetic import origins_of
 from tdsl.engine.nodes import erase, insert_after
 from tdsl.engine.order import by_place, dependents_before, shorten_keys
 from tdsl.engine.rule import Replacement
-from tdsl.engine.staged import (
-    CannotStage,
-    Constant,
-    Filled,
-    Staged,
-    Value,
-    Workspace,
-    map_values,
-    parts_of,
-    tensors_in,
-)
+from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, map_values, parts_of, tensors_in
 from tdsl.engine.symbols import SizeNodes
 from tdsl.engine.weights import STANDS_FOR, add_weight
+from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
 from tdsl.provenance import REWRITE, VALUE, Rewrite, provenance, value_name
 

@@ -14,10 +14,12 @@ from torch import fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tdsl.capture import Captured, capture
-from tdsl.engine.expression import apply, compile_expression
+from tdsl.engine.arithmetic import apply
+from tdsl.engine.expression import compile_expression
 from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.pattern import Pattern
-from tdsl.engine.staged import CannotStage, Constant, Staged, Workspace, map_values
+from tdsl.engine.staged import CannotStage, Constant, Staged, map_values
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.example import Example, Leaf

@@ -16,8 +16,9 @@ from tdsl.engine.near_miss import hint, written_otherwise
 from tdsl.engine.partial import Mismatch, Nearest, Partial, operator_name, operators_text
 from tdsl.engine.pattern import Term
 from tdsl.engine.rule import Rule
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage
 from tdsl.engine.text import call_text
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import Span
 from tdsl.provenance import module_path, source_line
 

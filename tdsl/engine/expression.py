@@ -1,6 +1,6 @@
 """Expressions of the language as Python closures over a `Frame`.
 
-Numbers, sizes and lists are computed; tensors are staged (`engine/staged.py`), so the same `B @ a + b`
+Numbers, sizes and lists are computed; tensors are staged (`engine/stage.py`), so the same `B @ a + b`
 is arithmetic on sizes, a constant, or graph nodes, depending on what the names stand for at a match.
 """
 
@@ -13,20 +13,22 @@ from typing import Any
 import torch
 from torch import fx
 
+from tdsl.engine.arithmetic import (
+    apply,
+    computed,
+    constant_of,
+    elementwise,
+    is_tensor,
+    number,
+    tensor_arithmetic,
+    transposed,
+)
+from tdsl.engine.built import StagedTerms
 from tdsl.engine.frame import Approximation, Frame
 from tdsl.engine.functions import BUILTINS, PREDICATES
-from tdsl.engine.narrowing import narrowed
-from tdsl.engine.sizes import compare, value_of
-from tdsl.engine.staged import (
-    CannotStage,
-    Constant,
-    Filled,
-    Staged,
-    Value,
-    stage,
-    stages_directly,
-    tensors_in,
-)
+from tdsl.engine.sizes import compare
+from tdsl.engine.stage import stage, stages_directly
+from tdsl.engine.staged import CannotStage, Filled, Staged
 from tdsl.errors import TdslError
 from tdsl.factor.rank import UnreachableRankError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, TERMS
@@ -51,13 +53,6 @@ _ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
 """Infix signs on numbers; on tensors they mean the operators of `tdsl.lang.vocabulary.INFIX`."""
 
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
-
-
-def is_tensor(value: Any) -> bool:
-    """Whether a value is a tensor of the model or of the rule, rather than a number, list or text."""
-    return isinstance(value, Value) and not (
-        isinstance(value, fx.Node) and isinstance(value_of(value), torch.SymInt | int | float)
-    )
 
 
 def compile_expression(
@@ -139,7 +134,7 @@ class _Compiler:
             return test
         operand = self.expression(expr.operand)
         if expr.operator == "T":
-            return lambda frame: _transposed(frame, operand(frame))
+            return lambda frame: transposed(frame, operand(frame))
 
         def negative(frame: Frame) -> Any:
             value = operand(frame)
@@ -166,14 +161,14 @@ class _Compiler:
         if symbol == "or":
             return lambda frame: left(frame) or right(frame)
         if symbol in _COMPARISONS:
-            return lambda frame: _computed(expr, compare, symbol, _number(left(frame)), _number(right(frame)))
+            return lambda frame: computed(expr, compare, symbol, number(left(frame)), number(right(frame)))
         numbers, name = _ARITHMETIC[symbol], INFIX[symbol]
 
         def arithmetic(frame: Frame) -> Any:
             a, b = left(frame), right(frame)
             if is_tensor(a) or is_tensor(b):
-                return _tensor_arithmetic(frame, name, a, b)
-            return _computed(expr, _elementwise, numbers, _number(a), _number(b))
+                return tensor_arithmetic(frame, name, a, b)
+            return computed(expr, elementwise, numbers, number(a), number(b))
 
         return arithmetic
 
@@ -210,13 +205,13 @@ class _Compiler:
             if name in COSTS:
                 return BUILTINS[name](frame, *values)
             if name in BUILTINS:
-                return _computed(call, BUILTINS[name], frame, *values)
+                return computed(call, BUILTINS[name], frame, *values)
             declared = FUNCTIONS[name]
             plain = [
                 frame.work.evaluate(v) if is_tensor(v) else v for v in self.constants(frame, call, values)
             ]
             result = declared.function(*plain)
-            return _constant(frame, values, result, name) if isinstance(result, torch.Tensor) else result
+            return constant_of(frame, values, result, name) if isinstance(result, torch.Tensor) else result
 
         return evaluate
 
@@ -244,7 +239,7 @@ class _Compiler:
                 Approximation(declared, weight, lambda: declared.promise(*factors), tuple(moments))
             )
             return [
-                _constant(frame, values, f, call.callee) if isinstance(f, torch.Tensor) else f
+                constant_of(frame, values, f, call.callee) if isinstance(f, torch.Tensor) else f
                 for f in factors
             ]
 
@@ -333,45 +328,6 @@ class _Compiler:
         return evaluate
 
 
-class StagedTerms:
-    """Terms of a graph, for a function that builds one."""
-
-    def __init__(self, frame: Frame, values: list[Any], label: str) -> None:
-        self.frame = frame
-        self.values = values
-        self.label = label
-
-    def __call__(self, operator: str, *arguments: Any) -> Any:
-        """The operator on its arguments, staged."""
-        return apply(self.frame, operator, *arguments)
-
-    def known(self, value: Any) -> torch.Tensor:
-        """The values of a constant. Raises `CannotStage` for what is computed at run time."""
-        if not self.frame.work.is_const(value):
-            raise CannotStage(f"{self.label} needs a constant, not a value computed at run time")
-        return self.frame.work.evaluate(value)
-
-    def constant(self, values: torch.Tensor) -> Constant:
-        """A constant in the element type of the first argument, where it holds numbers."""
-        return _constant(self.frame, self.values, values, self.label)
-
-    def shape(self, value: Any) -> tuple[Any, ...]:
-        """The sizes of a value, whole numbers where they are known."""
-        return tuple(self.frame.work.val(value).shape)
-
-    def narrower(self, value: Any, selection: Any) -> Any:
-        """A value with the hidden units along its last axis that are selected, the others not made."""
-        made, units = narrowed(value, self.known(selection), self.frame.work)
-        taken = self.frame.taken
-        taken += [node for node in units.nodes if node not in self.frame.nodes and node not in taken]
-        return made
-
-    def split(self, value: Any, sizes: list[int], dim: int) -> list[Any]:
-        """A value in parts of these sizes along an axis."""
-        parts = apply(self.frame, "split", value, sizes, dim)
-        return [Staged(operator.getitem, (parts, place), {}) for place in range(len(sizes))]
-
-
 def _always(value: Any) -> Evaluate:
     return lambda frame: value
 
@@ -381,12 +337,6 @@ def _operator_of(node: fx.Node) -> Operator:
     op = operator_of(node.target)
     assert op is not None
     return op
-
-
-def apply(frame: Frame, name: str, *values: Any) -> Any:
-    """The operator called `name` on `values` in the order of its signature, staged."""
-    op = OPERATORS[name]
-    return stage(frame.work, op, {p.name: value for p, value in zip(op.params, values, strict=False)})
 
 
 def _names(expr: tree.Expr) -> set[str]:
@@ -405,80 +355,3 @@ def _names(expr: tree.Expr) -> set[str]:
             return _names(value)
         case _:
             return set()
-
-
-def _number(value: Any) -> Any:
-    """A size that stands in the graph as a node, as the symbolic number that it computes."""
-    if isinstance(value, fx.Node) and not is_tensor(value):
-        return value_of(value)
-    return [_number(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _computed(expr: tree.Expr, function: Callable[..., Any], *values: Any) -> Any:
-    """`function` of numbers, lists and texts.
-
-    Raises `CannotStage` where it has no value (a division by zero), `TdslError` for values of a wrong kind.
-    """
-    try:
-        return function(*values)
-    except (ArithmeticError, ValueError, IndexError) as reason:
-        raise CannotStage(f"this has no value: {reason}") from None
-    except TypeError as reason:
-        if any(value is None for value in values):
-            raise CannotStage("an operand that is absent has no value here") from None
-        raise TdslError(
-            f"this has no value: {reason}",
-            expr.span,
-            expected="numbers, or lists of them; a tensor has a shape, a dtype and a rank to ask about",
-        ) from reason
-
-
-def _elementwise(function: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
-    """Arithmetic on numbers, and element by element on lists of them (`H + 2*p` with a padding per axis)."""
-    if isinstance(a, list) and isinstance(b, list):
-        return [function(x, y) for x, y in zip(a, b, strict=True)]
-    if isinstance(a, list):
-        return [function(x, b) for x in a]
-    if isinstance(b, list):
-        return [function(a, y) for y in b]
-    return function(a, b)
-
-
-def _tensor_arithmetic(frame: Frame, name: str, a: Any, b: Any) -> Any:
-    if not is_tensor(a) and OPERATORS[name].commutative:
-        a, b = b, a
-    return apply(frame, name, a, b)
-
-
-def _transposed(frame: Frame, value: Any) -> Any:
-    described = frame.work.val(value) if is_tensor(value) else None
-    if described is None:
-        raise CannotStage("the number of axes of a transposed value is not known")
-    axes = list(range(described.dim()))
-    axes[-2:] = reversed(axes[-2:])
-    return apply(frame, "permute", value, axes)
-
-
-def _constant(frame: Frame, arguments: list[Any], values: torch.Tensor, label: str) -> Constant:
-    """A computed tensor, to be deployed in the element type of the weight it comes from."""
-    sources = [a for a in arguments if is_tensor(a)]
-    described = frame.work.val(sources[0]) if sources else None
-    dtype = described.dtype if described is not None else torch.float32
-    origin = next(iter(origins_of(sources)), None)
-    return Constant(values, dtype if values.is_floating_point() else values.dtype, label, origin)
-
-
-def origins_of(values: list[Any]) -> list[fx.Node]:
-    """The weights of the graph that some values are made from, for naming what is made of them."""
-    found: list[fx.Node] = []
-    for value in values:
-        if isinstance(value, fx.Node) and value.op == "get_attr":
-            found.append(value)
-        elif isinstance(value, Constant) and value.origin is not None:
-            found.append(value.origin)
-        elif isinstance(value, Staged):
-            found += origins_of([*tensors_in(value.args), *tensors_in(list(value.kwargs.values()))])
-    return found
-
-
-__all__ = ["Filled", "compile_expression", "is_tensor", "origins_of"]

@@ -14,7 +14,8 @@ from torch import fx
 from tdsl.engine.matcher import Matcher, compile_pattern
 from tdsl.engine.pattern import Pattern, Type
 from tdsl.engine.sizes import dtype_of, same, sizes_of
-from tdsl.engine.staged import Filled, Workspace
+from tdsl.engine.staged import Filled
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import Span, TdslError
 from tdsl.factor.declare import Decomposition
 from tdsl.ops import Operator, Param

@@ -13,7 +13,7 @@ from torch import fx
 from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import macs, params
 from tdsl.engine.rule import Replacement
-from tdsl.engine.staged import Workspace
+from tdsl.engine.workspace import Workspace
 from tdsl.provenance import origin
 
 

@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tdsl.engine.expression import apply, compile_expression
+from tdsl.engine.arithmetic import apply
+from tdsl.engine.expression import compile_expression
 from tdsl.engine.frame import DefinitionCode, Frame, Test, Variant
 from tdsl.engine.pattern import (
     ELLIPSIS,

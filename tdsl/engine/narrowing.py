@@ -19,7 +19,8 @@ from torch import Tensor, fx
 
 from tdsl.engine.frame import Variant
 from tdsl.engine.sizes import value_of
-from tdsl.engine.staged import CannotStage, Constant, Staged, Workspace, map_values
+from tdsl.engine.staged import CannotStage, Constant, Staged, map_values
+from tdsl.engine.workspace import Workspace
 from tdsl.ops.spec import Operator
 from tdsl.ops.targets import operator_of
 from tdsl.symmetry.hidden.infer import Inference, infer

@@ -14,7 +14,8 @@ from tdsl.engine.frame import Approximation, Frame, Test, Variant
 from tdsl.engine.order import disconnected, in_turn
 from tdsl.engine.pattern import targets_of
 from tdsl.engine.sizes import compare, describe
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage
+from tdsl.engine.workspace import Workspace
 from tdsl.lang import tree
 
 

@@ -15,10 +15,10 @@ from tdsl.engine.library import Library
 from tdsl.engine.parameters import constant_value, parameter_values
 from tdsl.engine.passes import GraphPass
 from tdsl.engine.rule import Rule
-from tdsl.engine.staged import Workspace
 from tdsl.engine.statistics import Request, Statistics
 from tdsl.engine.storing import storage_steps
 from tdsl.engine.weights import prune_weights, restore_names
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import NotSupportedYet, Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.spelling import did_you_mean

@@ -25,7 +25,7 @@ from tdsl.engine.order import reaches
 from tdsl.engine.pattern import Apply
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.sizes import compare, describe
-from tdsl.engine.staged import CannotStage, Constant, Workspace, map_values, tensors_in
+from tdsl.engine.staged import CannotStage, Constant, map_values, tensors_in
 from tdsl.engine.traced import (
     Traceable,
     TracedPattern,
@@ -36,6 +36,7 @@ from tdsl.engine.traced import (
     translate,
 )
 from tdsl.engine.traced_side import stage_graph
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 
 MatchFilter = Callable[[InternalMatch, fx.Graph, fx.Graph], bool]

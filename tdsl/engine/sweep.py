@@ -14,7 +14,8 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage
+from tdsl.engine.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from tdsl.capture.normal import respell
-from tdsl.engine.staged import CannotStage, Constant, Staged, Workspace, map_values, tensors_in
+from tdsl.engine.staged import CannotStage, Constant, Staged, map_values, tensors_in
+from tdsl.engine.workspace import Workspace
 
 Attribute = Callable[[fx.Node], Any]
 """The value of a `get_attr` node, or the path of a called module, of a replacement."""

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tdsl.engine.staged import CannotStage, Filled, Staged, Workspace, map_values, stage
+from tdsl.engine.stage import stage
+from tdsl.engine.staged import CannotStage, Filled, Staged, map_values
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.assignment import DISTINCT_ATTEMPTS

@@ -10,7 +10,8 @@ from torch import fx
 from tdsl.engine.census import copied
 from tdsl.engine.edit import Editor
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 
 

@@ -21,8 +21,9 @@ from tdsl.engine.functions import bytes_, dying_nodes, macs, new_terms, params
 from tdsl.engine.journal import error_of
 from tdsl.engine.narrowing import replaced_beside
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage
 from tdsl.engine.statistics import Recorder, Request, Statistics
+from tdsl.engine.workspace import Workspace
 from tdsl.factor.memo import MEMORY
 from tdsl.memory import give_back
 from tdsl.plan.calibrate import Data, Progress

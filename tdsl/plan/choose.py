@@ -19,8 +19,8 @@ from tdsl.engine.driver import Scope, Settings, rewrite
 from tdsl.engine.frame import Variant
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.rule import Replacement
-from tdsl.engine.staged import Workspace
 from tdsl.engine.statistics import Statistics
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import Span, TdslError
 from tdsl.memory import give_back
 from tdsl.plan.calibrate import Progress

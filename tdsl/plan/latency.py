@@ -15,7 +15,8 @@ from pathlib import Path
 from torch import fx
 
 from tdsl.capture.naming import Axis
-from tdsl.engine.staged import Staged, Workspace
+from tdsl.engine.staged import Staged
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.files import whole
 from tdsl.lang.spelling import did_you_mean

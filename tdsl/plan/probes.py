@@ -19,7 +19,8 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
 from tdsl.engine.rule import Replacement
-from tdsl.engine.staged import Constant, Filled, Staged, Value, Workspace, map_values, parts_of
+from tdsl.engine.staged import Constant, Filled, Staged, Value, map_values, parts_of
+from tdsl.engine.workspace import Workspace
 from tdsl.memory import give_back
 from tdsl.plan.calibrate import Data, gradients, samples_in
 from tdsl.plan.execute import Batch, Execution

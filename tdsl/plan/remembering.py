@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from tdsl.engine.staged import Constant, Staged, Workspace
+from tdsl.engine.staged import Constant, Staged
 from tdsl.engine.statistics import Statistics
+from tdsl.engine.workspace import Workspace
 from tdsl.factor.memo import MEMORY
 from tdsl.memory import give_back
 from tdsl.ops.targets import operator_of

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from tdsl.engine.staged import Constant, Filled, Staged, Workspace, map_values, tensors_in
+from tdsl.engine.staged import Constant, Filled, Staged, map_values, tensors_in
+from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
 
 

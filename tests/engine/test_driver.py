@@ -18,7 +18,7 @@ from tdsl.engine.census import copied
 from tdsl.engine.driver import Settings, rewrite
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.passes import RulePass
-from tdsl.engine.staged import Workspace
+from tdsl.engine.workspace import Workspace
 
 X = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 

@@ -21,8 +21,9 @@ from tdsl.engine.driver import rewrite
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.library import standard_library
 from tdsl.engine.narrowing import units_of
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage
 from tdsl.engine.weights import prune_weights
+from tdsl.engine.workspace import Workspace
 from tdsl.factor.interpolative import interpolative
 from tdsl.factor.moment import input_error
 from tdsl.plan.calibrate import Data, collect

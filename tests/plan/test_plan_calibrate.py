@@ -9,8 +9,9 @@ from torch import nn
 
 from tdsl.capture import capture
 from tdsl.engine.library import standard_library
-from tdsl.engine.staged import CannotStage, Workspace
+from tdsl.engine.staged import CannotStage
 from tdsl.engine.statistics import Recorder, Request, request_of
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.plan.calibrate import Data, collect
 from tdsl.plan.candidates import Choice, requests_of

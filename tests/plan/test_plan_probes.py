@@ -10,7 +10,7 @@ from tdsl.capture import capture
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import standard_library
-from tdsl.engine.staged import Workspace
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import Span
 from tdsl.factor.rank import Ratio, Tiled
 from tdsl.plan import probes

@@ -10,7 +10,7 @@ from plan_models import drawn
 from torch import nn
 
 from tdsl.capture import capture
-from tdsl.engine.staged import Workspace
+from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.plan import timing
 from tdsl.plan.latency import LatencyTable
