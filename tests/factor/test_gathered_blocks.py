@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.factor import gathered_blocks as module
 from tdsl.factor.diagonal_blocks import hidden_blocks
 from tdsl.factor.gathered_blocks import (
     flat_butterfly,
@@ -53,6 +54,29 @@ def test_at_equal_size_neither_a_low_rank_nor_blocks_on_the_diagonal_come_close(
     u, v = svd(weight, held // 128)
     assert lost(weight, u @ v) > 0.1
     assert lost(weight, sum_product(*low_rank_plus_blocks(weight, 2))) > 0.1
+
+
+def test_a_mask_alone_loses_the_low_rank_and_a_random_matrix_gains_nothing() -> None:
+    """The other half of F15: at a size as large, blocks without a low rank, and a matrix without either."""
+    weight = butterfly(16, 4, 2)
+    whole = lost(weight, flat_butterfly_product(*flat_butterfly(weight, 2)))
+    blocks = weight.reshape(16, 4, 16, 4).square().sum((1, 3))
+    fitted = blocks.flatten().sort(descending=True).values  # wherever blocks are best, and nine more of them
+    assert whole < 1e-6 < 0.3 < float(1 - fitted[: 16 * 5 + 16].sum() / fitted.sum()) ** 0.5
+    noise = gaussian(64, 64, seed=4)
+    left, right, blocks, columns = flat_butterfly(noise, 4)
+    u, v = svd(noise, (left.numel() + right.numel() + blocks.numel()) // 128)
+    assert lost(noise, flat_butterfly_product(left, right, blocks, columns)) > 0.95 * lost(noise, u @ v)
+
+
+def test_the_error_never_rises_from_turn_to_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, errors = butterfly(8, 6, 2) + 0.1 * gaussian(48, 48, seed=7), []
+    for turns in (1, 2, 4, 8, 16, 32):
+        monkeypatch.setattr(module, "SWEEPS", turns)
+        left, right = module._alternated.__wrapped__(weight, 8, 2)
+        rest = (1 - module._support(8, 48, 48)) * (weight - left @ right)
+        errors.append(float(rest.norm() / weight.norm()))
+    assert errors == sorted(errors, reverse=True) and errors[-1] < 0.9 * errors[0]
 
 
 def test_a_random_matrix_is_neither() -> None:

@@ -95,6 +95,21 @@ def test_units_that_repeat_others_go_first_and_cost_nothing_on_other_inputs():
     assert relative_error(exact, (held_out @ (chosen @ first).T).relu() @ fewer.T) > 1e-2
 
 
+@pytest.mark.parametrize("units", [3, 6, 8])
+def test_outputs_are_off_by_no_more_than_the_units_that_are_rebuilt(units):
+    """‖(H − H_I·T)·Bᵀ‖ ≤ ‖B‖₂·‖H − H_I·T‖, T the same whatever reads the units (F06)."""
+    hidden = gaussian(300, 8, seed=13) @ gaussian(8, 9, seed=14).relu() + 0.2 * gaussian(300, 9, seed=15)
+    second = hidden.T @ hidden / len(hidden)
+    reading, selection = interpolative(B, second, units)
+    kept = kept_units(selection)
+    rebuilt = hidden[:, kept] @ torch.linalg.lstsq(hidden[:, kept], hidden).solution
+    missed = float((hidden @ B.T - hidden[:, kept] @ reading.T).norm())
+    assert 0 < missed <= float(torch.linalg.matrix_norm(B, 2) * (hidden - rebuilt).norm())
+    assert relative_error(rebuilt @ B.T, hidden[:, kept] @ reading.T) < 1e-9
+    cut = float((hidden @ B.T - hidden[:, kept] @ B[:, kept].T).norm())  # the control: nothing corrected
+    assert cut > 1.2 * missed
+
+
 @pytest.mark.parametrize("bound", [0.7, 0.4, 0.1, 0.02])
 def test_an_error_bound_takes_the_fewest_units_within_it(bound):
     measured = DECOMPOSITIONS["interpolative"].relative_error

@@ -156,6 +156,7 @@ def cosine(size: int) -> Tensor:
         ("kronecker", hadamard(6), 2 * 64),
         ("block_tt", hadamard(6), 2 * 64 * 8),
         ("butterfly", hadamard(6), 3 * 64 * 4),
+        ("butterfly", hadamard(5), 320),  # five factors of 64 numbers, two of them pairwise as one of 128
         ("strided_blocks", fourier(64), 64 * 16 + 64 * 32),
         ("strided_blocks", cosine(64), 3072),
     ],
@@ -164,6 +165,18 @@ def test_fast_transforms_are_recognised(name, matrix, stored):
     _, numbers, error = found(name, matrix, TIGHT)
     assert numbers == stored < matrix.numel()
     assert error < 1e-12
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+def test_of_a_random_matrix_a_block_train_keeps_no_more_than_a_low_rank_of_its_size(rank):
+    """Control of F14: what it gains on what was trained so is nothing that it gains anywhere."""
+    weight = gaussian(64, 64, seed=11)
+    first, second = DECOMPOSITIONS["block_tt"].function(weight, rank, [8, 8])
+    assert first.numel() + second.numel() == rank * 8 * 8 * (8 + 8)  # r m2 n1 (m1 + n2)
+    lost = DECOMPOSITIONS["block_tt"].promise(first, second) - weight
+    left, right = DECOMPOSITIONS["svd"].function(weight, rank * 8)
+    assert left.numel() + right.numel() == first.numel() + second.numel()
+    assert float(lost.norm() / (weight - left @ right).norm()) == pytest.approx(1, abs=0.04)
 
 
 def test_a_fourier_transform_has_no_other_slices_of_low_rank():
