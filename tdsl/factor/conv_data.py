@@ -76,7 +76,7 @@ def whitened_input(kernel: Tensor, moment: Tensor, rank: object) -> tuple[Tensor
         return _undone(first, inputs), second
     axes = channel_axes(exact, inputs, None, True)
     basis = axes.into[:, : select_rank(rule, axes.into_values, shape)]
-    second = reduced(Seen(exact, inputs), None, basis)
+    second = reduced(Seen(exact, inputs), None, basis).movedim(0, 2).reshape(outputs, -1, *size)
     first = _undone(basis.T.reshape(*basis.T.shape, *[1] * len(size)), inputs)
     return evened(first, second)
 

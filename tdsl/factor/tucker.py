@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tdsl.factor.core_shape import core_shape
 from tdsl.factor.matrix import from_gram, triplets
-from tdsl.factor.memo import memoised
+from tdsl.factor.memo import MEMORY, memoised
 from tdsl.factor.rank import Fixed, RankRule, Ratio, Tiled, as_rank_rule
 
 HOOI_SWEEPS = 3
@@ -72,16 +72,42 @@ def truncated(seen: Seen, rank_out: object, rank_in: object = None, sweeps: int 
     rows, columns, volume = kernel.shape[0], kernel.shape[1], kernel[0, 0].numel() if kernel.numel() else 0
     rank_of_out = rule_out.select(axes.out_values, limit_out, aspect=_aspect(rows, columns * volume))
     rank_of_in = rule_in.select(axes.into_values, limit_in, aspect=_aspect(columns, rows * volume))
-    wide_out = min(axes.out.shape[1], _wide(rank_of_out))
-    wide_in = min(axes.into.shape[1], _wide(rank_of_in))
-    basis_out, basis_in = axes.out[:, :wide_out], axes.into[:, :wide_in]
-    inner = reduced(seen, basis_out, basis_in)
+    return _at_ranks(*seen, gram, rank_of_out, rank_of_in, sweeps)
+
+
+@memoised
+def _at_ranks(
+    kernel: Tensor,
+    inputs: Tensor | None,
+    outputs: Tensor | None,
+    gram: bool,
+    rank_out: int,
+    rank_in: int,
+    sweeps: int,
+) -> Tucker:
+    """`truncated` at ranks in numbers, remembered: several rules for a rank come to the same number."""
+    seen, axes = Seen(kernel, inputs, outputs), channel_axes(kernel, inputs, outputs, gram)
+    wide = min(axes.out.shape[1], _wide(rank_out)), min(axes.into.shape[1], _wide(rank_in))
+    basis_out, basis_in = axes.out[:, : wide[0]], axes.into[:, : wide[1]]
+    if 8 * kernel.numel() <= MEMORY.capacity:
+        inner = _turned(kernel, inputs, outputs, gram)[:, : wide[0], : wide[1]]
+    else:
+        inner = reduced(seen, basis_out, basis_in)
     total = float(axes.out_values.square().sum())
-    full = rank_of_out == rows and rank_of_in == columns
-    out, into = refined(inner, (rank_of_out, rank_of_in), total, 0 if full else sweeps)
-    mixed = (out.T @ inner.reshape(wide_out, wide_in * volume)).reshape(out.shape[1], wide_in, volume)
-    core = (into.T @ mixed).reshape(out.shape[1], into.shape[1], *kernel.shape[2:])
+    full = (rank_out, rank_in) == tuple(kernel.shape[:2])
+    out, into = refined(inner, (rank_out, rank_in), total, 0 if full else sweeps)
+    core = torch.empty(len(inner), out.shape[1], into.shape[1], dtype=torch.float64)
+    for narrow, one in zip(core, inner, strict=True):
+        torch.mm(out.T @ one, into, out=narrow)
+    core = core.movedim(0, 2).reshape(*core.shape[1:], *kernel.shape[2:])
     return Tucker(basis_in @ into, core, basis_out @ out)
+
+
+@memoised
+def _turned(kernel: Tensor, inputs: Tensor | None, outputs: Tensor | None, gram: bool) -> Tensor:
+    """The whole weighted kernel in its `channel_axes` [k, T, S], remembered: fewer axes have a corner of it."""
+    axes = channel_axes(kernel, inputs, outputs, gram)
+    return reduced(Seen(kernel, inputs, outputs), axes.out, axes.into)
 
 
 def core_rules(
@@ -159,41 +185,40 @@ def pieces(kernel: Tensor) -> Iterator[Tensor]:
 
 
 def reduced(seen: Seen, out: Tensor | None, into: Tensor) -> Tensor:
-    """The weighted kernel in bases of its channels. [T, S, *k], [T, r], [S, q] → [r, q, *k].
+    """The weighted kernel in bases of its channels. [T, S, *k], [T, r], [S, q] → [k, r, q], k positions.
 
     Without a basis of the outputs they stay as they are, not weighted either.
     """
     kernel, inputs, outputs = seen
     reading = into if inputs is None else inputs @ into
     mixing = out if out is None or outputs is None else outputs @ out
-    size = kernel.shape[2:]
-    volume = math.prod(size)
+    volume = math.prod(kernel.shape[2:])
     rows = len(kernel) if mixing is None else mixing.shape[1]
-    found = torch.zeros(rows, reading.shape[1] * volume, dtype=torch.float64)
+    found = torch.zeros(volume, rows, reading.shape[1], dtype=torch.float64)
     start = 0
     for part in pieces(kernel):
-        narrow = torch.einsum("tsk,sq->tqk", part.reshape(*part.shape[:2], volume), reading)
-        flat, which = narrow.reshape(len(part), found.shape[1]), slice(start, start + len(part))
+        narrow = torch.einsum("tsk,sq->ktq", part.reshape(*part.shape[:2], volume), reading)
+        which = slice(start, start + len(part))
         if mixing is None:
-            found[which] = flat
+            found[:, which] = narrow
         else:
-            found.addmm_(mixing[which].T, flat)
+            for total, one in zip(found, narrow, strict=True):
+                total.addmm_(mixing[which].T, one)
         start += len(part)
-    return found.reshape(rows, reading.shape[1], *size)
+    return found
 
 
 def refined(kernel: Tensor, ranks: tuple[int, int], total: float, sweeps: int) -> tuple[Tensor, Tensor]:
     """Bases of a kernel, at first its leading coordinates, after higher-order orthogonal iteration.
 
-    The energy that they keep, of `total`, never falls. [T, S, *k] → [T, r], [S, q].
+    The energy that they keep, of `total`, never falls. [k, T, S] → [T, r], [S, q].
     """
-    flat = kernel.reshape(*kernel.shape[:2], math.prod(kernel.shape[2:]))
-    out = torch.eye(kernel.shape[0], dtype=torch.float64)[:, : ranks[0]]
-    into = torch.eye(kernel.shape[1], dtype=torch.float64)[:, : ranks[1]]
-    kept = 0.0
+    out = torch.eye(kernel.shape[1], dtype=torch.float64)[:, : ranks[0]]
+    into = torch.eye(kernel.shape[2], dtype=torch.float64)[:, : ranks[1]]
+    kept = float(kernel[:, : ranks[0], : ranks[1]].square().sum())
     for _ in range(sweeps if total else 0):
-        out, _ = leading(flat, 0, into, ranks[0])
-        into, now = leading(flat, 1, out, ranks[1])
+        out, _ = leading(kernel, 1, into, ranks[0])
+        into, now = leading(kernel, 2, out, ranks[1])
         if now - kept <= HOOI_GAIN * total:
             break
         kept = now
@@ -201,24 +226,23 @@ def refined(kernel: Tensor, ranks: tuple[int, int], total: float, sweeps: int) -
 
 
 def leading(kernel: Tensor, axis: int, other: Tensor, rank: int) -> tuple[Tensor, float]:
-    """The leading left singular vectors of an unfolding of K [T, S, k], the other axis in a basis.
+    """The leading left singular vectors of K [k, T, S] unfolded along an axis, the other one in a basis.
 
     → [size of the axis, `rank` or fewer], and the energy that they keep. Of an unfolding that is not tall
     they are the eigenvectors of its Gram matrix: directions that hold less than rounding of the energy come
     out mixed, which is all the same to the refinement that asks for them.
     """
-    rows, columns = kernel.shape[axis], other.shape[1] * kernel.shape[2]
-    narrowed = "tsk,sq->tqk" if axis == 0 else "tsk,tr->rsk"
-    at_once = max(1, PIECE // max(1, 8 * rows * max(other.shape)))
-    pieces = (torch.einsum(narrowed, piece, other) for piece in torch.split(kernel, at_once, dim=2))
+    turned = kernel if axis == 1 else kernel.mT
+    rows, columns = turned.shape[1], other.shape[1] * len(turned)
+    at_once = max(1, PIECE // max(1, 8 * rows * other.shape[1]))
+    unfolded = (torch.cat([one @ other for one in some], dim=1) for some in torch.split(turned, at_once))
     if columns < rows:
-        found = triplets(_unfold(torch.cat(list(pieces), dim=2), axis))
+        found = triplets(torch.cat(list(unfolded), dim=1))
         vectors, squares = found.left, found.values.square()
     else:
         gram = torch.zeros(rows, rows, dtype=torch.float64)
-        for piece in pieces:
-            unfolded = _unfold(piece, axis)
-            gram.addmm_(unfolded, unfolded.T)
+        for some in unfolded:
+            gram.addmm_(some, some.T)
         vectors, values = from_gram(gram)
         squares = values.square()
     return vectors[:, :rank], float(squares[:rank].sum())
