@@ -31,21 +31,19 @@ def reshaped(acting: Action, before: Sequence[int], after: Sequence[int]) -> Act
         raise Breaks(f"reshape, where {acting} exchanges an axis of size 1 and another")
     if 0 in before:
         raise Breaks("reshape of a tensor without elements")
-    found = blocks(before, after)
     parts: dict[int, Along] = {}
     order = list(range(len(after)))
-    for own, made in found:
-        sources = {acting.order[place] for place in own}
-        if sources == set(own):
-            _within(acting, own, made, before, after, parts, order)
+    for group in _exchanged(acting, blocks(before, after)):
+        if len(group) > 1 and all(len(own) == len(made) == 1 for own, made in group):
+            there = {own[0]: made[0] for own, made in group}
+            for axis, place in there.items():
+                order[place] = there[acting.order[axis]]
+                element = acting.part(axis)
+                if element is not None:
+                    parts[place] = element
             continue
-        other = next((two for one, two in found if set(one) == sources), None)
-        if other is None or len(other) != 1 or len(made) != 1 or len(own) != 1:
-            raise Breaks(f"reshape splits or merges axes that change places under {acting}")
-        order[made[0]] = other[0]
-        element = acting.part(acting.order[own[0]])
-        if element is not None:
-            parts[other[0]] = element
+        own, made = (tuple(axis for block in group for axis in block[side]) for side in (0, 1))
+        _within(acting, own, made, before, after, parts, order)
     return action(len(after), parts, order)
 
 
@@ -81,6 +79,24 @@ def _within(
         parts[made[i]] = element
     for i, source in enumerate(there.order):
         order[made[i]] = made[source]
+
+
+def _exchanged(acting: Action, found: Sequence[Block]) -> list[list[Block]]:
+    """Blocks whose axes change places with one another, together: rows and columns that become windows."""
+    groups: list[list[Block]] = []
+    for block in found:
+        sources = {acting.order[place] for place in block[0]} | set(block[0])
+        joined = [block]
+        for group in [g for g in groups if any(sources & _reaching(acting, b) for b in g)]:
+            joined = group + joined
+            groups.remove(group)
+        groups.append(joined)
+    return groups
+
+
+def _reaching(acting: Action, block: Block) -> set[int]:
+    """Axes of a block, and those that come to stand in their places."""
+    return set(block[0]) | {acting.order[place] for place in block[0]}
 
 
 def blocks(before: Sequence[int], after: Sequence[int]) -> list[Block]:

@@ -258,6 +258,34 @@ def test_a_reshape_splits_the_channels_of_orbits() -> None:
     assert torn.broken.reason.startswith("reshape tears apart an axis that permute(-3)")
 
 
+class Windows(nn.Module):
+    """A dense layer and a softmax over the pixels of windows of 2 × 2, on images with channels last."""
+
+    def __init__(self, places: float = 0.0) -> None:
+        super().__init__()
+        self.mix = nn.Linear(4, 4)
+        self.place = nn.Parameter(places * torch.arange(4.0)[:, None])
+
+    def forward(self, image: Tensor) -> Tensor:
+        b, h, w, c = image.shape
+        rows = image.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, c)
+        rows = self.mix(rows + self.place).softmax(1) * rows
+        tiles = rows.reshape(b, h // 2, w // 2, 2, 2, c).permute(0, 1, 3, 2, 4, 5)
+        return tiles.reshape(b, h, w, c)
+
+
+def test_rows_and_columns_that_change_places_are_followed_into_windows() -> None:
+    shape = (2, 6, 6, 4)
+    turn = rotated(shape, 1, 1, 2)
+    [found] = of(Windows(), shape, turn)
+    assert found.outputs == (turn,)
+    assert found.strength == "weights"  # the constant is zero everywhere
+    [told] = of(Windows(places=1.0), shape, turn)
+    assert told.broken is not None and told.broken.node.name == "add"
+    [oblong] = of(Windows(), (2, 6, 4, 4), flipped((2, 6, 4, 4), (1,)))
+    assert oblong.outputs == (flipped((2, 6, 4, 4), (1,)),)
+
+
 def test_a_symmetry_that_is_half_there_is_broken_and_followed() -> None:
     """Weights that were tied before noise: every later layer is judged on its own."""
     model = P4M((2, 3, 2))
