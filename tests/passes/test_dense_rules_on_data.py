@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,7 @@ from tdsl.engine.driver import rewrite
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import standard_library
 from tdsl.engine.weights import prune_weights
+from tdsl.factor.whitened import two_sided_svd
 from tdsl.plan.calibrate import Data, collect
 from tdsl.plan.candidates import Choice, requests_of
 
@@ -138,3 +141,23 @@ def test_a_trained_classifier_keeps_more_of_its_task_by_gradients_than_by_the_sp
             losses = [float(F.cross_entropy(m(x[600:]), labels[600:])) for m in (plain, fisher)]
             right = [int((m(x[600:]).argmax(1) == labels[600:]).sum()) for m in (plain, fisher)]
         assert losses[1] < losses[0] and right[1] >= right[0]
+        with torch.no_grad():  # the control: the information of other units is none
+            kept = {name: p.clone() for name, p in model.named_parameters()}
+            blind = shuffled_information(model, x[:600], rank)
+            assert float(F.cross_entropy(blind(x[600:]), labels[600:])) > 1.1 * losses[1]
+            assert all(torch.equal(kept[name], p) for name, p in model.named_parameters())
+
+
+def shuffled_information(model: nn.Sequential, x: Tensor, rank: int) -> nn.Module:
+    """The first layer truncated by a moment of gradients whose units stand in another order."""
+    layer, hidden = model[0], x @ model[0].weight.T + model[0].bias
+    jacobian = torch.einsum("nh,ch->nch", (hidden > 0).float(), model[2].weight)
+    outputs = torch.einsum("nch,ncg->hg", jacobian, jacobian).double() / len(x)
+    order = torch.randperm(len(outputs), generator=torch.Generator().manual_seed(2))
+    inputs = torch.cov(x.T.double(), correction=0)
+    left, right = two_sided_svd(layer.weight.double(), inputs, outputs[order][:, order], rank)
+    made = copy.deepcopy(model)
+    made[0].weight.copy_(left @ right)
+    mean = x.double().mean(0)
+    made[0].bias.add_((layer.weight.double() - left @ right) @ mean)
+    return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -91,6 +92,22 @@ def test_near_copies_are_merged_better_than_removed_and_others_worse(
     assert shapes(merged) == shapes(removed)
     assert (lost(model, merged) < lost(model, removed)) == merged_is_better
     assert entry.error == pytest.approx(lost(model, merged), rel=0.25)  # what is stated is what is met
+
+
+@pytest.mark.parametrize(("noise", "share"), [(0.05, 0.1), (1.0, 0.95)])
+def test_classes_are_kept_better_than_without_the_smallest_units(noise: float, share: float) -> None:
+    """Perplexity at equal width, by transport and by magnitude: half of the units (F07)."""
+    model = Net(noise)
+    merged, _ = run(model, "once narrow.neurons(width=50%)")
+    pruned = copy.deepcopy(model)
+    sizes = model.up.weight.norm(dim=1) * model.down.weight.norm(dim=0)
+    pruned.down.weight.data[:, sizes.argsort()[: HIDDEN // 2]] = 0
+    with torch.no_grad():
+        wanted = model(UNSEEN).softmax(-1)
+        own, by_plan, cut = (
+            float(nn.functional.cross_entropy(m(UNSEEN), wanted)) for m in (model, merged, pruned)
+        )
+    assert 0 < by_plan - own < share * (cut - own)
 
 
 def test_a_layer_without_bias_gets_one_for_the_mean() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -127,6 +128,30 @@ def test_the_width_follows_the_spectrum_and_less_is_lost_with_more() -> None:
     assert module.get_parameter("places").shape[-1] == HELD
     errors = [run(Language(), f"once narrow.stream(width={width})")[1].error or 0 for width in (4, 6, 8)]
     assert errors == sorted(errors, reverse=True) and errors[-1] > 0.05
+
+
+def test_words_are_predicted_better_than_without_the_smallest_channels() -> None:
+    """Perplexity at equal width, against channels cut by magnitude at the scale that is best."""
+    model = Language(held=WIDTH)
+    module, _ = run(model, "once narrow.stream(width=16)")
+    writers = [model.words.weight, model.places, *(b.o.weight.T for b in model.blocks)]
+    sizes = torch.cat([*writers, *(b.down.weight.T for b in model.blocks)]).norm(dim=0)
+    cut = sizes.argsort()[: WIDTH - 16]
+    pruned = copy.deepcopy(model)
+    for rows in (pruned.words.weight, pruned.places):
+        rows.data[:, cut] = 0
+    for block in pruned.blocks:
+        for layer in (block.o, block.down):
+            layer.weight.data[cut], layer.bias.data[cut] = 0, 0
+    with torch.no_grad():
+        wanted, found = model(IDS[-1]).softmax(-1), module(IDS[-1])
+        plain = min(perplexity(pruned(IDS[-1]) * scale, wanted) for scale in (0.5, 0.8, 1.0, 1.25))
+        own = perplexity(model(IDS[-1]), wanted)
+        assert 0 < perplexity(found, wanted) - own < 0.5 * (plain - own)
+
+
+def perplexity(logits: Tensor, wanted: Tensor) -> float:
+    return float(nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten(0, 1)).exp())
 
 
 @pytest.mark.parametrize("kind", ["rms", "layer"])
