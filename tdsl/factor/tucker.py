@@ -105,7 +105,7 @@ def _at_ranks(
 
 @memoised
 def _turned(kernel: Tensor, inputs: Tensor | None, outputs: Tensor | None, gram: bool) -> Tensor:
-    """The whole weighted kernel in its `channel_axes` [k, T, S], remembered: fewer axes have a corner of it."""
+    """The whole weighted kernel in its `channel_axes` [k, T, S], remembered: of fewer it is a corner."""
     axes = channel_axes(kernel, inputs, outputs, gram)
     return reduced(Seen(kernel, inputs, outputs), axes.out, axes.into)
 

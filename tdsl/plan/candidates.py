@@ -30,6 +30,7 @@ from tdsl.plan.calibrate import Data, Progress
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.probes import Change, Effects, Probes
 from tdsl.plan.remembering import Remembering
+from tdsl.plan.shelf import Shelf
 from tdsl.provenance import value_name
 
 COSTS = ("bytes", "parameters", "macs", "latency")
@@ -189,7 +190,7 @@ def candidates(
     effects = Effects(module, data, memory // 2) if data.batches else None
     measures = Measures(probes, effects, table, counted)
     made: list[Candidate] = []
-    with MEMORY.limited(memory):
+    with MEMORY.limited(memory, lambda: Shelf(0).put):
         for count, node in enumerate(places, start=1):
             progress(f"try {value_name(node)}: {count} of {len(places)}")
             made += _at(node, choices, work, measures)

@@ -1,0 +1,113 @@
+"""What memory has no room for is read again where computing it takes longer, bit for bit and axis by axis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from tdsl.factor.memo import Memory, digest
+
+
+class Pair(NamedTuple):
+    left: Tensor
+    right: Tensor
+    error: float
+
+
+class Counted:
+    """Makes a pair of 16 kB, slowly, and counts how often."""
+
+    def __init__(self, number: int, seconds: float = 0.02) -> None:
+        self.number, self.seconds, self.count = number, seconds, 0
+
+    def __call__(self) -> Pair:
+        self.count += 1
+        time.sleep(self.seconds)
+        base = torch.arange(1024, dtype=torch.float64).reshape(32, 32) + self.number
+        return Pair(base, -base.T, 0.5)
+
+
+class Place:
+    """Keeps what is laid aside, and how many tensors that are."""
+
+    def __init__(self) -> None:
+        self.opened = self.tensors = 0
+
+    def __call__(self) -> Callable[[Tensor], Callable[[], Tensor]]:
+        self.opened += 1
+
+        def put(tensor: Tensor) -> Callable[[], Tensor]:
+            if not isinstance(tensor, Tensor):
+                return lambda: tensor
+            self.tensors += 1
+            kept = tensor.clone(memory_format=torch.contiguous_format)
+            return lambda: kept
+
+        return put
+
+
+def visited(memory: Memory, makers: list[Counted], rounds: int = 3) -> list[Pair]:
+    return [memory.recall(maker.number, maker) for _ in range(rounds) for maker in makers]
+
+
+def test_what_there_is_no_room_for_is_made_once_where_there_is_a_place_for_it() -> None:
+    memory, place, makers = Memory(40_000), Place(), [Counted(i) for i in range(4)]
+    with memory.limited(20_000, place):
+        found = visited(memory, makers)
+    assert [maker.count for maker in makers] == [1] * 4
+    assert place.opened == 1 and place.tensors == 8
+    for number, pair in enumerate(found):
+        expected = Counted(number % 4, 0.0)()
+        torch.testing.assert_close(pair.left, expected.left, rtol=0, atol=0)
+        torch.testing.assert_close(pair.right, expected.right, rtol=0, atol=0)
+        assert pair.right.stride() == expected.right.stride() and pair.error == 0.5
+    assert not torch.equal(found[0].left, found[1].left)
+
+
+def test_without_a_place_and_after_it_is_gone_it_is_made_again() -> None:
+    memory, makers = Memory(20_000), [Counted(i) for i in range(3)]
+    visited(memory, makers)
+    assert [maker.count for maker in makers] == [3] * 3
+    with memory.limited(20_000, Place()):
+        visited(memory, makers)
+    visited(memory, makers, rounds=1)
+    assert min(maker.count for maker in makers) >= 4
+
+
+def test_what_is_made_faster_than_it_is_read_is_not_laid_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tdsl.factor.memo.READ", 1.0)
+    memory, place, makers = Memory(40_000), Place(), [Counted(i, 0.0) for i in range(3)]
+    with memory.limited(20_000, place):
+        visited(memory, makers)
+    assert place.opened == 0
+    assert [maker.count for maker in makers] == [3] * 3
+
+
+def test_clearing_opens_another_place_and_a_full_one_takes_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, place, makers = Memory(40_000), Place(), [Counted(i) for i in range(3)]
+    with memory.limited(20_000, place):
+        visited(memory, makers, rounds=1)
+        memory.clear()
+        visited(memory, makers, rounds=1)
+        assert place.opened == 2 and [maker.count for maker in makers] == [2] * 3
+        monkeypatch.setattr("tdsl.factor.memo.ASIDE", 0)
+        before = place.tensors
+        visited(memory, makers)
+    assert place.tensors == before and max(maker.count for maker in makers) > 2
+
+
+def test_a_digest_comes_back_with_its_tensor_unless_it_was_written_into() -> None:
+    memory, makers = Memory(20_000), [Counted(i) for i in range(2)]
+    with memory.limited(20_000, Place()):
+        first = memory.recall(0, makers[0])
+        known = digest(first.left)
+        memory.recall(1, makers[1])
+        again = memory.recall(0, makers[0]).left
+        assert again is not first.left and digest(again) == known
+        again[0, 0] += 1
+        assert digest(again) != known
