@@ -30,6 +30,7 @@ from tdsl.plan.calibrate import Data, Progress
 from tdsl.plan.candidates import COSTS, Choice, candidates, requests_of
 from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, settle, totals_of
 from tdsl.plan.latency import LatencyTable
+from tdsl.plan.shelf import Shelf
 from tdsl.verify.compare import Metrics, compare, over_outputs, over_samples
 
 LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15))
@@ -101,7 +102,7 @@ class DataPlanner:
         `TdslError` for anything else then, and for budgets that cannot be met.
         """
         problem, statistics = self.problem(choice, module, blindly=True)
-        with MEMORY.limited(_memory(module)):
+        with MEMORY.limited(_memory(module), lambda: Shelf(0).put):
             outcome = search(
                 problem,
                 module,
