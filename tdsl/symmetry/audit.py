@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 from tdsl.capture import Captured
 from tdsl.errors import TdslError
 from tdsl.provenance import module_path, source_line
+from tdsl.symmetry.action import Action
 from tdsl.symmetry.contract import Contract
 from tdsl.symmetry.elements import LieTrial, Trial, plan, shape_of
 from tdsl.symmetry.infer import Fallback, Inference, Step, Strength, infer
@@ -74,7 +75,7 @@ class Element:
     proved: bool
     """Whether the inferred actions on the outputs are the claimed ones, exactly."""
     reason: str = ""
-    """Why it could not be measured."""
+    """Why it could not be measured, or what acts on an output where the contract claims something else."""
 
     @property
     def defect(self) -> float:
@@ -163,7 +164,8 @@ def audit(
     tried = plan(contract, shapes_in, shapes_out)
     measure = Measured(wide, [_placeholders(captured, sample) for sample in samples[: len(SEEDS)]])
     elements = tuple(
-        _element(captured, wide, run, trial, samples, fallback, measure) for trial in tried.trials
+        _element(captured, wide, run, trial, samples, fallback, measure, contract.tolerance)
+        for trial in tried.trials
     )
     algebra = tuple(_lie(wide, captured, trial, samples) for trial in tried.algebra)
     return Audit(
@@ -213,6 +215,7 @@ def _element(
     samples: Sequence[Tensors],
     fallback: Fallback | None,
     measure: Measured,
+    tolerance: float,
 ) -> Element:
     inference = infer(captured.module, trial.into, fallback=fallback, measure=measure)
     defects: dict[str, Defect] = {}
@@ -233,6 +236,14 @@ def _element(
         unknown = (float("inf"),) * len(trial.out)
         whole = Whole(unknown, unknown)
     kept = tuple(d if claimed else 0.0 for d, claimed in zip(whole.defects, trial.claimed, strict=True))
+    wrong = [i for i, defect in enumerate(kept) if defect > tolerance]
+    if not reason and inference.strength not in ("broken", "unknown"):
+        nodes = [
+            leaf
+            for leaf in pytree.tree_leaves(captured.module.graph.output_node().args[0])
+            if isinstance(leaf, fx.Node) and isinstance(leaf.meta.get("val"), Tensor)
+        ]
+        reason = "; ".join(_another(inference, trial, i, captured.output_names[i], nodes[i]) for i in wrong)
     return Element(
         name=trial.name,
         action=", ".join(
@@ -246,6 +257,33 @@ def _element(
         proved=_proved(inference, trial),
         reason=reason,
     )
+
+
+def _another(inference: Inference, trial: Trial, index: int, name: str, node: fx.Node) -> str:
+    """What acts on an output where the contract claims something else; empty where it does not differ."""
+    found, wanted = inference.outputs[index], trial.out[index]
+    if found is None or (found.is_identity if wanted is None else found == wanted):
+        return ""
+    if wanted is None or wanted.linear != found.linear:
+        claimed = "that it is invariant" if wanted is None else wanted.text()
+        acting = "nothing" if found.is_identity else found.text()
+        return f"{acting} acts on {name}, and the contract says {claimed}"
+    changed = _translated_at(node, inference, wanted)
+    place = f", from {changed.node.name} ({source_line(changed.node)}) on" if changed else ""
+    return f"{name} is moved by another translation than the contract says{place}"
+
+
+def _translated_at(node: fx.Node, inference: Inference, wanted: Action) -> Step | None:
+    """The operator before a node that takes what is moved as wanted, and adds another translation."""
+    waiting = [node]
+    while waiting:
+        step = inference.steps.get(waiting.pop())
+        if step is None or step.action is None or step.action == wanted:
+            continue
+        if step.action.linear == wanted.linear and wanted in step.inputs:
+            return step
+        waiting += step.sources
+    return None
 
 
 def _proved(inference: Inference, trial: Trial) -> bool:

@@ -101,6 +101,29 @@ def test_permutations_of_points_for_any_weights() -> None:
     assert broken.first_broken[1].operator == "cumsum"
 
 
+def test_another_law_than_the_declared_one_is_named() -> None:
+    class Mirrored(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return image.relu().transpose(-1, -2)
+
+    turned = D4.replace("[N, K] invariant", "[N, C, H, W] by square")
+    found = held(Mirrored(), turned, IMAGE)
+    assert found.verdict == "broken" and found.first_broken is None
+    assert [element.reason for element in found.elements] == [
+        "rot90(-1, -2) acts on output, and the contract says rot90(-2, -1)",
+        "flip(-2) acts on output, and the contract says flip(-1)",
+    ]
+
+    class Relu(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return image.relu()
+
+    still = held(Relu(), D4.replace("[N, K]", "[N, C, H, W]"), IMAGE)
+    assert still.elements[1].reason == "flip(-1) acts on output, and the contract says that it is invariant"
+    kept = held(Relu(), turned, IMAGE)
+    assert kept.verdict == "kept" and not any(element.reason for element in kept.elements)
+
+
 def test_several_inputs_and_outputs_move_in_their_own_ways() -> None:
     text = (
         SETS.partition("symmetry")[0]

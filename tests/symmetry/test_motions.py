@@ -44,6 +44,19 @@ def test_energies_forces_and_places_each_move_in_their_own_way() -> None:
     assert found.elements[1].action == "matrix(-1) + translation on positions"
 
 
+def test_a_vector_that_is_added_to_places_is_another_translation() -> None:
+    class Shifted(nn.Module):
+        def forward(self, positions: Tensor) -> Tensor:
+            centred = positions - positions.mean(1, keepdim=True)
+            return positions + centred + torch.tensor([0.0, 0.0, 0.1])
+
+    places = MOLECULE.partition("    output")[0] + "    output moved: [b, n, 3] by points\n}\n"
+    found = audit(capture(Shifted().eval(), (torch.randn(2, 5, 3),)), contract(places))
+    assert found.verdict == "broken" and found.first_broken is None
+    assert "moved by another translation" in found.elements[1].reason
+    assert "from add_1" in found.elements[1].reason
+
+
 def test_an_absolute_place_is_found_where_it_comes_in() -> None:
     found = molecule(1e-3)
     assert found.verdict == "broken"
