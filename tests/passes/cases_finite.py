@@ -3,6 +3,7 @@
 import math
 import textwrap
 
+import torch
 import torch.nn.functional as F
 from rule_cases import Case, fires, leaves, number
 from torch import Tensor
@@ -58,22 +59,25 @@ PRODUCTS_INSIDE = """
     reshape_1 = reshape(permute_3, $shape)
     add = add(reshape_1, b)
 """
-SPACES = """
-    reshape = reshape(x, [$rows, 8, 6])
-    matmul = matmul(w_group_irreps, reshape)
+ONE_ROW = """
+    reshape = reshape(x, [1, 8, 6])
+    matmul = matmul(w_$rule_1, reshape)
     permute = permute(matmul, [1, 0, 2])
-    matmul_1 = matmul(permute, w_group_irreps_1)
+    matmul_1 = matmul(permute, w_$rule_2)
     permute_1 = permute(matmul_1, [1, 0, 2])
-    reshape_1 = reshape(x, [$rows, 8, 6])
-    matmul_2 = matmul(w_group_irreps_linear_1, reshape_1)
-    reshape_2 = reshape(matmul_2, [$twice, 12])
-    matmul_3 = matmul(reshape_2, w_group_irreps_linear_2)
-    reshape_3 = reshape(matmul_3, [$rows, 4, 5])
-    concat = concat(permute_1, reshape_3, dim=-2)
-    matmul_4 = matmul(w_group_irreps_linear, concat)
-    reshape_4 = reshape(matmul_4, $shape)
-    add = add(reshape_4, b)
+    reshape_1 = reshape(permute_1, [1, 20])
+    matmul_2 = matmul(w_$rule_3, reshape)
+    reshape_2 = reshape(matmul_2, [2, 12])
+    matmul_3 = matmul(reshape_2, w_$rule_4)
+    reshape_3 = reshape(matmul_3, [1, 20])
+    concat = concat(reshape_1, reshape_3, dim=-1)
+    reshape_4 = reshape(concat, [1, 8, 5])
+    matmul_4 = matmul(w_$rule, reshape_4)
 """
+ONE_ROW_ADDED = ONE_ROW + "    reshape_5 = reshape(matmul_4, $shape)\n    add = add(reshape_5, b)\n"
+ONE_ROW_AT_EACH_PLACE = (
+    ONE_ROW + "    add = add(matmul_4, b_repeated)\n    reshape_5 = reshape(add, $shape)\n"
+)
 
 
 def few(of: str, count: int, sizes: tuple[int, int], first: int) -> str:
@@ -109,23 +113,35 @@ FEW_INSIDE = f"""
     reshape_3 = reshape(permute_1, $shape)
     add = add(reshape_3, b)
 """
-FEW_SPACES = f"""
+LINES = """
     reshape = reshape(x, [$rows, 8, 6])
-    matmul = matmul(w_group_irreps, reshape)
-{few("matmul", 4, (6, 5), 1)}
-    reshape_3 = reshape(x, [$rows, 8, 6])
-    matmul_1 = matmul(w_group_irreps_linear_5, reshape_3)
-    reshape_4 = reshape(matmul_1, [$twice, 12])
-    matmul_2 = matmul(reshape_4, w_group_irreps_linear_6)
-    reshape_5 = reshape(matmul_2, [$rows, 4, 5])
-    concat_1 = concat(reshape_2, reshape_5, dim=-2)
-    matmul_3 = matmul(w_group_irreps_linear, concat_1)
-    reshape_6 = reshape(matmul_3, $shape)
-    add = add(reshape_6, b)
+    matmul = matmul(w_$rule_1, reshape)
+    reshape_1 = reshape(matmul, [$rows, 48])
+    split = split(reshape_1, [6, 6, 6, 6, 24], dim=-1)
+    getitem = split[0]
+    linear_1 = linear(getitem, w_$rule_2$shared)
+    getitem_1 = split[1]
+    linear_2 = linear(getitem_1, w_$rule_3)
+    getitem_2 = split[2]
+    linear_3 = linear(getitem_2, w_$rule_4)
+    getitem_3 = split[3]
+    linear_4 = linear(getitem_3, w_$rule_5)
+    getitem_4 = split[4]
+    reshape_2 = reshape(getitem_4, [$twice, 12])
+    matmul_1 = matmul(reshape_2, w_$rule_6)
+    reshape_3 = reshape(matmul_1, [$rows, 20])
+    concat = concat(linear_1, linear_2, linear_3, linear_4, reshape_3, dim=-1)
+    reshape_4 = reshape(concat, [$rows, 8, 5])
+    matmul_2 = matmul(w_$rule, reshape_4)
+    reshape_5 = reshape(matmul_2, $shape)
 """
+ADDED = LINES.replace("$shared", "") + "    add = add(reshape_5, b)\n"
+INSIDE_A_LINE = LINES.replace("$shared", ", b_repeated")
 
 
-def found(rule: str, weight: Tensor, steps: str, rank: object, *leading: int) -> Case:
+def found(
+    rule: str, weight: Tensor, steps: str, rank: object, *leading: int, bias: Tensor | None = None
+) -> Case:
     """The rule finds the group; `steps` with $rows for the rows of a batch, $shape for the result's sizes."""
     rows = math.prod(leading)
     graph = textwrap.dedent(steps).strip().replace("$rows", str(rows)).replace("$twice", str(2 * rows))
@@ -135,45 +151,46 @@ def found(rule: str, weight: Tensor, steps: str, rank: object, *leading: int) ->
         lambda m, x: F.linear(x, m.w, m.b),
         (*leading, weight.shape[1]),
         w=weight,
-        b=number(len(weight)),
+        b=number(len(weight)) if bias is None else bias,
         parameters={"rank": rank, **SMALL},
         precision=FULL,
         expect=graph.replace("$shape", str([*leading, len(weight)])),
     )
 
 
-def left(rule: str, weight: Tensor, because: str, **parameters: object) -> Case:
+def left(rule: str, weight: Tensor, because: str, bias: Tensor | None = None, **parameters: object) -> Case:
     """The rule leaves a layer of that weight alone."""
     return leaves(
         f"decompose.finite.{rule}",
-        lambda m, x: F.linear(x, m.w),
+        lambda m, x: F.linear(x, m.w, m.b),
         (3, weight.shape[1]),
         w=weight,
+        b=bias,
         parameters={**SMALL, **parameters},
         because=because,
     )
 
 
-def both_ways(rule: str, weight: Tensor, steps: str, layers: str) -> list[Case]:
-    """Positive cases of several ranks and batches, and what each rule must leave alone.
-
-    One row and many are multiplied as a batch of products (`steps`), few of them by dense `layers`.
-    """
-    name = f"decompose.finite.{rule}"
+def both_ways(
+    rule: str, weight: Tensor, one_row: str, few: str, many: str, bias: Tensor | None = None
+) -> list[Case]:
+    """Positive cases of several ranks and batches, and what each rule must leave alone."""
+    other = number(*weight.shape)
     return [
-        found(rule, weight, layers, Error(1e-6), 3),
-        found(rule, weight, layers, Energy(1 - 1e-12), 2, 5),
-        found(rule, weight, steps, Error(1e-6), 2, 64),
-        found(rule, weight, steps, Error(1e-6)),
-        left(rule, number(*weight.shape), "it has no group"),
+        found(rule, weight, few, Error(1e-6), 3, bias=bias),
+        found(rule, weight, few, Energy(1 - 1e-12), 2, 5, bias=bias),
+        found(rule, weight, many, Error(1e-6), 2, 64, bias=bias),
+        found(rule, weight, one_row, Error(1e-6), bias=bias),
+        left(rule, other, "it has no group", bias),
         left(rule, number(11, 7), "prime sizes have no places and channels"),
-        left(rule, weight + 1e-3 * number(*weight.shape), "it is only nearly symmetric"),
-        left(rule, weight, "so few channels are faster as they are", saved=100_000),
+        left(rule, weight + 1e-3 * other, "it is only nearly symmetric", bias),
+        left(rule, weight, "so few channels are faster as they are", bias, saved=100_000),
         leaves(
-            name,
-            lambda m, x: F.linear(F.linear(x, m.w), m.w.T),
+            f"decompose.finite.{rule}",
+            lambda m, x: F.linear(F.linear(x, m.w, m.b), m.w.T),
             (3, weight.shape[1]),
             w=weight,
+            b=bias,
             parameters=SMALL,
             because="the weight is tied",
         ),
@@ -263,11 +280,69 @@ PIXELS = [
     pixelwise(TRIANGLE + 1e-3 * number(192, 192, 1, 1), "it is only nearly symmetric"),
 ]
 
+ALIKE = "group_irreps_linear_alike"
+FIVE = number(5).repeat(8)
+"""A bias of five channels that all eight places share."""
+BLOCKS = """
+    reshape = reshape(x, [8400, 8, 6])
+    split = split(reshape, [4200, 4200], dim=-3)
+    getitem = split[0]
+    matmul = matmul(w_$rule_1, getitem)
+    reshape_1 = reshape(matmul, [4200, 48])
+    split_1 = split(reshape_1, [6, 6, 6, 6, 24], dim=-1)
+    getitem_1 = split_1[0]
+    linear_1 = linear(getitem_1, w_$rule_2, b_repeated)
+    getitem_2 = split_1[1]
+    linear_2 = linear(getitem_2, w_$rule_3)
+    getitem_3 = split_1[2]
+    linear_3 = linear(getitem_3, w_$rule_4)
+    getitem_4 = split_1[3]
+    linear_4 = linear(getitem_4, w_$rule_5)
+    getitem_5 = split_1[4]
+    reshape_2 = reshape(getitem_5, [8400, 12])
+    matmul_1 = matmul(reshape_2, w_$rule_6)
+    reshape_3 = reshape(matmul_1, [4200, 20])
+    concat = concat(linear_1, linear_2, linear_3, linear_4, reshape_3, dim=-1)
+    reshape_4 = reshape(concat, [4200, 8, 5])
+    matmul_2 = matmul(w_$rule, reshape_4)
+    getitem_6 = split[1]
+    matmul_3 = matmul(w_$rule_1, getitem_6)
+    reshape_5 = reshape(matmul_3, [4200, 48])
+    split_2 = split(reshape_5, [6, 6, 6, 6, 24], dim=-1)
+    getitem_7 = split_2[0]
+    linear_5 = linear(getitem_7, w_$rule_2, b_repeated)
+    getitem_8 = split_2[1]
+    linear_6 = linear(getitem_8, w_$rule_3)
+    getitem_9 = split_2[2]
+    linear_7 = linear(getitem_9, w_$rule_4)
+    getitem_10 = split_2[3]
+    linear_8 = linear(getitem_10, w_$rule_5)
+    getitem_11 = split_2[4]
+    reshape_6 = reshape(getitem_11, [8400, 12])
+    matmul_4 = matmul(reshape_6, w_$rule_6)
+    reshape_7 = reshape(matmul_4, [4200, 20])
+    concat_1 = concat(linear_5, linear_6, linear_7, linear_8, reshape_7, dim=-1)
+    reshape_8 = reshape(concat_1, [4200, 8, 5])
+    matmul_5 = matmul(w_$rule, reshape_8)
+    concat_2 = concat(matmul_2, matmul_5, dim=-3)
+    reshape_9 = reshape(concat_2, $shape)
+"""
+"""So many rows are taken in blocks, of the same weights."""
+SHARED_BIAS = [
+    *both_ways(ALIKE, SQUARE, ONE_ROW_AT_EACH_PLACE, INSIDE_A_LINE, INSIDE_A_LINE, FIVE),
+    found(ALIKE, SQUARE, INSIDE_A_LINE, Error(1e-6), 3, bias=FIVE + 1e-10 * number(40)),
+    found(ALIKE, SQUARE, BLOCKS, Error(1e-6), 8400, bias=FIVE),
+    left(ALIKE, SQUARE, "places have biases of their own", number(40)),
+    left(ALIKE, SQUARE, "one place has a bias of its own", FIVE + 1e-4 * (torch.arange(40) < 5)),
+    left(ALIKE, SQUARE, "there is no bias"),
+]
+
 CASES = [
     ANY_ROWS,
     *PIXELS,
     *LOW_RANK,
-    *both_ways("group_linear", TURNS, PRODUCTS, FEW),
-    *both_ways("group_linear_inside", INSIDE, PRODUCTS_INSIDE, FEW_INSIDE),
-    *both_ways("group_irreps_linear", SQUARE, SPACES, FEW_SPACES),
+    *SHARED_BIAS,
+    *both_ways("group_linear", TURNS, PRODUCTS, FEW, PRODUCTS),
+    *both_ways("group_linear_inside", INSIDE, PRODUCTS_INSIDE, FEW_INSIDE, PRODUCTS_INSIDE),
+    *both_ways("group_irreps_linear", SQUARE, ONE_ROW_ADDED, ADDED, ADDED),
 ]

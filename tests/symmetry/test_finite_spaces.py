@@ -97,16 +97,28 @@ def test_blocks_of_irreducible_spaces():
     weight = reynolds(gaussian(rho.size, rho.size), rho, rho)
     factors = group_irreps(weight, TIGHT)
     assert [tuple(f.shape) for f in factors] == [
-        (4, 8),
-        (4, 6, 6),
-        (8, 4),
+        (6, 6),
+        (3, 8),
+        (3, 6, 6),
+        (8, 3),
         (2, 2, 8),
         (2, 6, 2, 6),
         (8, 2, 2),
     ]
-    assert factors[1].numel() + factors[4].numel() == weight.numel() / 8
+    invariant, lines, larger = factors[0], factors[2], factors[5]
+    assert invariant.numel() + lines.numel() + larger.numel() == weight.numel() / 8
+    same = weight.reshape(8, 6, 8, 6).mean((0, 2)).T
+    assert torch.allclose(invariant, same, atol=1e-12)
     assert torch.allclose(group_irreps_product(*factors), weight, atol=1e-12)
-    assert factors[4].numel() > 0 == group_irreps(gaussian(48, 48), TIGHT)[4].numel()
+    assert larger.numel() > 0 == group_irreps(gaussian(48, 48), TIGHT)[5].numel()
+
+
+def test_an_invariant_line_and_a_larger_space_are_all_of_four_places():
+    rho = copies(defining(symmetric(4)), 6)
+    weight = reynolds(gaussian(rho.size, rho.size), rho, rho)
+    factors = group_irreps(weight, TIGHT)
+    assert len(factors[1]) == 0 < factors[5].numel()
+    assert torch.allclose(group_irreps_product(*factors), weight, atol=1e-12)
 
 
 class TestDetection:
