@@ -381,8 +381,9 @@ def _refusals(runner: PipelineRunner, journal: Journal) -> tuple[Note, ...]:
 
 
 def _plan_notes(planner: DataPlanner) -> tuple[Note, ...]:
-    """What each plan came to, and what recovery gave."""
-    notes = [Note("plan", text) for outcome in planner.outcomes for text in described(outcome)]
+    """What the data are worth, what each plan came to, and what recovery gave."""
+    notes = [Note("calibration", text) for text in planner.cautions()]
+    notes += [Note("plan", text) for outcome in planner.outcomes for text in described(outcome)]
     if planner.healed:
         better = [h for h in planner.healed if h.after < h.before]
         notes.append(

@@ -29,6 +29,7 @@ from tdsl.plan.cache import collect_cached
 from tdsl.plan.calibrate import Data, Progress
 from tdsl.plan.candidates import COSTS, Choice, candidates, requests_of
 from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, settle, totals_of
+from tdsl.plan.few_rows import Scarce, scarce, shrunk, told
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.shelf import Shelf
 from tdsl.verify.compare import Metrics, compare, over_outputs, over_samples
@@ -59,6 +60,7 @@ class DataPlanner:
     """A folder in which statistics are remembered."""
     outcomes: list[Outcome] = field(default_factory=list)
     healed: list[Healed] = field(default_factory=list)
+    _scarce: dict[Scarce, None] = field(default_factory=dict)
     _reference: fx.GraphModule | None = None
     _expected: list[list[Tensor]] | None = None
 
@@ -79,13 +81,22 @@ class DataPlanner:
         return self.answers(module, requests_of(module, choices, scope)) or Answers({})
 
     def answers(self, module: fx.GraphModule, requests: Sequence[Request]) -> Statistics | None:
-        """The statistics asked for; `None` where there is no data."""
+        """The statistics asked for; `None` where there is no data. Second moments of few rows are damped."""
         if not self.data.batches:
             return None
         if not requests:
             return Answers({})
         once = list(dict.fromkeys(requests))  # several layers may ask for what they all read
-        return collect_cached(module, self.data, once, self.cache, self.progress, _memory(module))
+        found = collect_cached(module, self.data, once, self.cache, self.progress, _memory(module))
+        self._scarce.update(dict.fromkeys(scarce(found)))
+        return shrunk(found)
+
+    def cautions(self) -> list[str]:
+        """What to know of the data before results are believed, a line each."""
+        lines = [told(list(self._scarce))] if self._scarce else []
+        if self.outcomes and any(a is b for a in self.data.batches for b in self.judged_on.batches):
+            lines.append("plans were judged by the samples they are fitted to: give a second batch")
+        return lines
 
     def remember(self, module: fx.GraphModule) -> None:
         """Keep the graph as it was before the first step that loses something: what recovery aims at."""
@@ -155,7 +166,7 @@ class DataPlanner:
             module,
             choices,
             statistics,
-            self.data,
+            self.judged_on if self._scarce else self.data,
             table,
             counted,
             _memory(module),

@@ -18,16 +18,20 @@ from tdsl.engine.library import Library, load, standard_library
 from tdsl.engine.parameters import as_written
 from tdsl.engine.strategy import Runner
 from tdsl.errors import TdslError
-from tdsl.plan.calibrate import Data, Loss
+from tdsl.plan.calibrate import Data, Loss, samples_in
 from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
 from tdsl.verify import Sample, Tensors, draw_samples, inputs_of
 
 SEED = 0
 HELD_OUT_SHARE = 4
-"""One in this many calibration samples is held out when the user gives no held-out samples."""
+"""One in this many calibration batches is held out when the user gives no held-out ones."""
 JUDGES_SHARE = 8
 """One in this many of the others judges plans instead of taking part in them."""
+JUDGES, JUDGES_LEAST = 24, 3
+"""One in fewer where that leaves less than so many samples to judge, but no more than one in three."""
+PARTS = 16
+"""Fewer batches than can be divided in this way are cut into about this many first."""
 
 Batch = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Progress = Callable[[str], None]
@@ -133,7 +137,8 @@ def _planner(
     table = table or LatencyTable()
     table.bind(axis for axes in captured.dynamic_axes for axis in axes.values())
     known = [sample.inputs for sample in samples if sample.kind == "calibration"]
-    share = min(JUDGES_SHARE, max(2, len(known) // 2))
+    few = sum(map(samples_in, known)) // JUDGES
+    share = min(JUDGES_SHARE, max(JUDGES_LEAST, few), max(2, len(known) // 2))
     judges = known[share - 1 :: share]
     fitted = [inputs for i, inputs in enumerate(known) if (i + 1) % share] if judges else known
     return DataPlanner(
@@ -153,10 +158,27 @@ def _samples(
     names = captured.input_names
     known = [as_tensors(batch, "calibration", names) for batch in calibration]
     kept_back = [as_tensors(batch, "held-out", names) for batch in held_out]
+    known = _divided(captured, known, max((low for low, _ in ranges.values()), default=1))
     if verified and not kept_back and len(known) >= HELD_OUT_SHARE:
         kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
         known = [k for i, k in enumerate(known) if (i + 1) % HELD_OUT_SHARE]
     return draw_samples(inputs, ranges=ranges, calibration=known, held_out=kept_back, seed=SEED)
+
+
+def _divided(captured: Captured, known: Sequence[Tensors], least: int) -> list[Tensors]:
+    """The batches, cut where they are too few for some to judge what others are used for.
+
+    No part has fewer than `least` samples. Batches that cannot be cut, or do not fit the model, stay whole.
+    """
+    if len(known) >= HELD_OUT_SHARE:
+        return list(known)
+    data = Data.of(captured, known)
+    at_once = max(least, -(-sum(map(samples_in, known)) // PARTS))
+    alike = [len({len(t) if t.dim() else -1 for t in batch}) == 1 for batch in known]
+    parted = [
+        data.portions(batch, at_once) if one else [batch] for batch, one in zip(known, alike, strict=True)
+    ]
+    return [part for parts in parted for part in parts]
 
 
 def as_tensors(batch: Batch, kind: str, names: Sequence[str]) -> Tensors:

@@ -69,6 +69,8 @@ class Answers:
     """Statistics that were collected."""
 
     values: Mapping[Request, torch.Tensor]
+    rows: Mapping[Request, int] = field(default_factory=dict)
+    """How many rows each is the mean of, where that was counted."""
 
     def answer(self, request: Request) -> torch.Tensor:
         """The statistic asked for; raises `CannotStage` where it was not collected."""

@@ -30,7 +30,7 @@ that judge is taken.
 PIECE = 2**20
 """Numbers that are widened at once."""
 JUDGES = 6
-"""One in this many batches judges a solution instead of taking part in it."""
+"""One in this many batches, or the last of fewer, judges a solution instead of taking part in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def least_squares(
     pairs = [
         _Pair(
             part,
-            number % JUDGES == 0,
+            number % min(JUDGES, max(2, len(data.batches))) == 0,
             data.execution(module, part, beside),
             data.execution(reference, part, kept),
         )

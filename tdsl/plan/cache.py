@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, fx
@@ -21,7 +22,8 @@ from tdsl.plan.calibrate import ROOM, Data, Progress, collect
 from tdsl.plan.packed import Packed
 
 _NAME = "statistic"
-"""What the only tensor of a file is called."""
+_ROWS = "rows"
+"""The tensors of a file: a statistic, and how many rows it is the mean of."""
 
 
 def collect_cached(
@@ -46,7 +48,7 @@ def collect_cached(
     if missing:
         _write(collect(module, data, missing, progress, memory), {r: files[r] for r in missing})
     fetches: dict[Request, Callable[[], Tensor]] = {r: partial(_read, path) for r, path in files.items()}
-    return Answers(Packed(fetches))
+    return Answers(Packed(fetches), {r: int(_read(path, _ROWS)) for r, path in files.items()})
 
 
 def _write(answers: Answers, files: dict[Request, Path]) -> None:
@@ -56,7 +58,8 @@ def _write(answers: Answers, files: dict[Request, Path]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with whole(path) as part:
-                save_file({_NAME: answers.values.stored[request]()}, part)
+                rows = torch.tensor(answers.rows[request])
+                save_file({_NAME: answers.values.stored[request](), _ROWS: rows}, part)
         except (OSError, SafetensorError) as reason:
             said = getattr(reason, "strerror", None) or reason
             raise TdslError(f"cannot write to {path.parent}: {said}") from None
@@ -66,15 +69,15 @@ def _readable(path: Path) -> bool:
     """Whether a file is there and whole."""
     try:
         with safe_open(path, "pt") as file:
-            return _NAME in file.keys()  # noqa: SIM118  (no mapping)
+            return {_NAME, _ROWS} <= set(file.keys())
     except (OSError, SafetensorError):
         return False
 
 
-def _read(path: Path) -> Tensor:
+def _read(path: Path, name: str = _NAME) -> Tensor:
     try:
         with safe_open(path, "pt") as file:
-            found: Tensor = file.get_tensor(_NAME)
+            found: Tensor = file.get_tensor(name)
             return found.clone()  # the file is not kept mapped
     except (OSError, SafetensorError) as reason:
         raise TdslError(f"cannot read {path}, which was there before: {reason}") from None

@@ -194,7 +194,10 @@ def collect(
             del run
     for total in sums.values():
         total.require_some()
-    return Answers(Packed({r: partial(sums[_source(r)].answer, r) for r in wanted}))
+    return Answers(
+        Packed({r: partial(sums[_source(r)].answer, r) for r in wanted}),
+        {r: sums[_source(r)].count for r in wanted},
+    )
 
 
 def _source(request: Request) -> Hashable:
