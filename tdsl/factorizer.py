@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
+import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import NoneType
 from typing import Any
 
+import numpy as np
 from torch import Tensor, fx
 
 from tdsl.capture.captured import ModelLike
@@ -15,7 +20,8 @@ from tdsl.engine.library import Library
 from tdsl.errors import TdslError
 from tdsl.factor.rank import Ratio
 from tdsl.lang import parse
-from tdsl.prepare import Batch, prepare
+from tdsl.plan.choose import Unreachable
+from tdsl.prepare import Batch, listed, prepare, require_kinds
 
 _RULES = (
     "linear.svd_linear",
@@ -46,6 +52,8 @@ pipeline factorize(rank: Rank) {{
 }}
 """
 
+_OWN_TEXTS = ("factorize", "compact.tdsl")
+"""Texts that the caller has not written and that errors do not point into."""
 _PERCENT = re.compile(r"\s*(\d+(?:\.\d+)?)\s*%\s*")
 
 
@@ -55,7 +63,7 @@ def factorize(
     kwargs: Mapping[str, Any] | None = None,
     *,
     rank: Any = 0.5,
-    calibration: Iterable[Batch] = (),
+    calibration: Iterable[Batch] | None = None,
     dynamic_shapes: Any = None,
 ) -> fx.GraphModule:
     """`model` with its weights replaced by products of smaller ones, as a trainable module.
@@ -64,30 +72,63 @@ def factorize(
     numbers that each factorized layer keeps. With `calibration` inputs `rank` is a ratio, the share of the
     whole model's parameters; where they go is planned by their effect on the output, and what is left is
     solved anew by least squares (the pipeline `pipelines.compact`). Nothing is verified or written: for that,
-    `tdsl.compile`.
+    `tdsl.compile`. A warning says where nothing became smaller, and of calibration data that are few.
 
     Raises:
-        TdslError: the model does not trace, or there is no such rank.
+        TdslError: the model does not trace, there is no such rank or no plan of that size, or samples do not
+            fit the model.
     """
-    data = list(calibration)
+    require_kinds(calibration=(calibration, (Iterable, NoneType)))
+    data = [] if calibration is None else listed(calibration, args)
+    if isinstance(rank, Tensor | np.generic) and rank.ndim == 0:
+        rank = rank.item()
     if data:
         rank = _share(rank)
     library = Library()
     library.add_file(parse(_WITHOUT_DATA, "factorize"), "")
-    prepared = prepare(
-        model,
-        args,
-        kwargs,
-        dynamic_shapes=dynamic_shapes,
-        pipeline="pipelines.compact" if data else "factorize",
-        parameters={"size": rank} if data else {"rank": rank},
-        rules=library,
-        calibration=data,
-        verified=False,
-    )
-    module = copied(prepared.captured.module)
-    prepared.runner.run(module, Journal())
+    journal = Journal()
+    try:
+        prepared = prepare(
+            model,
+            args,
+            kwargs,
+            dynamic_shapes=dynamic_shapes,
+            pipeline="pipelines.compact" if data else "factorize",
+            parameters={"size": rank} if data else {"rank": rank},
+            rules=library,
+            calibration=data,
+            verified=False,
+        )
+        module = copied(prepared.captured.module)
+        prepared.runner.run(module, journal)
+    except Unreachable as told:
+        raise _too_small(rank, told.least) from None
+    except TdslError as told:
+        if told.span is None or Path(told.span.source.name).name not in _OWN_TEXTS:
+            raise
+        raise TdslError(told.message, expected=told.expected, hint=told.hint) from None
+    if rank != 1 and not any(entry.rule.startswith("factorize.") for entry in journal.entries):
+        warnings.warn(
+            f"no layer of the model would be smaller at rank={rank!r}: none was changed", stacklevel=2
+        )
+    for caution in prepared.planner.cautions():
+        warnings.warn(caution, stacklevel=2)
     return module
+
+
+def _too_small(share: float, least: float) -> TdslError:
+    """What is wrong with a share of the model's parameters that its layers cannot be brought down to."""
+    asked = f"`rank={share:g}` asks for {100 * share:g}% of the model's parameters, but"
+    if least >= 1:
+        return TdslError(
+            f"{asked} no layer of it can be factorized",
+            expected="dense or convolutional layers, embeddings, attention, LSTM or GRU layers large enough",
+        )
+    return TdslError(
+        f"{asked} {100 * least:.3g}% are left when every layer is as small as it can be made",
+        expected=f"a `rank` of {math.ceil(100 * least) / 100:g} or more",
+        hint="the share is one of all parameters: those of layers that are not factorized count as well",
+    )
 
 
 def _share(rank: Any) -> float:

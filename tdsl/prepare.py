@@ -156,13 +156,31 @@ def _samples(
 ) -> tuple[Sample, ...]:
     inputs, ranges = inputs_of(captured)
     names = captured.input_names
-    known = [as_tensors(batch, "calibration", names) for batch in calibration]
-    kept_back = [as_tensors(batch, "held-out", names) for batch in held_out]
+    first = inputs[0].example if inputs else None
+    known = [as_tensors(batch, "calibration", names) for batch in listed(calibration, first)]
+    kept_back = [as_tensors(batch, "held-out", names) for batch in listed(held_out, first)]
     known = _divided(captured, known, max((low for low, _ in ranges.values()), default=1))
     if verified and not kept_back and len(known) >= HELD_OUT_SHARE:
         kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
         known = [k for i, k in enumerate(known) if (i + 1) % HELD_OUT_SHARE]
     return draw_samples(inputs, ranges=ranges, calibration=known, held_out=kept_back, seed=SEED)
+
+
+def listed(batches: Iterable[Batch], like: Any = None) -> list[Batch]:
+    """The batches; raises `TdslError` for an iterator at its end, and for a batch alone, `like` an input."""
+    if isinstance(batches, Tensor) and isinstance(like, Tensor) and batches.dim() == like.dim():
+        raise TdslError(
+            f"samples of inputs are one tensor {list(batches.shape)}",
+            expected="several of them: `[tensor]` for one batch, or `tensor.split(32)`",
+        )
+    found = list(batches)
+    if not found and not isinstance(batches, list | tuple):
+        raise TdslError(
+            f"there is not a single sample in the {type(batches).__name__} of inputs",
+            expected="at least one",
+            hint="an iterator gives its samples once: make a new one, or keep them in a list",
+        )
+    return found
 
 
 def _divided(captured: Captured, known: Sequence[Tensors], least: int) -> list[Tensors]:

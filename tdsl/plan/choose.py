@@ -36,6 +36,19 @@ CLOSE = 0.04
 """A budget counts as used when this share of it or less is left."""
 QUALITIES = ("error", "max_error", "cosine", "mean_cosine")
 
+
+class Unreachable(TdslError):
+    """A budget on a cost that no choice of rules keeps; `least` is the share that one reaches."""
+
+    def __init__(self, budget: Budget, least: float, shown: str) -> None:
+        super().__init__(
+            f"the budget {budget} cannot be met: these rules reach {shown} at the least",
+            budget.span,
+            hint="name more rules in `choose`, or ask for less",
+        )
+        self.least = least
+
+
 Measure = Callable[[fx.GraphModule], Metrics]
 """How far a rewritten module is from the original on samples that nothing was computed from."""
 Finish = Callable[[fx.GraphModule], object]
@@ -207,7 +220,8 @@ def search(
 
     Where no budget bounds what is measured, the knapsack's answer is the plan.
 
-    Raises `TdslError` at the budget that cannot be met, with how close the rules get to it.
+    Raises `TdslError` at the budget that cannot be met, with how close the rules get to it; `Unreachable`
+    where it is one on a cost.
     """
     outcome = Outcome(problem)
     _require_reachable(problem)
@@ -298,7 +312,7 @@ def _closest(problem: Problem, made: Callable[[list[Candidate], float | None], T
 
 
 def _require_reachable(problem: Problem) -> None:
-    """Raise `TdslError` at the structural budget that no choice keeps, with the least that one reaches."""
+    """Raise `Unreachable` at the structural budget that no choice keeps, with the least that one reaches."""
     for budget in problem.structural:
         alone = Problem(problem.candidates, budget.name, (), problem.totals, problem.span)
         least = alone.solve(None) or []
@@ -307,11 +321,7 @@ def _require_reachable(problem: Problem) -> None:
             shown = (
                 f"{100 * reached:.3g}%" if budget.share else f"{reached * problem.totals[budget.name]:.6g}"
             )
-            raise TdslError(
-                f"the budget {budget} cannot be met: these rules reach {shown} at the least",
-                budget.span,
-                hint="name more rules in `choose`, or ask for less",
-            )
+            raise Unreachable(budget, reached, shown)
     if problem.structural and problem.solve(None) is None:
         raise TdslError(
             "the budgets " + ", ".join(map(str, problem.structural)) + " cannot be met together",

@@ -133,10 +133,16 @@ def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
             raise TdslError(
                 f"{where} has {value.dim()} axes", expected=f"{item.example.dim()}: {_expected(item)}"
             )
+        if value.isnan().any():
+            raise TdslError(f"{where} has NaN in it", expected="numbers")
         for axis, size in enumerate(value.shape):
             dimension = item.dynamic.get(axis)
             if dimension is None and size != item.example.shape[axis]:
-                raise TdslError(f"{where} has shape {list(value.shape)}", expected=_expected(item))
+                raise TdslError(
+                    f"{where} has shape {list(value.shape)}",
+                    expected=_expected(item),
+                    hint="sizes are those of the example, but for the axes that `dynamic_shapes` frees",
+                )
             if dimension is not None and sizes.setdefault(dimension, size) != size:
                 raise TdslError(
                     f"{where} has {dimension} = {size}, but an input before it has {sizes[dimension]}",
