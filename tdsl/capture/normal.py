@@ -45,6 +45,7 @@ def normalise(gm: fx.GraphModule) -> fx.GraphModule:
     for node in gm.graph.nodes:
         if node.op in ("call_function", "call_method"):
             respell(node)
+    _with_sizes(gm.graph)
     _first_results(gm.graph)
     gm.graph.eliminate_dead_code()
     gm.graph.lint()
@@ -144,6 +145,43 @@ def _canonical(node: fx.Node) -> Call | None:
         if converted is not None:
             return canonical_call(candidate, *split_keywords(converted))
     return None
+
+
+def _with_sizes(graph: fx.Graph) -> None:
+    """`flatten` and `unflatten` of dynamic axes as the reshapes that they are, their sizes read off first."""
+    for node in list(graph.nodes):
+        if node.target not in (aten.flatten.using_ints, aten.unflatten.int):
+            continue
+        x, val = node.args[0], node.meta.get("val")
+        if not isinstance(val, torch.Tensor) or not isinstance(x, fx.Node):
+            continue
+        sizes = [_read_off(size, node) for size in val.shape]
+        if sizes.count(-1) <= 1:
+            node.target, node.args = aten.reshape.default, (x, sizes)
+            respell(node)
+
+
+def _read_off(size: Any, node: fx.Node) -> Any:
+    """A size as a number, or as a value read off an input, else off the operand of `node`; else -1."""
+    if isinstance(size, int):
+        return size
+    for value in (*node.graph.find_nodes(op="placeholder"), node.args[0]):
+        for axis, own in enumerate(getattr(value.meta.get("val"), "shape", ())):
+            if isinstance(own, torch.SymInt) and own.node.expr == size.node.expr:
+                return _size_of(value, axis, node)
+    return -1
+
+
+def _size_of(x: fx.Node, axis: int, node: fx.Node) -> fx.Node:
+    """The size of an axis, one value for all that ask; it stands behind the inputs or before `node`."""
+    for user in x.users:
+        if user.target is aten.sym_size.int and user.args == (x, axis) and user < node:
+            return user
+    computing = (n for n in node.graph.nodes if n.op not in ("placeholder", "get_attr"))
+    with node.graph.inserting_before(next(computing) if x.op == "placeholder" else node):
+        made = node.graph.call_function(aten.sym_size.int, (x, axis))
+    made.meta["val"] = x.meta["val"].shape[axis]
+    return made
 
 
 # ---------------------------------------------------------------- operators of several results

@@ -244,3 +244,23 @@ def test_functions_whose_python_order_differs_from_atens_are_bound_by_name():
 def test_a_call_the_table_does_not_know_is_left_alone():
     (call,) = calls(pattern(lambda x: torch.linalg.svdvals(x)))
     assert call[0] is torch.linalg.svdvals
+
+
+def test_flattening_dynamic_axes_is_the_reshape_that_it_is():
+    """Sizes are read off the inputs, once; so heads that are taken apart this way are found by rules."""
+
+    def heads(x):
+        return x.unflatten(-1, (2, 4)).transpose(1, 2).flatten(2)
+
+    x = torch.randn(3, 5, 8)
+    module = capture(Function(heads), (x,), dynamic_shapes=(({0: "batch", 1: "time"},),)).module
+    targets = [n.target for n in module.graph.nodes if n.op == "call_function"]
+    assert targets.count(aten.reshape.default) == 2 and targets.count(aten.sym_size.int) == 2
+    assert set(targets) == {aten.reshape.default, aten.sym_size.int, aten.permute.default}
+    other = torch.randn(2, 7, 8)
+    for value in (x, other):
+        assert torch.equal(module(value), heads(value))
+    merged = capture(Function(lambda x: x.flatten(0, 1)), (x,), dynamic_shapes=(({0: "batch", 1: "time"},),))
+    [target] = [n.args[1] for n in merged.module.graph.nodes if n.target is aten.reshape.default]
+    assert target == [-1, 8]
+    assert torch.equal(merged.module(other), other.flatten(0, 1))

@@ -63,6 +63,28 @@ QUERY_KEY = [
     )
     for rank in (2, 1.0, Error(1e-6))
 ] + [
+    fires(
+        "factorize.attention.query_key",
+        scores,
+        TOKENS,
+        TOKENS,
+        q=low_rank(8, 12, 2),
+        k=low_rank(8, 12, 2),
+        a=None,
+        c=None,
+        parameters={"rank": 2},
+        precision=FULL,
+        more_bytes="biases for what moves all scores of a query",
+        expect="""
+            linear_2 = linear(x, q_query_key, q_query_key_1)
+            reshape_2 = reshape(linear_2, [3, 6, 2, 2])
+            permute_2 = permute(reshape_2, [0, 2, 1, 3])
+            linear_3 = linear(y, q_query_key_2, q_query_key_3)
+            reshape_3 = reshape(linear_3, [3, 6, 2, 2])
+            permute_3 = permute(reshape_3, [0, 2, 3, 1])
+            matmul_1 = matmul(permute_2, permute_3)
+        """,
+    ),
     leaves(
         "factorize.attention.query_key",
         rotated,

@@ -13,6 +13,7 @@ import cases_commute_flips
 import cases_commute_moves
 import cases_commute_windows
 import cases_diagrams
+import cases_einsum
 import cases_factorize
 import cases_finite
 import cases_fold
@@ -65,6 +66,7 @@ CASES = [
     *cases_networks.CASES,
     *cases_gathered.CASES,
     *cases_diagrams.CASES,
+    *cases_einsum.CASES,
     *cases_signed.CASES,
     *cases_soft.CASES,
     *cases_turned.CASES,
