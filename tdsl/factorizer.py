@@ -47,6 +47,7 @@ already.
 """
 _WITHOUT_DATA = f"""
 pipeline factorize(rank: Rank) {{
+    repeat layout.linear.*, layout.contractions until stable  // products with weights are layers
     once {", ".join(f"factorize.{rule}(rank=rank)" for rule in _RULES)}
     check error <= 100%
 }}
