@@ -16,6 +16,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+from tdsl.engine.frame import Variant
 from tdsl.engine.lower import lower
 from tdsl.engine.parameters import parameter_values, vocabulary
 from tdsl.engine.passes import GraphPass, RulePass, standard_passes
@@ -68,7 +69,7 @@ class Declaration:
 
     @cached_property
     def _by_default(self) -> Rule:
-        """The rule with its default values, lowered once for all pipelines, with the matchers it then has."""
+        """The rule with its default values, once for all pipelines."""
         return self._lowered({}, None)
 
     def _lowered(self, given: Mapping[str, Any], span: Span | None) -> Rule:
@@ -79,9 +80,37 @@ class Declaration:
             span or self.source.span,
             dict.fromkeys(given, span) if span else {},
         )
-        return Rule(
-            self.name, lower(self.resolved, values), self.source, values, self.approximate, self.source.doc
-        )
+        return Rule(self.name, self._variants(values), self.source, values, self.approximate, self.source.doc)
+
+    def _variants(self, values: dict[str, Any]) -> tuple[Variant, ...]:
+        """The variants for some values of the parameters: lowered once for all alike on the left side.
+
+        The ranks of a plan are many, and none of them is part of a pattern.
+        """
+        for read, found in self._known_variants:
+            if all(type(values[n]) is type(value) and values[n] == value for n, value in read.items()):
+                return found
+        asked = _Watched(values)
+        found = lower(self.resolved, asked)
+        self._known_variants.append(({name: values[name] for name in asked.read}, found))
+        return found
+
+    @cached_property
+    def _known_variants(self) -> list[tuple[dict[str, Any], tuple[Variant, ...]]]:
+        """What was lowered, with the values of the parameters that it was made from."""
+        return []
+
+
+class _Watched(dict[str, Any]):
+    """Values of parameters, and the names of those that were read."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
 
 
 @dataclass
