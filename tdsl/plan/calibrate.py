@@ -22,6 +22,7 @@ from tdsl.plan.execute import Batch, Execution, leaves_of
 from tdsl.plan.extent import Extent
 from tdsl.plan.packed import Packed, Triangle
 from tdsl.plan.shelf import Shelf
+from tdsl.provenance import value_name
 
 PROBES = 4
 """Random cotangents of the output for each batch, from which second moments of gradients are estimated."""
@@ -200,6 +201,12 @@ def collect(
     )
 
 
+def named(request: Request) -> str:
+    """What a person calls the value that a statistic is of."""
+    nodes = [p for p in parts_of([request.value]) if isinstance(p, fx.Node) and p.op != "get_attr"]
+    return value_name(nodes[0]) if nodes else "a constant"
+
+
 def _source(request: Request) -> Hashable:
     """What a request is summed from: the value, its gradients or ids; moments of one value share the sums."""
     what = request.kind if request.kind in ("frequency", "gradient_moment") else "value"
@@ -311,8 +318,13 @@ class _Sum:
             )
 
     def answer(self, request: Request) -> Tensor:
-        """The statistic, the `triangle` of a matrix."""
+        """The statistic, the `triangle` of a matrix; raises `TdslError` where a value was not finite."""
         mean = self.first / self.count
+        if not mean.isfinite().all():
+            raise TdslError(
+                f"calibration data make {named(request)} NaN or infinite",
+                expected="samples of numbers that the model can compute with",
+            )
         if request.kind in ("frequency", "first_moment"):
             return mean
         assert self.second is not None

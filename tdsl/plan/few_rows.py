@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from tdsl.engine.staged import parts_of
 from tdsl.engine.statistics import STATISTICS, Answers, Request
 from tdsl.memory import give_back
+from tdsl.plan.calibrate import named
 from tdsl.plan.packed import Packed, square
-from tdsl.provenance import value_name
 
 ENOUGH = 4
 """Rows a feature beyond which a moment is taken as it is."""
@@ -49,7 +48,7 @@ def scarce(answers: Answers) -> list[Scarce]:
     Gradients are left out: errors are weighed by them, and nothing is fitted to them.
     """
     few = (r for r in _few(answers) if r.kind != "gradient_moment")
-    found = {Scarce(_named(r), answers.rows[r], r.size): None for r in few}
+    found = {Scarce(named(r), answers.rows[r], r.size): None for r in few}
     return sorted(found, key=lambda one: (one.rows / one.features, -one.features))
 
 
@@ -129,8 +128,3 @@ def _few(answers: Answers) -> Iterator[Request]:
     for request, rows in answers.rows.items():
         if STATISTICS[request.kind][1] == 2 and rows < ENOUGH * request.size:
             yield request
-
-
-def _named(request: Request) -> str:
-    nodes = [p for p in parts_of([request.value]) if isinstance(p, fx.Node) and p.op != "get_attr"]
-    return value_name(nodes[0]) if nodes else "a constant"

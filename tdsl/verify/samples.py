@@ -133,8 +133,6 @@ def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
             raise TdslError(
                 f"{where} has {value.dim()} axes", expected=f"{item.example.dim()}: {_expected(item)}"
             )
-        if value.isnan().any():
-            raise TdslError(f"{where} has NaN in it", expected="numbers")
         for axis, size in enumerate(value.shape):
             dimension = item.dynamic.get(axis)
             if dimension is None and size != item.example.shape[axis]:
