@@ -111,3 +111,15 @@ def test_a_digest_comes_back_with_its_tensor_unless_it_was_written_into() -> Non
         assert again is not first.left and digest(again) == known
         again[0, 0] += 1
         assert digest(again) != known
+
+
+def test_a_view_of_all_numbers_has_their_digest_in_its_own_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight = torch.arange(12.0).reshape(3, 4).clone()
+    for view in (weight.reshape(2, 6), weight.T, weight[1:], weight.flatten()[2:].view(2, 5)):
+        assert digest(view) == digest(view.clone()) and digest(view)[1] == tuple(view.shape)
+    assert digest(weight.reshape(2, 6)) != digest(weight.T.reshape(2, 6))
+    before = digest(weight.reshape(2, 6))
+    weight.detach()[0, 0] = 5
+    assert digest(weight.reshape(2, 6)) != before
+    monkeypatch.setattr("tdsl.factor.memo._hashed", lambda tensor: pytest.fail("it was read again"))
+    assert digest(weight.reshape(4, 3)) != digest(weight.reshape(2, 6))
