@@ -19,6 +19,19 @@ def rms(x):
 
 ROTATIONS = [
     fires(
+        "commute.rotations.no_turn",
+        lambda m, x: x.rot90(4, (2, 3)).relu(),
+        IMAGE,
+        dynamic=BATCH,
+        expect="relu = relu(x)",
+    ),
+    leaves(
+        "commute.rotations.no_turn",
+        lambda m, x: x.rot90(6, (2, 3)).relu(),
+        IMAGE,
+        because="it is half a turn",
+    ),
+    fires(
         "commute.rotations.quarter_turn",
         lambda m, x: x.rot90(1, (2, 3)),
         IMAGE,

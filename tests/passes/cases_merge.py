@@ -1,6 +1,6 @@
-"""Cases of `merge.duplicates` and `merge.calls`.
+"""Cases of `merge.duplicates`, `merge.calls` and `merge.orbits`.
 
-More, and controls, are in `tests/symmetry/test_hidden_merge.py` and `tests/passes/test_calls.py`.
+More, and controls, are in `tests/symmetry/test_hidden_merge.py`, `test_calls.py` and `test_orbits.py`.
 """
 
 import torch
@@ -24,7 +24,34 @@ def towers(m, x):
     return [F.linear(torch.tanh(F.linear(one, m.w)), m.v) for one in (x, x.flip(1))]
 
 
+def pairs(tensor: torch.Tensor) -> torch.Tensor:
+    """The second half of the rows is the first, mirrored."""
+    half = len(tensor) // 2
+    tensor[half:] = tensor[:half].flip(1)
+    return tensor
+
+
 CASES = [
+    fires(
+        "merge.orbits",
+        towers,
+        (2, 6),
+        w=pairs(number(8, 6)),
+        v=number(3, 4).repeat(1, 2),
+        expect="""
+            linear = linear(x, w)
+            tanh = tanh(linear)
+            linear_1 = linear(tanh, v)
+        """,
+    ),
+    leaves(
+        "merge.orbits",
+        towers,
+        (2, 6),
+        w=number(8, 6),
+        v=number(3, 4).repeat(1, 2),
+        because="nothing of the first layer is mirrored",
+    ),
     fires(
         "merge.calls",
         towers,

@@ -1,0 +1,283 @@
+"""Calls of a net on moved copies of one value, whose results are moved copies of one result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from tdsl.engine.driver import Scope
+from tdsl.engine.edit import Editor
+from tdsl.engine.journal import Journal
+from tdsl.engine.passes import GraphPass, graph_pass
+from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.stage import stage
+from tdsl.engine.staged import CannotStage, Constant
+from tdsl.engine.workspace import Workspace
+from tdsl.errors import TdslError
+from tdsl.ops import OPERATORS
+from tdsl.ops.targets import operator_of
+from tdsl.passes.merge.call_regions import Calls, Region, parted, regions
+from tdsl.symmetry.action import Action
+from tdsl.symmetry.along import Turn, permutes
+from tdsl.symmetry.element import Permutation
+from tdsl.symmetry.infer import infer
+from tdsl.symmetry.probe import relative
+from tdsl.symmetry.transfer_moves import factored
+from tdsl.verify.wide import widened_graph, widened_value
+
+MOVES = frozenset({"flip", "roll", "rot90", "permute", "index_select"})
+"""Operators that a copy may be made by."""
+
+MOST_PLACES = 1 << 22
+"""Larger values are not followed place by place."""
+
+TOLERANCE = 1e-6
+"""Largest relative defect in float64: what is left where float32 weights are averaged over a group."""
+
+
+@graph_pass
+class MergeOrbits(GraphPass):
+    """Call a net once where it is called on several flips, turns or orders of one value, and is equivariant.
+
+    What acts on the results is inferred, through weights as well (channels may be permuted), and measured in
+    float64 on random values. It takes the place of the other calls; averages of what is then equal are rules.
+    Test-time augmentation of an equivariant net ends so (Cohen & Welling, 2016).
+    """
+
+    name = "merge.orbits"
+
+    def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
+        """One call of a region at a time is replaced, until none is left that another one tells."""
+        work = Workspace(module)
+        count = 0
+        if not any(_is_move(node) for node in module.graph.nodes):
+            return count
+        in_vain: set[tuple[fx.Node, fx.Node]] = set()
+        while work.typed and not journal.full and self._one(work, journal, scope, in_vain):
+            count += 1
+        if count:
+            module.graph.lint()
+        return count
+
+    def _one(
+        self, work: Workspace, journal: Journal, scope: Scope | None, in_vain: set[tuple[fx.Node, fx.Node]]
+    ) -> bool:
+        calls = Calls(work.module, scope)
+        for region in regions(calls):
+            for second in range(1, region.copies):
+                for first in range(second):
+                    pair = (region.bundles[0][first], region.bundles[0][second])
+                    if pair not in in_vain and self._apply(work, calls, region, first, second, journal):
+                        return True
+                    in_vain.add(pair)
+        return False
+
+    def _apply(
+        self, work: Workspace, calls: Calls, region: Region, first: int, second: int, journal: Journal
+    ) -> bool:
+        """Have one call's results follow from another's; whether they do."""
+        told = _told(work, calls, region, first, second)
+        if told is None:
+            return False
+        region, acting, found = told
+        try:
+            values = tuple(
+                _moved(work, way[first], one) for way, one in zip(region.exits, found, strict=True)
+            )
+        except CannotStage:
+            return False
+        outputs = tuple(way[second] for way in region.exits)
+        own = [bundle[second] for bundle in region.bundles]
+        moves = [
+            node for way in region.entries for node in _origins(way[second])[:-1] if _only_for(node, own)
+        ]
+        matched = (*own, *moves)
+        replacement = Replacement(Rule(self.name, ()), outputs, values, matched)
+        created = Editor(work).apply(replacement, journal.next_number).created
+        journal.note(
+            self.name,
+            matched[0],
+            matched,
+            saved_nodes=len(matched) - len(created),
+            created=created,
+            details={"inputs": ", ".join(map(str, acting)), "results": ", ".join(map(str, found))},
+        )
+        return True
+
+
+def _is_move(node: fx.Node) -> bool:
+    operator = operator_of(node.target) if node.op == "call_function" else None
+    return operator is not None and operator.name in MOVES
+
+
+def _is_floating(node: fx.Node) -> bool:
+    value = node.meta.get("val")
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _between(work: Workspace, first: fx.Node, second: fx.Node) -> Action | None:
+    """What makes the second value of the first, where both are moved copies of one; `None` elsewhere."""
+    one, other = _origins(first), _origins(second)
+    root = next((node for node in one if node in other), None)
+    if root is None:
+        return None
+    before, after = _action(work, root, one), _action(work, root, other)
+    return None if before is None or after is None else before.inverse().then(after)
+
+
+def _origins(node: fx.Node) -> list[fx.Node]:
+    """A value and those that it is a moved copy of, one after the other."""
+    found = [node]
+    while _is_move(found[-1]):
+        source, *others = found[-1].all_input_nodes
+        if source is not found[-1].args[0] or any(one.op != "get_attr" for one in others):
+            break
+        found.append(source)
+    return found
+
+
+def _only_for(node: fx.Node, own: Sequence[fx.Node]) -> bool:
+    """Whether nothing but some calls reads a move, or moves of it."""
+    return all(user in own or (_is_move(user) and _only_for(user, own)) for user in node.users)
+
+
+def _action(work: Workspace, root: fx.Node, chain: Sequence[fx.Node]) -> Action | None:
+    """What the moves from a root on do to it, read off the numbers of its places."""
+    shape = [int(size) for size in root.meta["val"].shape]
+    if prod(shape) > MOST_PLACES:
+        return None
+    places = torch.arange(prod(shape)).reshape(shape)
+    for node in reversed(chain[: chain.index(root)]):
+
+        def known(one: fx.Node, places: Tensor = places) -> Tensor:
+            return work.tensor(one) if one.op == "get_attr" else places
+
+        assert callable(node.target)
+        places = node.target(*fx.node.map_arg(node.args, known), **fx.node.map_arg(node.kwargs, known))
+    return factored(places) if list(places.shape) == shape else None
+
+
+def _told(
+    work: Workspace, calls: Calls, region: Region, first: int, second: int
+) -> tuple[Region, list[Action], list[Action]] | None:
+    """The part of a region at whose results one call tells another's, and what acts on inputs and results.
+
+    Operators that no action passes are left out, and what is behind them. `None` where nothing is left.
+    """
+    if not all(_is_floating(node) for way in (*region.entries, *region.exits) for node in way):
+        return None
+    between = [_between(work, way[first], way[second]) for way in region.entries]
+    acting = [one for one in between if one is not None]
+    if len(acting) < len(between) or not acting:
+        return None
+    alone, known = _alone(work.module, calls, region, first)
+    free = len(alone.graph.find_nodes(op="placeholder")) - len(acting)
+    into: list[Action | None] = [*acting, *(None for _ in range(free))]
+    try:
+        inference = infer(alone, into)
+    except TdslError:
+        return None
+    lost = {node for node, step in inference.steps.items() if step.strength not in ("structural", "weights")}
+    if lost:
+        refused = {bundle for bundle in region.bundles if known[bundle[first]] in lost}
+        parts = parted(calls, region.bundles, refused.__contains__)
+        return next((one for part in parts if (one := _told(work, calls, part, first, second))), None)
+    found = [one for one in inference.outputs if one is not None and one.permutes]
+    if len(found) < len(region.exits) or _measured(alone, into, found) > TOLERANCE:
+        return None
+    return region, acting, found
+
+
+def _alone(
+    module: fx.GraphModule, calls: Calls, region: Region, copy: int
+) -> tuple[fx.GraphModule, dict[fx.Node, fx.Node]]:
+    """One call as a module, what is moved first, then what all calls read; and its nodes, by those here."""
+    graph = fx.Graph()
+    known: dict[fx.Node, fx.Node] = {}
+
+    def given(node: fx.Node) -> None:
+        known[node] = graph.placeholder(f"given_{len(known)}")
+        known[node].meta["val"] = node.meta["val"]
+
+    def copied(node: fx.Node) -> fx.Node:
+        if node not in known:
+            known[node] = graph.node_copy(node, copied)
+        return known[node]
+
+    for way in region.entries:
+        given(way[copy])
+    inside = {bundle[copy] for bundle in region.bundles}
+    own = sorted(inside, key=calls.order.__getitem__)
+    shared = dict.fromkeys(
+        source
+        for node in own
+        for source in calls.operands(node)
+        if source not in inside and source not in known
+    )
+    for source in shared:
+        given(source)
+    for node in own:
+        copied(node)
+    graph.output(tuple(known[way[copy]] for way in region.exits))
+    return fx.GraphModule(module, graph), known
+
+
+def _measured(alone: fx.GraphModule, into: Sequence[Action | None], out: Sequence[Action]) -> float:
+    """The largest defect on random values, in float64; infinite where results do not vary."""
+    generator = torch.Generator().manual_seed(0)
+    wide = widened_graph(alone)
+    samples = [
+        [_drawn(node.meta["val"], generator) for node in alone.graph.find_nodes(op="placeholder")]
+        for _ in range(2)
+    ]
+    with torch.no_grad():
+        plain, other = (fx.Interpreter(wide).run(*sample) for sample in samples)
+        moved = [
+            value if one is None else one.apply(value) for value, one in zip(samples[0], into, strict=True)
+        ]
+        results = fx.Interpreter(wide).run(*moved)
+    defects = [
+        relative(found, one.apply(value)) for found, value, one in zip(results, plain, out, strict=True)
+    ]
+    varies = all(relative(one, two) > 10 * TOLERANCE for one, two in zip(plain, other, strict=True))
+    return max(defects) if varies else float("inf")
+
+
+def _drawn(like: Tensor, generator: torch.Generator) -> Tensor:
+    shape = [int(size) for size in like.shape]
+    if like.is_floating_point():
+        return widened_value(torch.randn(shape, generator=generator))
+    return torch.zeros(shape, dtype=like.dtype)
+
+
+def _moved(work: Workspace, node: fx.Node, acting: Action) -> Any:
+    """A value acted on: flips, rolls and orders of places along its axes, then an order of the axes."""
+    value: Any = node
+    rank = acting.rank
+    flips, rolls = [], []
+    for axis, element in acting.parts:
+        if isinstance(element, Turn):
+            mirrored = element.mirrored or element.is_flip
+            shift = (element.start - element.size + 1 if mirrored else -element.start) % element.size
+            flips += [axis - rank] if mirrored else []
+            rolls += [(shift, axis - rank)] if shift else []
+    if flips:
+        value = stage(work, OPERATORS["flip"], {"x": value, "dims": flips})
+    if rolls:
+        shifts, dims = zip(*rolls, strict=True)
+        value = stage(work, OPERATORS["roll"], {"x": value, "shifts": list(shifts), "dims": list(dims)})
+    for axis, element in acting.parts:
+        if not isinstance(element, Turn):
+            assert isinstance(element, Permutation) and permutes(element)
+            places = Constant(torch.tensor(element.places), torch.int64, "places")
+            value = stage(work, OPERATORS["index_select"], {"x": value, "dim": axis - rank, "index": places})
+    if acting.reorders:
+        value = stage(work, OPERATORS["permute"], {"x": value, "dims": list(acting.order)})
+    return value
+
+
+__all__ = ["MergeOrbits"]

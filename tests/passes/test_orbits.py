@@ -1,0 +1,120 @@
+"""Test-time augmentation of a net that is equivariant, through channels in any order, is one call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from rewriting import Rewritten, graph_of, run_pipeline
+from torch import Tensor, nn
+
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "symmetry"))
+from p4m import P4M
+
+PIPELINE = """
+pipeline p {
+    repeat cleanup.*, layout.*, fold.* until stable
+    once merge.orbits
+    repeat cleanup.*, commute.* until stable
+}
+"""
+SHAPE = (2, 3, 9, 9)
+
+
+class Augmented(nn.Module):
+    """The mean of a net over the eight symmetries of the square; of images, turned back."""
+
+    def __init__(self, net: Callable[[Tensor], Tensor], back: bool = False, turns: int = 4) -> None:
+        super().__init__()
+        self.net, self.back, self.turns = net, back, turns
+
+    def forward(self, x: Tensor) -> Tensor:
+        results = []
+        for turn in range(self.turns):
+            for mirrored in (False, True):
+                moved = (x.flip(-1) if mirrored else x).rot90(turn, (2, 3))
+                found = self.net(moved)
+                if self.back:
+                    found = found.rot90(-turn, (2, 3))
+                    found = found.flip(-1) if mirrored else found
+                results.append(found)
+        return sum(results) / len(results)
+
+
+class Segmenter(nn.Module):
+    """A net over the symmetries of the square, its channels of orbits averaged at every pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = P4M((2, 1)).layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x).mean(1, keepdim=True)
+
+
+def augmented(net: nn.Module, back: bool = False) -> Rewritten:
+    found = run_pipeline(PIPELINE, graph_of(Augmented(net, back).eval(), torch.randn(SHAPE)))
+    found.assert_equal(tolerance=1e-4)
+    with torch.no_grad():
+        one, two = (found.module(torch.randn(SHAPE)) for _ in range(2))
+    assert (one - two).norm() > 1e-4
+    return found
+
+
+def calls(found: Rewritten) -> int:
+    return found.operators.count("conv2d")
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_an_invariant_net_is_called_once_whatever_the_order_of_its_channels(shuffled: bool) -> None:
+    found = augmented(P4M((2, 2), shuffled=shuffled))
+    assert calls(found) == 2
+    assert found.rules.count("orbits") == 7
+    assert not {"flip", "rot90", "permute", "add"} & set(found.operators)
+
+
+def test_results_that_turn_along_are_turned_back() -> None:
+    found = augmented(Segmenter(), back=True)
+    assert calls(found) == 2
+    assert not {"flip", "rot90", "permute", "add"} & set(found.operators)
+
+
+def test_features_whose_channels_change_places_are_put_in_order() -> None:
+    net = P4M((2,)).layers
+    found = augmented(nn.Sequential(net, nn.Conv2d(16, 3, 1)))
+    assert calls(found) == 1 + 8
+    assert found.rules.count("orbits") == 7
+
+
+@pytest.mark.parametrize("layer", [0, 3])
+def test_a_net_that_is_nearly_equivariant_is_called_on_every_copy(layer: int) -> None:
+    net = P4M((2, 2))
+    with torch.no_grad():
+        net.layers[layer].weight[3, 1, 0, 1] += 1e-3
+    found = augmented(net)
+    assert calls(found) > 8 and "flip" in found.operators
+
+
+def test_values_that_are_no_copies_of_one_are_left_alone() -> None:
+    class Siamese(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = P4M((2, 2))
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.net(x) - self.net(y.flip(-1))
+
+    net = Siamese().eval()
+    found = run_pipeline(PIPELINE, graph_of(net, torch.randn(SHAPE), torch.randn(SHAPE)))
+    assert "orbits" not in found.rules and calls(found) == 4
+
+
+def test_a_constant_net_does_not_count() -> None:
+    net = P4M((2, 2))
+    nn.init.zeros_(net.classifier.weight)
+    found = run_pipeline(PIPELINE, graph_of(Augmented(net).eval(), torch.randn(SHAPE)))
+    assert "orbits" not in found.rules
