@@ -18,6 +18,8 @@ from tdsl.engine.staged import Filled
 from tdsl.engine.workspace import Workspace
 from tdsl.errors import Span, TdslError
 from tdsl.factor.declare import Decomposition
+from tdsl.lang import tree
+from tdsl.lang.walk import walk
 from tdsl.ops import Operator, Param
 from tdsl.ops.targets import operator_of
 
@@ -181,6 +183,16 @@ class Variant:
         if self._matcher is None:
             self._matcher = compile_pattern(self.pattern, name)
         return self._matcher
+
+    def fits(self, frame: Frame) -> bool:
+        """Whether the conditions hold that speak of sizes and parameters alone, which no rewrite changes."""
+        return all(test.evaluate(frame) for test in self.tests if self._of_sizes(test))
+
+    def _of_sizes(self, test: Test) -> bool:
+        return not any(
+            isinstance(node, tree.Call) or (isinstance(node, tree.Name) and node.id in self.definitions)
+            for node in walk(test.source)
+        )
 
 
 def declared_sizes(op: Operator, param: Param, node: fx.Node) -> tuple[Any, ...] | None:

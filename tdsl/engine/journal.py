@@ -178,6 +178,7 @@ def error_of(replacement: Replacement) -> float | None:
         weight = approximation.weight
         missed = approximation.rebuilt()
         torch.sub(weight, missed, out=missed)  # one large tensor less
-        squares[0] += approximation.declared.squared(missed, *approximation.moments)
-        squares[1] += approximation.declared.squared(weight, *approximation.moments)
+        lost, whole = approximation.declared.squares(weight, missed, *approximation.moments)
+        squares[0] += lost
+        squares[1] += whole
     return math.sqrt(squares[0] / squares[1]) if squares[1] else 0.0

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
@@ -62,6 +63,9 @@ class Decomposition:
     """The decomposition for the arguments of one call after the weight, where they shape the promise."""
     metric: Callable[..., float] | None = None
     """`metric(difference, *moments)`: the squared error that the factors make small; by default Frobenius."""
+    of_outputs: bool = False
+    """Whether the statistics are of what the weight computes: `metric` is then asked about a map E of outputs
+    where E·W is the difference."""
 
     @property
     def factor_roles(self) -> tuple[str, ...]:
@@ -86,12 +90,18 @@ class Decomposition:
                 f"{self.name} rebuilds a weight of shape {list(rebuilt.shape)}",
                 expected=f"the shape of the weight, {list(weight.shape)}",
             )
-        missed = self.squared(weight - rebuilt, *moments)
-        total = self.squared(weight, *moments)
+        missed, total = self.squares(weight, weight - rebuilt, *moments)
         return math.sqrt(missed / total) if total > 0 else (math.inf if missed > 0 else 0.0)
 
-    def squared(self, difference: Tensor, *moments: Tensor) -> float:
-        """The squared size of a weight, or of a difference, in the metric of this decomposition."""
+    def squares(self, weight: Tensor, difference: Tensor, *moments: Tensor) -> tuple[float, float]:
+        """The squared sizes of a difference and of the weight it is one of, in the metric."""
+        if self.of_outputs:
+            both = torch.cat([difference, weight])
+            maps = torch.linalg.lstsq(weight.T, both.T, driver="gelsy").solution.T
+            difference, weight = maps.split(len(weight))
+        return self._squared(difference, *moments), self._squared(weight, *moments)
+
+    def _squared(self, difference: Tensor, *moments: Tensor) -> float:
         if self.metric is None:
             return float(difference.square().sum())
         return max(0.0, float(self.metric(difference, *moments)))

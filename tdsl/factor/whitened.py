@@ -59,7 +59,7 @@ def _truncated(
         if gradients is not None:
             seen = root_of(gradients, shape[0], "outputs", damping).T @ seen
         basis = truncate(seen, known).left
-        return balanced(*_terms(weight, basis, gradients, damping))
+        return balanced(*projected(weight, basis, gradients, damping))
     found = _all_terms(weight, moment, gradients, by_gram(rule, shape), damping)
     kept = select_rank(rule, found.values, shape)
     return balanced(found.left[:, :kept], found.right[:kept])
@@ -81,10 +81,12 @@ def _all_terms(weight: Tensor, moment: Tensor, gradients: Tensor | None, gram: b
     if gradients is not None:
         seen = root_of(gradients, weight.shape[0], "outputs", damping).T @ seen
     basis, values = principal(seen, by_gram=gram)
-    return Terms(*_terms(weight, basis, gradients, damping), values)
+    return Terms(*projected(weight, basis, gradients, damping), values)
 
 
-def _terms(weight: Tensor, basis: Tensor, gradients: Tensor | None, damping: float) -> tuple[Tensor, Tensor]:
+def projected(
+    weight: Tensor, basis: Tensor, gradients: Tensor | None, damping: float = DAMPING
+) -> tuple[Tensor, Tensor]:
     """The factors that project a weight on directions of its weighted outputs. [m, r] → [m, r], [r, n]."""
     exact = checked(weight, ndim=2)
     if gradients is None:

@@ -70,10 +70,13 @@ class Candidate:
 
 
 def requests_of(module: fx.GraphModule, choices: Sequence[Choice], scope: Scope | None) -> list[Request]:
-    """The statistics that some rules would ask for at the places where their left sides match."""
+    """The statistics that some rules would ask for at the places where their left sides match in size."""
     work, recorder = Workspace(module), Recorder()
     work.statistics = recorder
     for variant, nodes, env, rule in matches(module, choices, scope):
+        given = [choice.rule.parameters for choice in choices if choice.name == rule.name]
+        if not any(variant.fits(Frame(work, variant, nodes, dict(env), one)) for one in given):
+            continue
         for statistic in variant.statistics:
             with contextlib.suppress(CannotStage):  # which the recorder raises, having heard the request
                 statistic(Frame(work, variant, nodes, dict(env), rule.parameters))
@@ -206,18 +209,17 @@ def _at(node: fx.Node, choices: Sequence[Choice], work: Workspace, measures: Mea
         if any(node.target in targets for targets in choice.rule.roots):
             families.setdefault(choice.name, []).append(choice)
     found: list[Candidate] = []
-    middles: dict[str, tuple[Candidate, Change]] = {}
+    middles: dict[str, tuple[Candidate, Callable[[], Change]]] = {}
     for name, family in families.items():
         tried = _family(node, family, work, measures)
         found += (candidate for candidate, _ in tried)
         usable = [one for one in tried if 0 < one[0].error < math.inf]
         if usable:
             usable.sort(key=lambda one: one[0].saved["parameters"])
-            candidate, rebuild = usable[len(usable) // 2]
-            middles[name] = candidate, rebuild()
+            middles[name] = usable[len(usable) // 2]
     kept = promising(found)
     wanted = [middles[name] for name in dict.fromkeys(c.choice.name for c in kept) if name in middles]
-    errors = measures.measured([change for _, change in wanted]) if wanted else None
+    errors = measures.measured([rebuild() for _, rebuild in wanted]) if wanted else None
     if errors is None:
         return [c for c in kept if math.isfinite(c.error)]
     scale = {one.choice.name: error / one.error for (one, _), error in zip(wanted, errors, strict=True)}

@@ -106,6 +106,38 @@ TWO_SIDED = [
     ),
 ]
 
+WIDE = [
+    fires(
+        "factorize.linear.wide_linear",
+        lambda m, x: F.linear(x, m.w, m.b).tanh(),
+        X,
+        **DENSE,
+        parameters={"rank": 2, "above": 11},
+        precision=FULL,
+        expect="""
+            linear_1 = linear(x, w_two_sided_output_svd)
+            linear_2 = linear(linear_1, w_two_sided_output_svd_1, b_wide_linear)
+            tanh = tanh(linear_2)
+        """,
+    ),
+    leaves(
+        "factorize.linear.wide_linear",
+        lambda m, x: F.linear(x, m.w, m.b),
+        X,
+        **DENSE,
+        parameters={"rank": 2},
+        because="the moment of 12 inputs is small enough for the other rules",
+    ),
+    leaves(
+        "factorize.linear.wide_linear",
+        lambda m, x: F.linear(x, m.w, m.b),
+        X,
+        **DENSE,
+        parameters={"rank": 6, "above": 11},
+        because="factors of rank 6 are larger than the weight",
+    ),
+]
+
 CUR = [
     fires(
         "factorize.linear.cur_linear",
@@ -373,4 +405,4 @@ TIED = [
     ),
 ]
 
-CASES = [*WHITENED, *TWO_SIDED, *CUR, *WHITENED_CUR, *NEURONS, *GATED, *WEIGHTED, *FREQUENT, *TIED]
+CASES = [*WHITENED, *TWO_SIDED, *WIDE, *CUR, *WHITENED_CUR, *NEURONS, *GATED, *WEIGHTED, *FREQUENT, *TIED]

@@ -136,7 +136,7 @@ def test_what_cannot_be_collected_says_why() -> None:
 
 
 def test_a_matrix_too_large_to_hold_is_not_even_asked_for() -> None:
-    """Patches of 64 channels × 129 taps: the moment would take 545 MB, and a plan does without the rule."""
+    """Patches of 64 channels × 129 taps: a moment of 545 MB. Rules ask for that of the outputs."""
     model = nn.Sequential(nn.Conv2d(64, 2, (129, 1))).eval()
     captured = capture(model, (torch.zeros(1, 64, 129, 1),))
     [conv] = [n for n in captured.module.graph.nodes if n.target is torch.ops.aten.conv2d.default]
@@ -146,7 +146,11 @@ def test_a_matrix_too_large_to_hold_is_not_even_asked_for() -> None:
     assert request_of("covariance", conv, -2, patches[:, :8192]).size == 8192
     rules = [standard_library().rule(f"factorize.conv_data.{r}") for r in ("output_pca", "whitened_channel")]
     asked = requests_of(captured.module, [Choice(r.name, r.parameters, r) for r in rules], None)
-    assert [(r.kind, r.size) for r in asked] == [("second_moment", 64)]
+    assert {(r.kind, r.size) for r in asked} == {
+        ("covariance", 2),
+        ("first_moment", 64 * 129),
+        ("second_moment", 64),
+    }
 
 
 @pytest.mark.parametrize("size", [1, 5, 600])
