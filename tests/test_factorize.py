@@ -119,6 +119,28 @@ def test_a_ratio_is_the_share_of_numbers_that_a_layer_keeps(ratio):
     assert kept == size(tdsl.factorize(layer, drawn(2, 64), rank=f"ratio({ratio})")) / size(layer)
 
 
+@pytest.mark.parametrize("rank", [2, 5, 12])
+def test_the_factors_are_those_of_a_truncated_svd(rank):
+    """At equal rank no two factors are closer, and as many numbers are kept (the peers' baseline, S01)."""
+    layer = nn.Linear(64, 48)
+    smaller = tdsl.factorize(layer, drawn(2, 64), rank=rank)
+    factors = [p.detach().double() for p in smaller.parameters() if p.dim() == 2]
+    inner, outer = sorted(factors, key=lambda p: p.shape[1] != 64)
+    assert size(smaller) == rank * (64 + 48) + 48
+    u, s, v = torch.linalg.svd(layer.weight.detach().double(), full_matrices=False)
+    best = u[:, :rank] * s[:rank] @ v[:rank]
+    assert error(outer @ inner, best) < 1e-5
+    kernel = nn.Conv2d(8, 16, 3, bias=False)
+    chain = [p.detach().double() for p in tdsl.factorize(kernel, drawn(1, 8, 9, 9), rank=rank).parameters()]
+    down, across = sorted(chain, key=lambda p: p.shape[1] != 8)
+    unfolded = kernel.weight.detach().double().permute(1, 2, 0, 3).reshape(24, 48)  # rows, then columns
+    u, s, v = torch.linalg.svd(unfolded, full_matrices=False)
+    best = u[:, :rank] * s[:rank] @ v[:rank]
+    found = torch.einsum("rsi,trj->sitj", down[..., 0], across[:, :, 0]).reshape(24, 48)
+    assert size(nn.ParameterList(chain)) == rank * (24 + 48)
+    assert error(found, best) < 1e-5 < 1e-2 < error(found, unfolded)
+
+
 def test_a_layer_whose_factors_would_be_larger_stays():
     layer = nn.Linear(64, 96, bias=False)
     assert size(tdsl.factorize(layer, drawn(2, 64), rank=60)) == size(layer)

@@ -37,6 +37,16 @@ def test_the_file_holds_what_the_error_was_computed_of(model, x):
     assert not {"Where", "BitwiseAnd", "Transpose"} & set(optimised(found.model))
 
 
+def test_the_products_of_the_file_are_the_dense_matrix_that_they_stand_for():
+    """h·U(l·(Vᵀ(g·x))), packed in bits, equals the product with the matrix of all its parts (F32)."""
+    weight = low_rank(192, 128)
+    made = factored(weight.T.astype(np.float64), np.ones(192), rank_of(128, 192, 2.0))
+    dense, x = sum(p.dense() for p in made), normal(50, 192, seed=1)
+    found = stored(product(weight), "binary(bits=2)", x)
+    assert np.abs(found.found - x @ dense.T).max() < 2e-3 * np.abs(found.found).max()  # scales are halves
+    assert np.linalg.norm(found.found - x @ weight) > 0.05 * np.linalg.norm(found.found)
+
+
 @pytest.mark.parametrize("bits", [0.3, 0.55, 1.0])
 def test_no_more_bits_than_asked_for(bits):
     found = stored(product(low_rank(1024, 768)), f"binary(bits={bits}, error=100%)", normal(2, 1024))

@@ -91,6 +91,7 @@ WEIGHTS = {
     "q": number(3, 5),
     "c": number(4, 6),
     "d": number(4),
+    "mixing": 0.3 * number(6, 6),
 }
 
 
@@ -106,6 +107,17 @@ def rewritten(forward: Any, steps: int = STEPS, **weights: Tensor) -> tuple[nn.M
     Unrolled().rewrite(module, journal)
     module.recompile()
     return model, module, journal
+
+
+def test_a_state_is_handed_over_from_chunk_to_chunk() -> None:
+    """Two halves of a signal, the state of the first given to the second, are the whole (F39)."""
+    model, module, _ = rewritten(from_state, STEPS // 2)
+    x, h = torch.randn(3, STEPS, 5, dtype=torch.float64), torch.randn(3, 6, dtype=torch.float64)
+    first = module(x[:, : STEPS // 2], h)
+    halves = torch.cat([first, module(x[:, STEPS // 2 :], first[:, -1])], 1)
+    torch.testing.assert_close(halves, model(x, h), rtol=0, atol=1e-12)
+    forgotten = module(x[:, STEPS // 2 :], torch.zeros_like(h))  # the control
+    assert not torch.allclose(forgotten, halves[:, STEPS // 2 :], atol=1e-3)
 
 
 def operators(module: torch.fx.GraphModule) -> int:
@@ -165,6 +177,15 @@ def depends_on_the_state(m: nn.Module, x: Tensor) -> Tensor:
     return torch.stack(ys, 1)
 
 
+def coupled(m: nn.Module, x: Tensor) -> Tensor:
+    """States that a matrix mixes: a diagonal form of it may be as ill-conditioned as HiPPO's (10¹⁰ at 16)."""
+    h, ys = x.new_zeros(x.shape[0], 6), []
+    for t in range(x.shape[1]):
+        h = F.linear(h, m.mixing) + F.linear(x.select(1, t), m.w)
+        ys.append(h)
+    return torch.stack(ys, 1)
+
+
 def in_another_order(m: nn.Module, x: Tensor) -> Tensor:
     """Steps read the inputs in an order that is no slice."""
     return torch.stack([F.linear(x.select(1, (5 * t) % STEPS), m.w) for t in range(STEPS)], 1)
@@ -184,7 +205,7 @@ def all_read(m: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
     return torch.stack(ys, 1), ys[3].exp(), ys[9].exp(), ys[11].exp()
 
 
-CONTROLS = [nonlinear, depends_on_the_state, in_another_order, own_weights, all_read]
+CONTROLS = [nonlinear, depends_on_the_state, coupled, in_another_order, own_weights, all_read]
 
 
 @pytest.mark.parametrize("forward", CONTROLS)
