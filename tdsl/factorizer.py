@@ -36,8 +36,12 @@ _RULES = (
     "conv_transpose.channel_svd_transposed",
     "conv_transpose.input_svd_transposed_1d",
     "conv_transpose.input_svd_transposed_3d",
-    "recurrent.svd_lstm_input",
-    "recurrent.svd_gru_input",
+    *(
+        f"recurrent{both}.svd_{cell}_input{both}{plain}"
+        for both in ("", "_both")
+        for cell in ("lstm", "gru")
+        for plain in ("", "_unbiased")
+    ),
     "embedding.svd_embedding",
     "embedding.tied_embedding",
 )
@@ -48,6 +52,7 @@ already.
 _WITHOUT_DATA = f"""
 pipeline factorize(rank: Rank) {{
     repeat layout.linear.*, layout.contractions until stable  // products with weights are layers
+    once layout.recurrent_layers
     once {", ".join(f"factorize.{rule}(rank=rank)" for rule in _RULES)}
     check error <= 100%
 }}

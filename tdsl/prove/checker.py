@@ -59,11 +59,11 @@ class Checker(Protocol):
     def constant(self, values: Tensor) -> Known:
         """A constant of small whole numbers."""
 
-    def numbered(self, shape: Sequence[int]) -> Known:
-        """The numbers from 0 on, in order."""
+    def numbered(self, shape: Sequence[int], first: int) -> Known:
+        """The numbers from `first` on, in order."""
 
-    def rearranged(self, places: Known, values: Known, shape: Sequence[int]) -> Known:
-        """The tensor whose element number `places[i]` is `values[i]`."""
+    def rearranged(self, places: Known, values: Known, shapes: Sequence[Sequence[int]]) -> list[Known]:
+        """Tensors whose elements, counted through all of them, have `values[i]` at number `places[i]`."""
 
     def solved(self, unknowns: Sequence[Known], residual: Any) -> list[Known] | None:
         """Random values of the unknowns for which the residual, affine in them jointly, is zero."""

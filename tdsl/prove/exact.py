@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -210,16 +212,20 @@ class ExactChecker:
         dtype = "f32" if values.is_floating_point() else "i64"
         return Known(tuple(values.shape), _elements(values.to(torch.int64)), dtype, dtype)
 
-    def numbered(self, shape: Sequence[int]) -> Known:
-        """The numbers from 0 on, in order."""
-        values = np.arange(int(np.prod(shape)), dtype=np.uint64).reshape(tuple(shape))
+    def numbered(self, shape: Sequence[int], first: int) -> Known:
+        """The numbers from `first` on, in order."""
+        values = np.arange(first, first + math.prod(shape), dtype=np.uint64).reshape(tuple(shape))
         return Known(tuple(shape), values)
 
-    def rearranged(self, places: Known, values: Known, shape: Sequence[int]) -> Known:
-        """The tensor whose element number `places[i]` is `values[i]`."""
+    def rearranged(self, places: Known, values: Known, shapes: Sequence[Sequence[int]]) -> list[Known]:
+        """Tensors whose elements, counted through all of them, have `values[i]` at number `places[i]`."""
         result = np.empty(values.value.size, dtype=np.uint64)
         result[places.value.reshape(-1).astype(np.int64)] = values.value.reshape(-1)
-        return Known(tuple(shape), result.reshape(tuple(shape)), degree=values.degree)
+        parts = np.split(result, list(itertools.accumulate(map(math.prod, shapes)))[:-1])
+        return [
+            Known(tuple(shape), part.reshape(tuple(shape)), degree=values.degree)
+            for shape, part in zip(shapes, parts, strict=True)
+        ]
 
     def solved(
         self, unknowns: Sequence[Known], residual: Callable[[Sequence[Known]], Known]

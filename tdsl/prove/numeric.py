@@ -165,15 +165,18 @@ class NumericChecker:
         """A constant of small whole numbers."""
         return _known(values.to(torch.float64) if values.is_floating_point() else values)
 
-    def numbered(self, shape: Sequence[int]) -> Known:
-        """The numbers from 0 on, in order."""
-        return _known(torch.arange(math.prod(shape), dtype=torch.float64).reshape(tuple(shape)))
+    def numbered(self, shape: Sequence[int], first: int) -> Known:
+        """The numbers from `first` on, in order."""
+        return _known(
+            torch.arange(first, first + math.prod(shape), dtype=torch.float64).reshape(tuple(shape))
+        )
 
-    def rearranged(self, places: Known, values: Known, shape: Sequence[int]) -> Known:
-        """The tensor whose element number `places[i]` is `values[i]`."""
+    def rearranged(self, places: Known, values: Known, shapes: Sequence[Sequence[int]]) -> list[Known]:
+        """Tensors whose elements, counted through all of them, have `values[i]` at number `places[i]`."""
         result = torch.empty(values.value.numel(), dtype=values.value.dtype)
         result[places.value.reshape(-1).to(torch.int64)] = values.value.reshape(-1)
-        return _known(result.reshape(tuple(shape)))
+        parts = torch.split(result, [math.prod(shape) for shape in shapes])
+        return [_known(part.reshape(tuple(shape))) for shape, part in zip(shapes, parts, strict=True)]
 
     def solved(
         self, unknowns: Sequence[Known], residual: Callable[[Sequence[Known]], Known]

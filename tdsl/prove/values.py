@@ -6,6 +6,8 @@ what an operator does to it, is a `Checker`'s matter: elements of a prime field,
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -186,13 +188,15 @@ class Values(Sides):
         names = [target.name for target in clause.targets]
         saved = dict(self.env)
         leaves = self._leaves(written)
-        if len(leaves) == 1 and self._rearranges(written):
-            shape = self.env.pop(leaves[0]).shape
+        if leaves and len(leaves) == self._rearranges(written):
+            shapes = [self.env.pop(leaf).shape for leaf in leaves]
             rebuilt = self.checker.rebuilt(declared, factors)
-            places = self.with_names({leaves[0]: self.checker.numbered(shape)}).value(written)
+            starts = itertools.accumulate(map(math.prod, shapes), initial=0)
+            numbers = map(self.checker.numbered, shapes, starts)
+            places = self.with_names(dict(zip(leaves, numbers, strict=True))).value(written)
             if places.shape != rebuilt.shape:
                 raise ShapeMismatch(f"{declared.name} rebuilds a weight of another shape")
-            self.env[leaves[0]] = self.checker.rearranged(places, rebuilt, shape)
+            self.env.update(zip(leaves, self.checker.rearranged(places, rebuilt, shapes), strict=True))
             self.env.update(zip(names, factors, strict=True))
             return
         for leaf in leaves:
@@ -221,19 +225,22 @@ class Values(Sides):
         self.env = saved
         raise UnknownValueError(f"no weights were found for which `{declared.name}` is exact")
 
-    def _rearranges(self, expr: tree.Expr) -> bool:
-        """Whether an expression puts the elements of one variable elsewhere, and does nothing else."""
+    def _rearranges(self, expr: tree.Expr) -> int:
+        """How many variables an expression has, if it moves their elements and does nothing else; else 0."""
         match expr:
             case tree.Name(id=name) if name in self.definitions:
                 return self._rearranges(self.definitions[name].value)
             case tree.Name():
-                return True
+                return 1
             case tree.Unary(operator="T", operand=operand):
                 return self._rearranges(operand)
             case tree.Call(callee="reshape" | "permute" | "squeeze" | "unsqueeze", arguments=arguments):
                 return self._rearranges(arguments[0].value)
+            case tree.Call(callee="concat", arguments=arguments):
+                counts = [self._rearranges(given.value) for given in arguments if given.name is None]
+                return sum(counts) if all(counts) else 0
             case _:
-                return False
+                return 0
 
     def _leaves(self, expr: tree.Expr, drawn: bool = False) -> list[str]:
         """The variables of the left side that a value is made of, through definitions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import torch
@@ -78,6 +79,75 @@ def negative(rule: str, layer: nn.RNNBase, because: str, rank: int = 2) -> Case:
     return of(case, layer)
 
 
+def alike(cell: str, way: str, both: bool, biased: bool) -> list[Case]:
+    """A rule for layers in both directions or without biases: at the rank of what they read; a near miss."""
+    kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
+    last = f"{way}_{cell}_input{'_both' * both}{'_unbiased' * (not biased)}"
+    layer = narrow(kind, 2, bidirectional=both, bias=biased)
+    if both:
+        joint = low_rank(2 * len(layer.weight_ih_l0), X[-1], 2)
+        with torch.no_grad():
+            layer.weight_ih_l0.copy_(joint[: len(joint) // 2])
+            layer.weight_ih_l0_reverse.copy_(joint[len(joint) // 2 :])
+    found = "whitened_svd" if way == "whitened" else "svd"
+    new = [f"{last}", f"{last}_1"] if both else [f"{found}_1"]
+    bias = f"_{last}" if way == "whitened" else ""
+    weights = [
+        part
+        for end, name in zip(("", "_reverse"), new, strict=False)
+        for part in (
+            f"layer.weight_ih_l0_{name}",
+            f"layer.weight_hh_l0{end}",
+            *((f"layer.bias_ih_l0{end}{bias}", f"layer.bias_hh_l0{end}") if biased else ()),
+        )
+    ]
+    states = ["zeros", "zeros_1"] if cell == "lstm" else ["zeros"]
+    options = (
+        f"has_biases={str(biased).lower()}, num_layers=1, dropout=0.0, train=false, "
+        f"bidirectional={str(both).lower()}, batch_first=true"
+    )
+    expect = [f"{state} = zeros([{1 + both}, 3, 5], dtype=f64, device=cpu)" for state in states]
+    expect.append(f"linear = linear(x, layer.weight_ih_l0_{found})")
+    expect.append(f"{cell}_1 = {cell}({', '.join(['linear', *states, *weights])}, {options})")
+    expect.append(f"getitem = {cell}_1[0]")
+    rule = f"factorize.recurrent{'_both' * both}.{last}"
+    given: dict[str, Any] = {"parameters": {"rank": 2}}
+    positive = fires(rule, lambda m, x: m.layer(x)[0], X, precision=FULL, expect="\n".join(expect), **given)
+    other = narrow(kind, 2, bidirectional=both, bias=not biased)
+    near = leaves(rule, lambda m, x: m.layer(x)[0], X, because="its weights are others", **given)
+    return [of(positive, layer), of(near, other)]
+
+
+def of_layer(number: int) -> str:
+    """The weights of one layer of a stack."""
+    return ", ".join(f"layer.{name}_l{number}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+
+
+STACKS = [
+    of(
+        fires(
+            "layout.recurrent_layers",
+            lambda m, x: m.layer(x)[0],
+            X,
+            more_operators="an operator for each layer, of which a file has as many",
+            expect=f"""
+                zeros_1 = zeros([1, 3, 5], dtype=f64, device=cpu)
+                gru_1 = gru(x, zeros_1, {of_layer(0)}, {OPTIONS})
+                getitem_1 = gru_1[0]
+                zeros_2 = zeros([1, 3, 5], dtype=f64, device=cpu)
+                gru_2 = gru(getitem_1, zeros_2, {of_layer(1)}, {OPTIONS})
+                getitem_2 = gru_2[0]
+            """,
+        ),
+        narrow(nn.GRU, None, num_layers=2),
+    ),
+    of(
+        leaves("layout.recurrent_layers", lambda m, x: m.layer(x)[0], X, because="there is one layer"),
+        narrow(nn.GRU, None, bidirectional=True),
+    ),
+]
+
+
 KNOTS = (torch.arange(-2, 6, dtype=torch.float64) / 2).expand(3, -1).contiguous()
 OTHER_KNOTS = torch.tensor([-2, -1, 0, 1, 2.5, 3, 4, 5]).double().expand(3, -1).contiguous()
 
@@ -148,4 +218,11 @@ CASES = [
     negative("svd_gru_input", narrow(nn.GRU, 2, num_layers=2), "two layers are one operator"),
     positive("whitened_gru_input", nn.GRU, "whitened_svd", "_whitened_gru_input"),
     negative("whitened_gru_input", narrow(nn.GRU, None), "factors of rank 7 are larger than the weight", 7),
+    *STACKS,
+    *(
+        case
+        for cell, way in itertools.product(("lstm", "gru"), ("svd", "whitened"))
+        for both, biased in ((False, False), (True, True), (True, False))
+        for case in alike(cell, way, both, biased)
+    ),
 ]
