@@ -35,6 +35,8 @@ ROUNDS = 8
 CLOSE = 0.04
 """A budget counts as used when this share of it or less is left."""
 QUALITIES = ("error", "max_error", "cosine", "mean_cosine")
+ROUNDING = 2.0**-20
+"""Errors up to a few roundings of numbers in single precision are the same: nothing."""
 
 
 class Unreachable(TdslError):
@@ -105,6 +107,7 @@ class Problem:
     def solve(self, allowance: float | None) -> list[Candidate] | None:
         """The best choice whose squared errors add up to `allowance` at most; `None` when there is none."""
         structural = self.structural
+        candidates = _worthwhile(self.candidates)
         items = [
             Item(
                 value=c.error**2 if self.objective == "error" else -c.saved[self.objective],
@@ -114,13 +117,13 @@ class Problem:
                 ),
                 covers=c.covers,
             )
-            for c in self.candidates
+            for c in candidates
         ]
         limits = [self.limit(b) - self.totals[b.name] for b in structural]
         if allowance is not None:
             limits.append(allowance)
         found = knapsack(items, limits)
-        return None if found is None else [self.candidates[i] for i in found]
+        return None if found is None else [candidates[i] for i in found]
 
     def cost(self, chosen: Sequence[Candidate], name: str) -> float:
         """A cost of the whole model under a choice, as a share of its own."""
@@ -150,6 +153,27 @@ class Outcome:
     def measured(self) -> Trial | None:
         """The trial of the plan that was taken."""
         return next((t for t in reversed(self.trials) if t.chosen is self.chosen), None)
+
+
+def _worthwhile(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Candidates without those that lose as little as another one in their place that saves more.
+
+    A planted rank is found so: what a larger one loses less is rounding.
+    """
+    lossless: dict[frozenset[str], list[Candidate]] = {}
+    for one in candidates:
+        if one.error <= ROUNDING:
+            lossless.setdefault(one.covers, []).append(one)
+    idle = {
+        id(one)
+        for alike in lossless.values()
+        for one in alike
+        if any(
+            other.saved != one.saved and all(other.saved[name] >= one.saved[name] for name in one.saved)
+            for other in alike
+        )
+    }
+    return [one for one in candidates if id(one) not in idle]
 
 
 def totals_of(module: fx.GraphModule, table: LatencyTable | None) -> dict[str, float]:

@@ -78,3 +78,50 @@ def test_the_file_of_a_free_batch_computes_the_same() -> None:
     )
     assert result.report.correctness.passed
     assert "whitened_lstm_input" in {r.rule.rpartition(".")[2] for r in result.report.rewrites}
+
+
+class Stack(nn.Module):
+    """Two layers in both directions, whose gates read `rank` directions of what they are given."""
+
+    def __init__(self, kind: type[nn.LSTM] | type[nn.GRU], rank: int, biased: bool) -> None:
+        super().__init__()
+        self.cells = kind(48, 16, num_layers=2, bidirectional=True, bias=biased, batch_first=True)
+        for layer, width in enumerate((48, 32)):
+            shared = drawn(rank, width, seed=layer) / 5
+            for i, end in enumerate(("", "_reverse")):
+                weight = getattr(self.cells, f"weight_ih_l{layer}{end}")
+                weight.data = drawn(len(weight), rank, seed=2 + i) @ shared / 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cells(x)[0]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("biased", [True, False])
+def test_every_layer_of_a_stack_in_both_directions_is_a_site(kind, biased) -> None:
+    model = Stack(kind, 4, biased).eval()
+    result = tdsl.compile(
+        model,
+        (drawn(4, 6, 48),),
+        dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=16)}},
+        pipeline="pipelines.compact",
+        parameters={"size": 0.45, "drop": 1e-4},
+        calibration=batches(),
+        latency=False,
+    )
+    found = [r.rule.rpartition(".")[2] for r in result.report.rewrites if "recurrent_both" in r.rule]
+    assert found == [f"whitened_{kind.__name__.lower()}_input_both{'' if biased else '_unbiased'}"] * 2
+    assert result.report.result.parameters <= 0.45 * result.report.original.parameters
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_one_call_factorizes_every_layer_of_a_stack_and_is_exact_at_the_planted_rank(kind) -> None:
+    model, x = Stack(kind, 4, True).eval(), drawn(3, 6, 48, seed=9)
+    module = tdsl.factorize(model, (x,), rank=4)
+    assert sorted({tuple(p.shape) for p in module.parameters() if len(p) == 4}) == [(4, 32), (4, 48)]
+    with torch.no_grad():
+        expected = model(x)
+        torch.testing.assert_close(module(x), expected, rtol=1e-4, atol=1e-5)
+        # Control: at rank 2 something is lost.
+        lost = tdsl.factorize(model, (x,), rank=2)(x) - expected
+    assert lost.norm() > 0.01 * expected.norm()
