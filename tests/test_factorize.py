@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import warnings
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -275,3 +279,83 @@ def test_a_depthwise_kernel_stays():
     """Its filters are small already: one term less of each would lose much and save little."""
     layer = nn.Conv2d(32, 32, 3, groups=32)
     assert size(tdsl.factorize(layer, drawn(2, 32, 9, 9), rank=0.5)) == size(layer)
+
+
+# ---------------------------------------------------------------- mistakes, in the words of the call
+
+
+def test_a_share_that_no_plan_reaches_is_told_with_the_least_one(skewed):
+    model, batches, _ = skewed
+    with pytest.raises(tdsl.TdslError, match=r"`rank=0.01` asks for 1% .* but [\d.]+% are left") as caught:
+        tdsl.factorize(model, batches[0], rank="1%", calibration=batches)
+    assert caught.value.span is None
+    least = float(re.search(r"`rank` of (0\.\d+) or more", caught.value.expected)[1])
+    smaller = tdsl.factorize(model, batches[0], rank=least, calibration=batches)
+    assert size(smaller) <= least * size(model)
+
+
+def test_a_model_without_a_layer_to_factorize_is_told(skewed):
+    _, batches, _ = skewed
+    with pytest.raises(tdsl.TdslError, match="no layer of it can be factorized"):
+        tdsl.factorize(nn.LayerNorm(48), batches[0], calibration=batches)
+    with pytest.warns(UserWarning, match=r"no layer .* at rank=0\.5: none was changed"):
+        tdsl.factorize(nn.LayerNorm(48), batches[0])
+
+
+def test_a_rank_beyond_every_layer_is_told(skewed):
+    model, batches, _ = skewed
+    with pytest.warns(UserWarning, match="no layer .* at rank=400"):
+        same = tdsl.factorize(model, batches[0], rank=400)
+    assert size(same) == size(model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        tdsl.factorize(model, batches[0], rank=4)  # the control: nothing to tell
+
+
+@pytest.mark.parametrize(
+    ("samples", "message", "remedy"),
+    [
+        (lambda b: iter([]), "not a single sample", "gives its samples once"),
+        (lambda b: b[0], "are one tensor", r"\[tensor\]"),
+        (lambda b: 3, "`calibration` is of type int", "Iterable"),
+        (lambda b: [x[:, :40] for x in b], r"has shape \[64, 40\]", "dynamic_shapes"),
+        (lambda b: [x[:32] for x in b], r"has shape \[32, 48\]", "dynamic_shapes"),
+        (lambda b: [x.double() for x in b], r"is torch\.float64", r"torch\.float32"),
+        (lambda b: [(x, x) for x in b], "has 2 tensors", "1: input"),
+        (lambda b: [x * torch.nan for x in b], "NaN or infinite", "samples of numbers"),
+    ],
+)
+def test_samples_that_do_not_fit_are_told(skewed, samples, message, remedy):
+    model, batches, _ = skewed
+    with pytest.raises(tdsl.TdslError, match=message) as caught:
+        tdsl.factorize(model, batches[0], calibration=samples(batches))
+    assert re.search(remedy, str(caught.value))
+
+
+def test_a_generator_is_as_good_as_a_list(skewed):
+    model, batches, unseen = skewed
+    found = [tdsl.factorize(model, batches[0], calibration=c) for c in (batches, (b for b in batches))]
+    assert torch.equal(*(one(unseen) for one in found))
+
+
+def test_few_rows_are_told(skewed):
+    model, batches, _ = skewed
+    few = [batch[:4] for batch in batches]
+    with pytest.warns(UserWarning, match="few rows of calibration data: 24 for the 64 features"):
+        tdsl.factorize(model, few[0], calibration=few)
+
+
+def test_a_mistake_in_a_rank_does_not_point_into_a_text_of_ours():
+    with pytest.raises(tdsl.TdslError, match="this is no value for rank") as caught:
+        tdsl.factorize(nn.Linear(8, 8), drawn(2, 8), rank=[4])
+    assert caught.value.span is None
+    with pytest.raises(tdsl.TdslError, match="unknown name") as caught:
+        tdsl.factorize(nn.Linear(8, 8), drawn(2, 8), rank="four")
+    assert caught.value.span.source.text == "four"  # the caller's own text
+
+
+@pytest.mark.parametrize("scalar", [np.float32(0.5), torch.tensor(0.5)])
+def test_a_ratio_is_any_number(skewed, scalar):
+    model, batches, _ = skewed
+    plain = tdsl.factorize(model, batches[0], rank=0.5)
+    assert size(tdsl.factorize(model, batches[0], rank=scalar)) == size(plain)
