@@ -39,7 +39,7 @@ LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15))
 TIMED_LEVELS = tuple(i / 16 for i in range(1, 16))
 """The same in a plan that speaks of latency: wide tiles make most of them one."""
 MEMORY_SHARE = 2
-LEAST_MEMORY = 24 * 2**20
+LEAST_MEMORY = 8 * 2**20
 """Bytes that decompositions may take: the model's own over the share, or this many."""
 TILE = 8
 """Ranks are multiples of this, which vector units like."""
