@@ -11,6 +11,7 @@ import torch
 from rewriting import Rewritten, graph_of, run_pipeline
 from torch import Tensor, nn
 
+import tdsl
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "symmetry"))
 from p4m import P4M
@@ -97,6 +98,22 @@ def test_a_net_that_is_nearly_equivariant_is_called_on_every_copy(layer: int) ->
         net.layers[layer].weight[3, 1, 0, 1] += 1e-3
     found = augmented(net)
     assert calls(found) > 8 and "flip" in found.operators
+
+
+def test_a_file_is_verified_and_weights_that_are_tied_up_to_rounding_do_not_count() -> None:
+    def net(dtype: torch.dtype) -> nn.Module:
+        kernel = torch.randn(6, 3, 3, 3, dtype=dtype)
+        found = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        turned = kernel + kernel.rot90(1, (2, 3)) + kernel.rot90(2, (2, 3)) + kernel.rot90(3, (2, 3))
+        found[0].weight.data = (turned + turned.flip(-1) if dtype == torch.float64 else turned).float()
+        return Augmented(found).eval()
+
+    example = torch.randn(SHAPE)
+    tied = tdsl.compile(net(torch.float64), (example,), latency=False)
+    assert [node.op_type for node in tied.onnx.graph.node].count("Conv") == 1
+    assert "merge.orbits" in {entry.rule for entry in tied.report.rewrites}
+    rounded = tdsl.compile(net(torch.float32), (example,), latency=False)
+    assert "merge.orbits" not in {entry.rule for entry in rounded.report.rewrites}
 
 
 def test_values_that_are_no_copies_of_one_are_left_alone() -> None:
