@@ -9,7 +9,7 @@ import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.models import captured_model, default_output, short_name
-from tdsl.cli.options import AsJson, Calibration, Mask, Model, Rules, Set
+from tdsl.cli.options import AsJson, Calibration, Mask, Model, Profile, Rules, Set
 from tdsl.cli.settings import parameters_from
 from tdsl.errors import TdslError
 
@@ -40,10 +40,7 @@ def compile_model(
         ),
     ] = None,
     mask: Mask = None,
-    profile: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.json", help="Latencies measured elsewhere by `tdsl profile`."),
-    ] = None,
+    profile: Profile = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set.", min=1)] = None,
     metadata: Annotated[
         bool, typer.Option("--metadata", help="Keep the source of every node in the file.")

@@ -48,6 +48,10 @@ Mask = Annotated[
         help="The input that is 0 where the others are padding; one called a mask by default.",
     ),
 ]
+Profile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.json", help="Latencies measured elsewhere by `tdsl profile`."),
+]
 Contract = Annotated[
     Path,
     typer.Argument(metavar="FILE.tdsl", help="A file that declares a symmetry.", exists=True, dir_okay=False),

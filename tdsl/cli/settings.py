@@ -1,4 +1,4 @@
-"""Parameters given as `--set name=value`: the value is an expression of the language."""
+"""Options `name=value`: parameters (`--set`), whose values are expressions, and sizes (`--size`)."""
 
 from __future__ import annotations
 
@@ -32,3 +32,16 @@ def parameters_from(
         given[name], written[name] = constant_value(expression), expression.span
     parameter_values(owner, declared, given, written=written)
     return given
+
+
+def sizes_from(settings: Sequence[str]) -> dict[str, int]:
+    """The sizes of axes that `settings` give: `batch=1`. Raises `TdslError` for anything else."""
+    sizes: dict[str, int] = {}
+    for setting in settings:
+        name, _, text = (part.strip() for part in setting.partition("="))
+        if not (name and text.isdecimal()):
+            raise TdslError(f"`--size {setting}` gives no size", expected="--size AXIS=N, such as batch=1")
+        if name in sizes:
+            raise TdslError(f"`--size` gives {name} twice", expected="each axis once")
+        sizes[name] = int(text)
+    return sizes

@@ -10,8 +10,8 @@ import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.models import captured_model
-from tdsl.cli.options import AsJson, Calibration, Mask, Model, Rules, Set
-from tdsl.cli.settings import parameters_from
+from tdsl.cli.options import AsJson, Calibration, Mask, Model, Profile, Rules, Set
+from tdsl.cli.settings import parameters_from, sizes_from
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
 
@@ -36,6 +36,7 @@ def sweep_model(
     shares: Annotated[
         str, typer.Option(metavar="LIST", help="Sizes, as shares of the model: `90%,75%,50%`.")
     ] = "90%,80%,70%,60%,50%,40%,30%,20%",
+    profile: Profile = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE.json", help="Write the curve here as well.")
     ] = None,
@@ -52,7 +53,7 @@ def sweep_model(
         arguments = _arguments(model, pipeline, rules, settings, calibration, mask, progress)
         from tdsl.sweeper import sweep
 
-        curve = sweep(by=by, shares=sizes, **arguments)
+        curve = sweep(by=by, shares=sizes, profile=profile, **arguments)
     if output is not None:
         curve.write(output)
     if as_json:
@@ -66,6 +67,13 @@ def profile_model(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE.json", help="The table to write.")
     ] = Path("profile.json"),
+    size: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="AXIS=N",
+            help="Size of a dynamic axis to time at: `batch=1`; the example's by default. May be repeated.",
+        ),
+    ] = None,
     pipeline: Pipeline = "compact",
     rules: Rules = None,
     settings: Set = None,
@@ -76,11 +84,13 @@ def profile_model(
 
     Run it on the device that the file is for, and give the table to `tdsl compile --profile` elsewhere.
     """
+    sizes = sizes_from(size or ())
     with terminal.stages() as progress:
         arguments = _arguments(model, pipeline, rules, settings, calibration, mask, progress)
+        from tdsl.plan.latency import LatencyTable
         from tdsl.sweeper import profile
 
-        table = profile(output, **arguments)
+        table = profile(output, profile=LatencyTable(sizes=sizes), **arguments)
     terminal.say(f"wrote {output}: {len(table.seconds)} operators")
 
 
@@ -162,7 +172,8 @@ def _table(curve: Curve) -> Any:
         }
         table.add_row(*(shown[name] for name in dict.fromkeys(columns)))
     least = Text(f"these rules reach {units.percent(curve.least)} of the {curve.by} at the least", "dim")
-    return Group(table, Text(""), *(Text(line) for line in _symmetries(curve)), least)
+    cautions = (Text(line, "dim") for line in curve.cautions)
+    return Group(table, Text(""), *(Text(line) for line in _symmetries(curve)), least, *cautions)
 
 
 def _symmetries(curve: Curve) -> list[str]:

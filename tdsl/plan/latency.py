@@ -50,6 +50,11 @@ class LatencyTable:
                     expected=f"a dynamic axis of the model: {', '.join(sorted(known)) or 'it has none'}",
                     hint=did_you_mean(name, known),
                 )
+            if self.sizes[name] < 1:
+                raise TdslError(
+                    f"latencies are to be timed at {name} = {self.sizes[name]}",
+                    expected="a size of 1 or more",
+                )
         self.symbols = {known[name]: size for name, size in self.sizes.items()}
 
     def steps(self, work: Workspace, values: Iterable[fx.Node | Staged]) -> list[Step]:
@@ -89,9 +94,12 @@ class LatencyTable:
         """The table of a file that `write` made. Raises `TdslError` for any other file."""
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            if record["format"] != FORMAT:
-                raise ValueError(record["format"])
+            if (found := record["format"]) != FORMAT:
+                raise _another_format(path, str(found))
             seconds = {str(key): float(value) for key, value in record["seconds"].items()}
+            wrong = next((key for key, value in seconds.items() if not 0 <= value < math.inf), None)
+            if wrong is not None:
+                raise TdslError(f"{path} says that {wrong} takes {seconds[wrong]} s", expected="a time")
             spread = {str(key): float(value) for key, value in record.get("spread", {}).items()}
             sizes = {str(name): int(size) for name, size in record.get("sizes", {}).items()}
             return cls(seconds, spread, str(record["machine"]), fixed=True, sizes=sizes)
@@ -106,3 +114,16 @@ class LatencyTable:
         record = {"format": FORMAT, "machine": self.machine, "sizes": self.sizes, **tables}
         with whole(path) as part:
             part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _another_format(path: Path, found: str) -> TdslError:
+    """What is wrong with a file that is no table, or one of another version."""
+    if found.partition("/")[0] == FORMAT.partition("/")[0]:
+        return TdslError(
+            f"{path} was written by another version of tdsl: its format is {found}",
+            expected=FORMAT,
+            hint="write it anew: `tdsl profile` on the device that it speaks of",
+        )
+    return TdslError(
+        f"{path} is no profile: its format is {found}", expected="a file written by `tdsl profile`"
+    )

@@ -127,6 +127,44 @@ def test_a_profile_is_written_and_used_again(tdsl, fast, monkeypatch):
     assert chosen() == 0
 
 
+def test_a_profile_is_timed_at_the_sizes_that_are_asked_for(tdsl, fast):
+    plan = ("--rules", "fast.tdsl", "-p", "fast", *SAMPLES)
+    assert tdsl("profile", "tiny.py:model", *plan, "--size", "batch=1").status == 0
+    table = json.loads(Path("profile.json").read_text(encoding="utf-8"))
+    assert table["sizes"] == {"batch": 1} and all(
+        "x=float32[1, " in key for key in table["seconds"] if "linear" in key
+    )
+    by_latency = ("sweep", "tiny.py:model", *SAMPLES, "--rules", "fast.tdsl", "-p", "fast", "--by", "latency")
+    found = tdsl(*by_latency, "--profile", "profile.json", "--json")
+    assert found.status == 0 and found.json["by"] == "latency"
+    older = {**table, "format": "tdsl-profile/0"}
+    Path("older.json").write_text(json.dumps(older), encoding="utf-8")
+    outcome = tdsl(*by_latency, "--profile", "older.json")
+    assert outcome.status == 1 and "was written by another version of tdsl" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        (["bach=1"], "hint: did you mean `batch`?"),
+        (["batch"], "error: `--size batch` gives no size\n  expected: --size AXIS=N, such as batch=1\n"),
+        (["batch=0"], "expected: a size of 1 or more"),
+        (["batch=1", "batch=2"], "error: `--size` gives batch twice"),
+    ],
+)
+def test_a_size_that_means_nothing_is_an_error(tdsl, sizes, expected):
+    given = [part for size in sizes for part in ("--size", size)]
+    outcome = tdsl("profile", "tiny.py:model", *SAMPLES, *given)
+    assert outcome.status == 1 and expected in outcome.err and not Path("profile.json").exists()
+
+
+def test_a_profile_with_a_time_that_is_none_is_an_error(tdsl):
+    text = '{"format": "tdsl-profile/1", "machine": "", "seconds": {"linear(…)": NaN}}'
+    Path("wrong.json").write_text(text, encoding="utf-8")
+    outcome = tdsl("sweep", "tiny.py:model", *SAMPLES, "--by", "latency", "--profile", "wrong.json")
+    assert outcome.status == 1 and "error: wrong.json says that linear(…) takes nan s" in outcome.err
+
+
 def test_a_profile_without_an_operator_says_which(tdsl, fast):
     plan = ("--rules", "fast.tdsl", "-p", "fast", *SAMPLES)
     empty = {"format": "tdsl-profile/1", "machine": "a board", "seconds": {}}
