@@ -66,6 +66,8 @@ class Curve:
     by: str
     least: float
     points: tuple[Point, ...]
+    cautions: tuple[str, ...] = ()
+    """What to know of the data before the curve is believed."""
 
     def write(self, path: Path) -> None:
         """Write the curve as JSON, whole or not at all."""
@@ -203,7 +205,7 @@ class _Sweeper(_First):
                     symmetries=self._symmetries(copy),
                 )
             )
-        self.curve = Curve(self.by, least, tuple(points))
+        self.curve = Curve(self.by, least, tuple(points), tuple(planner.cautions()))
         raise _Done
 
     def _symmetries(self, module: fx.GraphModule) -> tuple[Symmetry, ...]:
