@@ -121,6 +121,9 @@ def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
         raise TdslError(
             f"sample '{sample.name}' has {len(sample.inputs)} tensors",
             expected=f"{len(inputs)}: {names}",
+            hint="labels are no inputs: leave them out, as in `[x for x, label in loader]`"
+            if len(sample.inputs) > len(inputs)
+            else None,
         )
     sizes: dict[str, int] = {}
     for item, value in zip(inputs, sample.inputs, strict=True):

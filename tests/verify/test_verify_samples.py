@@ -137,3 +137,11 @@ def test_a_static_size_that_differs_is_refused():
     with pytest.raises(TdslError, match=r"has shape \[2, 4\]") as error:
         draw_samples([Input("x", torch.rand(2, 3), {0: "batch"})], calibration=[(torch.rand(2, 4),)])
     assert error.value.expected == "[batch, 3]"
+
+
+def test_labels_beside_the_inputs_are_said_to_be_none() -> None:
+    item = Input("x", torch.zeros(2, 3))
+    with pytest.raises(TdslError, match="has 2 tensors") as refused:
+        draw_samples([item], calibration=[(torch.ones(2, 3), torch.zeros(2))])
+    assert refused.value.hint is not None and "labels" in refused.value.hint
+    assert draw_samples([item], calibration=[(torch.ones(2, 3),)])
