@@ -61,6 +61,7 @@ class DataPlanner:
     outcomes: list[Outcome] = field(default_factory=list)
     healed: list[Healed] = field(default_factory=list)
     _scarce: dict[Scarce, None] = field(default_factory=dict)
+    _planned: bool = False
     _reference: fx.GraphModule | None = None
     _expected: list[list[Tensor]] | None = None
 
@@ -94,7 +95,7 @@ class DataPlanner:
     def cautions(self) -> list[str]:
         """What to know of the data before results are believed, a line each."""
         lines = [told(list(self._scarce))] if self._scarce else []
-        if self.outcomes and any(a is b for a in self.data.batches for b in self.judged_on.batches):
+        if self._planned and any(a is b for a in self.data.batches for b in self.judged_on.batches):
             lines.append("plans were judged by the samples they are fitted to: give a second batch")
         return lines
 
@@ -152,6 +153,7 @@ class DataPlanner:
                 hint="without data only `minimize error` under budgets on costs can be planned, by weights",
             )
         self.remember(module)
+        self._planned = True
         counted = {choice.objective, *(budget.name for budget in budgets), *also} & set(COSTS)
         levels = (
             [Tiled(Ratio(share), BLOCK, fit=1) for share in TIMED_LEVELS]

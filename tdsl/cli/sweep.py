@@ -173,7 +173,7 @@ def _table(curve: Curve) -> Any:
         table.add_row(*(shown[name] for name in dict.fromkeys(columns)))
     least = Text(f"these rules reach {units.percent(curve.least)} of the {curve.by} at the least", "dim")
     cautions = (Text(line, "dim") for line in curve.cautions)
-    return Group(table, Text(""), *(Text(line) for line in _symmetries(curve)), least, *cautions)
+    return Group(table, Text(""), *(Text(line) for line in _symmetries(curve)), *cautions, least)
 
 
 def _symmetries(curve: Curve) -> list[str]:

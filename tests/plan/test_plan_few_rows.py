@@ -210,3 +210,10 @@ def test_moments_of_few_rows_are_shrunk_and_others_are_not(wide) -> None:
     assert [(one.rows, one.features, one.needed) for one in scarce(few)] == [(64, WIDTH, ENOUGH * WIDTH)]
     assert "64 for the 64 features of" in told(scarce(few))
     assert not scarce(many)
+
+
+def test_a_sweep_says_so_too(wide) -> None:
+    known = samples(8)
+    arguments = {"dynamic_shapes": ({0: "batch"},), "pipeline": "few", "rules": HALF, "shares": (0.5,)}
+    few = tdsl.sweep(wide, known[0], calibration=known, **arguments)
+    assert [line.startswith("few rows of calibration data") for line in few.cautions] == [True]
