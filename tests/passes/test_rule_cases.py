@@ -11,6 +11,7 @@ import cases_cleanup
 import cases_commute_channels
 import cases_commute_flips
 import cases_commute_moves
+import cases_commute_tokens
 import cases_commute_windows
 import cases_diagrams
 import cases_einsum
@@ -45,6 +46,7 @@ CASES = [
     *cases_cleanup.CASES,
     *cases_commute_flips.CASES,
     *cases_commute_moves.CASES,
+    *cases_commute_tokens.CASES,
     *cases_commute_channels.CASES,
     *cases_commute_windows.CASES,
     *cases_fold.CASES,
