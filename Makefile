@@ -33,8 +33,9 @@ crepe: $(VENV)/examples.stamp
 digits: $(VENV)/examples.stamp
 	$(BIN)/python examples/digits.py
 
+# A process for each core, each with one thread of its own; a file of tests stays in one process.
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 bench: $(VENV)/examples.stamp $(PEERS)/stamp
 	$(BIN)/python -m benchmarks $(ONLY)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from tdsl.passes.decompose.bilinear_forms import FIRST, MOVES, SECOND, Form, Forms
 from torch import fx
 
 from tdsl.engine.census import macs_of
@@ -19,7 +20,6 @@ from tdsl.engine.staged import CannotStage, Constant, Staged
 from tdsl.engine.workspace import Workspace
 from tdsl.factor.bilinear import multiplications
 from tdsl.ops.targets import operator_of
-from tdsl.passes.decompose.bilinear_forms import FIRST, MOVES, SECOND, Form, Forms
 
 EQUATION = "...a,...b,abc->...c"
 WIDEST = 512

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tdsl.passes.layout.known import known_value
 from torch import Tensor, fx
 
 from tdsl.engine.census import macs_of
@@ -24,7 +25,6 @@ from tdsl.engine.workspace import Workspace
 from tdsl.factor.mask_blocks import Blocks, mask_blocks
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
-from tdsl.passes.layout.known import known_value
 
 FEWEST = 128
 """Queries below which dispatch eats the gain: with 128 of width 32 it is 1.2 ×, measured in onnxruntime."""

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
+from tdsl.passes.layout.scan import Recurrence
 from torch import Tensor, fx
 
 from tdsl.engine.sizes import same, same_shape
@@ -16,7 +17,6 @@ from tdsl.engine.staged import Staged, Value
 from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS, Operator
 from tdsl.ops.targets import operator_of
-from tdsl.passes.layout.scan import Recurrence
 
 ZEROS = ("zeros", "zeros_like", "new_zeros")
 FIRST_ONLY = ("linear", "layer_norm", "softmax", "log_softmax", "unsqueeze", "squeeze", "sum", "mean", "amax")

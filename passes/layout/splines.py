@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from tdsl.passes.layout.known import known_value
 from torch import Tensor, fx
 
 from tdsl.engine.passes import graph_pass
@@ -23,7 +24,6 @@ from tdsl.engine.sweep import Change, SweepPass, with_unneeded
 from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
-from tdsl.passes.layout.known import known_value
 
 UNIFORM = 1e-5
 """Largest relative difference of the spacings: knots are stored in single precision."""

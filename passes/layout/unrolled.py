@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tdsl.passes.layout.lifting import Chain, Lifter, NotAlikeError, stacked
 from torch import Tensor, fx
 
 from tdsl.engine.census import macs_of
@@ -15,7 +16,6 @@ from tdsl.engine.sweep import Change, SweepPass, with_unneeded
 from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
-from tdsl.passes.layout.lifting import Chain, Lifter, NotAlikeError, stacked
 
 FEWEST = 8
 """Steps below which a loop stays as it is."""

@@ -7,12 +7,12 @@ from math import prod
 from typing import Any, NamedTuple
 
 import torch
+from tdsl.passes.merge.call_regions import Bundle, Calls, Region
 from torch import fx
 
 from tdsl.engine.staged import CannotStage
 from tdsl.ops import Operator
 from tdsl.ops.targets import operator_of
-from tdsl.passes.merge.call_regions import Bundle, Calls, Region
 
 RESHAPE = torch.ops.aten.reshape.default
 Repeat = Callable[[fx.Node, int, int], Any]

@@ -16,11 +16,6 @@ from operator import getitem
 from typing import Any
 
 import torch
-from torch import fx
-
-from tdsl.engine.staged import CannotStage, Staged
-from tdsl.engine.workspace import Workspace
-from tdsl.errors import TdslError
 from tdsl.passes.merge.call_arguments import (
     RESHAPE,
     Place,
@@ -32,6 +27,11 @@ from tdsl.passes.merge.call_arguments import (
 )
 from tdsl.passes.merge.call_probe import Probe
 from tdsl.passes.merge.call_regions import Bundle, Calls, Region
+from torch import fx
+
+from tdsl.engine.staged import CannotStage, Staged
+from tdsl.engine.workspace import Workspace
+from tdsl.errors import TdslError
 from tdsl.symmetry.action import Action, action
 from tdsl.symmetry.along import permutes
 from tdsl.symmetry.element import Permutation

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
+from tdsl.passes.merge.call_readout import put_together
+from tdsl.passes.merge.call_regions import Bundle, Calls, Region, parted
 from torch import fx
 
 from tdsl.engine.sizes import elements_at_example
 from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
-from tdsl.passes.merge.call_readout import put_together
-from tdsl.passes.merge.call_regions import Bundle, Calls, Region, parted
 
 # Nanoseconds on one core, measured in onnxruntime (docs/commute.md); their ratios are what matters.
 START = 250.0

@@ -7,12 +7,12 @@ from operator import getitem
 from typing import Any
 
 import torch
+from tdsl.passes.merge.call_arguments import Place, arguments_of, calls_before, mapped, repeats
+from tdsl.passes.merge.call_regions import Bundle, Calls, Region
 from torch import Tensor, fx
 
 from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
-from tdsl.passes.merge.call_arguments import Place, arguments_of, calls_before, mapped, repeats
-from tdsl.passes.merge.call_regions import Bundle, Calls, Region
 
 CLOSE = 1e-9
 """Largest difference of values, relative to the largest of them."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tdsl.passes.merge.call_regions import Bundle
 from torch import fx
 
 from tdsl.engine.stage import stage
@@ -14,7 +15,6 @@ from tdsl.engine.staged import Staged
 from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
-from tdsl.passes.merge.call_regions import Bundle
 
 
 def put_together(bundle: Bundle, axis: int) -> fx.Node | None:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from operator import getitem
 from typing import Any
 
+from tdsl.passes.merge.call_axis import Axes, axes_of, joined_values
+from tdsl.passes.merge.call_cost import cheapest, cost_of
+from tdsl.passes.merge.call_readout import put_together, whole
+from tdsl.passes.merge.call_regions import Bundle, Calls, Region, of_dynamic_sizes, parted, regions
 from torch import fx
 
 from tdsl.engine.driver import Scope
@@ -19,10 +23,6 @@ from tdsl.engine.stage import stage
 from tdsl.engine.staged import CannotStage, Staged
 from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS
-from tdsl.passes.merge.call_axis import Axes, axes_of, joined_values
-from tdsl.passes.merge.call_cost import cheapest, cost_of
-from tdsl.passes.merge.call_readout import put_together, whole
-from tdsl.passes.merge.call_regions import Bundle, Calls, Region, of_dynamic_sizes, parted, regions
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import torch
+from tdsl.passes.merge.call_regions import Calls, Region, parted, regions
 from torch import Tensor, fx
 
 from tdsl.engine.driver import Scope
@@ -20,7 +21,6 @@ from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
-from tdsl.passes.merge.call_regions import Calls, Region, parted, regions
 from tdsl.symmetry.action import Action
 from tdsl.symmetry.along import Turn, permutes
 from tdsl.symmetry.element import Permutation

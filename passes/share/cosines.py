@@ -7,6 +7,7 @@ from math import pi
 from typing import Any
 
 import torch
+from tdsl.passes.share.layers import Dense, dense_layers, explanation, linear, require_share
 from torch import Tensor, fx
 
 from tdsl.engine.census import macs_of
@@ -23,7 +24,6 @@ from tdsl.engine.workspace import Workspace
 from tdsl.factor.cosine import Cosines, cosines
 from tdsl.factor.families import Alone
 from tdsl.ops import OPERATORS
-from tdsl.passes.share.layers import Dense, dense_layers, explanation, linear, require_share
 
 
 @graph_pass

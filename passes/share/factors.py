@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from tdsl.passes.share.layers import Dense, dense_layers, explanation, linear, require_share
 from torch import Tensor, fx
 
 from tdsl.engine.census import macs_of
@@ -20,7 +21,6 @@ from tdsl.engine.statistics import Statistics
 from tdsl.engine.workspace import Workspace
 from tdsl.factor.families import families
 from tdsl.factor.shared import Layer, Shared
-from tdsl.passes.share.layers import Dense, dense_layers, explanation, linear, require_share
 
 WIDEST = 4096
 """Longest axis of a weight: bases of a longer one take minutes for every family that is tried."""

@@ -70,10 +70,13 @@ class Candidate:
 
 
 def requests_of(module: fx.GraphModule, choices: Sequence[Choice], scope: Scope | None) -> list[Request]:
-    """The statistics that some rules would ask for at the places where their left sides match."""
+    """The statistics that some rules would ask for at the places where their left sides match in size."""
     work, recorder = Workspace(module), Recorder()
     work.statistics = recorder
     for variant, nodes, env, rule in matches(module, choices, scope):
+        given = [choice.rule.parameters for choice in choices if choice.name == rule.name]
+        if not any(variant.fits(Frame(work, variant, nodes, dict(env), one)) for one in given):
+            continue
         for statistic in variant.statistics:
             with contextlib.suppress(CannotStage):  # which the recorder raises, having heard the request
                 statistic(Frame(work, variant, nodes, dict(env), rule.parameters))
