@@ -35,7 +35,7 @@ def space_products(
     leaving: Any,
     bias: Any = None,
 ) -> Any:
-    """The seven factors of `group_irreps` applied to rows of places. x [b, h, q] → [b, a, p].
+    """The seven factors of `group_irreps` applied to rows of places. x [b, h, q] → [b, a·p].
 
     invariant E [q, p], into T [s, h], lines A [s, q, p], entering U [d, k, h], dense D [k, q, l, p], back
     L [a, s], leaving B [a, d, l] and a bias c [p] that is added at each place.
@@ -69,18 +69,18 @@ class _Spaces:
         self.h = terms.shape(into)[1]
         d, self.k, _ = terms.shape(entering)
         _, self.q, copies, self.p = terms.shape(dense)
-        a, s = terms.shape(back)
+        self.a, s = terms.shape(back)
         self.s, self.entered, self.left = s + 1, d * self.k, d * copies
         self.into = terms("concat", [terms.constant(torch.ones(1, self.h)), into], 0)
         self.lines = terms("concat", [terms("reshape", invariant, [1, self.q, self.p]), lines], 0)
         self.entering = terms("reshape", entering, [self.entered, self.h])
         self.dense = terms("reshape", dense, [self.k * self.q, copies * self.p])
-        every = terms.constant(torch.ones(a, 1))
-        self.back = terms("concat", [every, back, terms("reshape", leaving, [a, self.left])], 1)
+        every = terms.constant(torch.ones(self.a, 1))
+        self.back = terms("concat", [every, back, terms("reshape", leaving, [self.a, self.left])], 1)
         self.whole = terms("concat", [self.into, self.entering], 0)
         self.layers = [self._layer(place) for place in range(self.s)]
         numbers = self.q * self.p * (self.s + self.k * copies)
-        self.times_smaller = max(1, a * self.h * self.q * self.p // numbers)
+        self.times_smaller = max(1, self.a * self.h * self.q * self.p // numbers)
 
     def _layer(self, place: int) -> Any:
         """The matrix of one line as that of a dense layer. → [p, q]"""
@@ -88,11 +88,11 @@ class _Spaces:
         return self.terms("permute", self.terms("reshape", one, [self.q, self.p]), [1, 0])
 
     def applied(self, x: Any, bias: Any) -> Any:
-        """[b, h, q] → [b, a, p]."""
+        """[b, h, q] → [b, a·p]."""
         terms = self.terms
         if terms.shape(x)[0] == 1 or self.s > MOST_LAYERS:
             result = self._lines_as_batch(x)
-            return result if bias is None else terms("add", result, bias)
+            return result if bias is None else terms("add", result, terms("concat", [bias] * self.a, 0))
         spaces = terms("reshape", terms("matmul", self.whole, x), [-1, (self.s + self.entered) * self.q])
         *single, larger = terms.split(spaces, [self.q] * self.s + [self.entered * self.q], 1)
         products = [
@@ -108,11 +108,12 @@ class _Spaces:
         return self._joined([terms("reshape", lines, [-1, self.s * self.p])], larger)
 
     def _joined(self, lines: list[Any], larger: Any) -> Any:
-        """Lines and the larger space, before its product, by the matrix on the places. → [b, a, p]"""
+        """Lines and the larger space, before its product, by the matrix on the places. → [b, a·p]"""
         terms = self.terms
         product = terms("matmul", terms("reshape", larger, [-1, self.k * self.q]), self.dense)
         together = terms("concat", [*lines, terms("reshape", product, [-1, self.left * self.p])], 1)
-        return terms("matmul", self.back, terms("reshape", together, [-1, self.s + self.left, self.p]))
+        places = terms("reshape", together, [-1, self.s + self.left, self.p])
+        return terms("reshape", terms("matmul", self.back, places), [-1, self.a * self.p])
 
 
 def _shape(x: Sequence[int], *factors: Sequence[int]) -> tuple[int, ...]:
@@ -120,7 +121,7 @@ def _shape(x: Sequence[int], *factors: Sequence[int]) -> tuple[int, ...]:
     invariant, into, _, _, _, back, *_ = factors
     if list(x[1:]) != [into[1], invariant[0]]:
         raise ValueError(f"{into[1]} places of {invariant[0]} numbers, applied to a value of shape {list(x)}")
-    return x[0], back[0], invariant[1]
+    return x[0], back[0] * invariant[1]
 
 
 DECLARED = (
@@ -129,6 +130,6 @@ DECLARED = (
         ("x", "E", "T", "A", "U", "D", "L", "B", "c?"),
         space_products,
         _shape,
-        "x [b, h, q] by the seven factors of `group_irreps`, and a bias of each place [p] → [b, a, p].",
+        "x [b, h, q] by the seven factors of `group_irreps`, and a bias of each place [p] → [b, a·p].",
     ),
 )

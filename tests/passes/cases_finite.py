@@ -74,10 +74,9 @@ ONE_ROW = """
     reshape_4 = reshape(concat, [1, 8, 5])
     matmul_4 = matmul(w_$rule, reshape_4)
 """
-ONE_ROW_ADDED = ONE_ROW + "    reshape_5 = reshape(matmul_4, $shape)\n    add = add(reshape_5, b)\n"
-ONE_ROW_AT_EACH_PLACE = (
-    ONE_ROW + "    add = add(matmul_4, b_repeated)\n    reshape_5 = reshape(add, $shape)\n"
-)
+FLAT = "    reshape_5 = reshape(matmul_4, [1, 40])\n"
+ONE_ROW_ADDED = ONE_ROW + FLAT + "    reshape_6 = reshape(reshape_5, $shape)\n    add = add(reshape_6, b)\n"
+ONE_ROW_ALIKE = ONE_ROW + FLAT + "    add = add(reshape_5, b_$rule)\n    reshape_6 = reshape(add, $shape)\n"
 
 
 def few(of: str, count: int, sizes: tuple[int, int], first: int) -> str:
@@ -133,9 +132,10 @@ LINES = """
     concat = concat(linear_1, linear_2, linear_3, linear_4, reshape_3, dim=-1)
     reshape_4 = reshape(concat, [$rows, 8, 5])
     matmul_2 = matmul(w_$rule, reshape_4)
-    reshape_5 = reshape(matmul_2, $shape)
+    reshape_5 = reshape(matmul_2, [$rows, 40])
+    reshape_6 = reshape(reshape_5, $shape)
 """
-ADDED = LINES.replace("$shared", "") + "    add = add(reshape_5, b)\n"
+ADDED = LINES.replace("$shared", "") + "    add = add(reshape_6, b)\n"
 INSIDE_A_LINE = LINES.replace("$shared", ", b_repeated")
 
 
@@ -305,10 +305,11 @@ BLOCKS = """
     concat = concat(linear_1, linear_2, linear_3, linear_4, reshape_3, dim=-1)
     reshape_4 = reshape(concat, [4200, 8, 5])
     matmul_2 = matmul(w_$rule, reshape_4)
+    reshape_5 = reshape(matmul_2, [4200, 40])
     getitem_6 = split[1]
     matmul_3 = matmul(w_$rule_1, getitem_6)
-    reshape_5 = reshape(matmul_3, [4200, 48])
-    split_2 = split(reshape_5, [6, 6, 6, 6, 24], dim=-1)
+    reshape_6 = reshape(matmul_3, [4200, 48])
+    split_2 = split(reshape_6, [6, 6, 6, 6, 24], dim=-1)
     getitem_7 = split_2[0]
     linear_5 = linear(getitem_7, w_$rule_2, b_repeated)
     getitem_8 = split_2[1]
@@ -318,18 +319,19 @@ BLOCKS = """
     getitem_10 = split_2[3]
     linear_8 = linear(getitem_10, w_$rule_5)
     getitem_11 = split_2[4]
-    reshape_6 = reshape(getitem_11, [8400, 12])
-    matmul_4 = matmul(reshape_6, w_$rule_6)
-    reshape_7 = reshape(matmul_4, [4200, 20])
-    concat_1 = concat(linear_5, linear_6, linear_7, linear_8, reshape_7, dim=-1)
-    reshape_8 = reshape(concat_1, [4200, 8, 5])
-    matmul_5 = matmul(w_$rule, reshape_8)
-    concat_2 = concat(matmul_2, matmul_5, dim=-3)
-    reshape_9 = reshape(concat_2, $shape)
+    reshape_7 = reshape(getitem_11, [8400, 12])
+    matmul_4 = matmul(reshape_7, w_$rule_6)
+    reshape_8 = reshape(matmul_4, [4200, 20])
+    concat_1 = concat(linear_5, linear_6, linear_7, linear_8, reshape_8, dim=-1)
+    reshape_9 = reshape(concat_1, [4200, 8, 5])
+    matmul_5 = matmul(w_$rule, reshape_9)
+    reshape_10 = reshape(matmul_5, [4200, 40])
+    concat_2 = concat(reshape_5, reshape_10, dim=-2)
+    reshape_11 = reshape(concat_2, $shape)
 """
 """So many rows are taken in blocks, of the same weights."""
 SHARED_BIAS = [
-    *both_ways(ALIKE, SQUARE, ONE_ROW_AT_EACH_PLACE, INSIDE_A_LINE, INSIDE_A_LINE, FIVE),
+    *both_ways(ALIKE, SQUARE, ONE_ROW_ALIKE, INSIDE_A_LINE, INSIDE_A_LINE, FIVE),
     found(ALIKE, SQUARE, INSIDE_A_LINE, Error(1e-6), 3, bias=FIVE + 1e-10 * number(40)),
     found(ALIKE, SQUARE, BLOCKS, Error(1e-6), 8400, bias=FIVE),
     left(ALIKE, SQUARE, "places have biases of their own", number(40)),
