@@ -25,6 +25,7 @@ import cases_merge
 import cases_mixing
 import cases_mixing_sums
 import cases_networks
+import cases_pointwise
 import cases_recurrent
 import cases_rows
 import cases_runtime
@@ -66,6 +67,7 @@ CASES = [
     *cases_factorize.CASES,
     *cases_structured.CASES,
     *cases_networks.CASES,
+    *cases_pointwise.CASES,
     *cases_gathered.CASES,
     *cases_diagrams.CASES,
     *cases_einsum.CASES,

@@ -9,8 +9,6 @@ import onnx
 import pytest
 import torch
 from rewriting import library
-from tdsl.passes.share.cosines import SharedCosines
-from tdsl.passes.share.factors import SharedFactors
 from torch import Tensor, nn
 
 import tdsl
@@ -18,6 +16,8 @@ from tdsl.capture import capture
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
 from tdsl.errors import TdslError
+from tdsl.passes.share.cosines import SharedCosines
+from tdsl.passes.share.factors import SharedFactors
 from tdsl.prepare import prepare
 
 WIDTH, HIDDEN, RANK, DEPTH = 24, 48, 3, 4
