@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_cases import net, number
+from tdsl.passes.decompose.bilinear_forms import FIRST, SECOND, Forms
 from torch import Tensor, nn
 
 import tdsl
@@ -19,7 +20,6 @@ from tdsl.engine.journal import Journal
 from tdsl.engine.library import standard_library
 from tdsl.engine.workspace import Workspace
 from tdsl.factor.bilinear_harmonics import clebsch_gordan, wigner
-from tdsl.passes.decompose.bilinear_forms import FIRST, SECOND, Forms
 
 PIPELINE = """
 pipeline few {

@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rule_cases import net, number, operators, text_of
+from tdsl.passes.layout.contractions import Contractions
 from torch import Tensor, fx, nn
 
 import tdsl
 from tdsl.capture import capture
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
-from tdsl.passes.layout.contractions import Contractions
 
 SIZES = dict(zip("abcdefgh", (2, 3, 4, 5, 2, 3, 4, 1), strict=True))
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from rewriting import library
+from tdsl.passes.narrow.neurons import MergeNeurons
 from torch import Tensor, nn
 
 import tdsl
@@ -16,7 +17,6 @@ from tdsl.engine.census import copied
 from tdsl.engine.journal import Applied, Journal
 from tdsl.errors import TdslError
 from tdsl.factor.transport import merging
-from tdsl.passes.narrow.neurons import MergeNeurons
 from tdsl.prepare import prepare
 
 WIDTH, HIDDEN, CLASSES = 12, 24, 5

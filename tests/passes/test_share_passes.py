@@ -9,6 +9,8 @@ import onnx
 import pytest
 import torch
 from rewriting import library
+from tdsl.passes.share.cosines import SharedCosines
+from tdsl.passes.share.factors import SharedFactors
 from torch import Tensor, nn
 
 import tdsl
@@ -16,8 +18,6 @@ from tdsl.capture import capture
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
 from tdsl.errors import TdslError
-from tdsl.passes.share.cosines import SharedCosines
-from tdsl.passes.share.factors import SharedFactors
 from tdsl.prepare import prepare
 
 WIDTH, HIDDEN, RANK, DEPTH = 24, 48, 3, 4

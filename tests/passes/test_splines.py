@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from rule_cases import net
 from scipy.interpolate import BSpline
+from tdsl.passes.layout.splines import Splines
 from torch import Tensor, nn
 
 from tdsl.capture import capture
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
-from tdsl.passes.layout.splines import Splines
 
 FEATURES, CELLS = 3, 5
 

@@ -8,13 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from rule_cases import net, number
+from tdsl.passes.layout import scan
+from tdsl.passes.layout.unrolled import Unrolled
 from torch import Tensor, nn
 
 from tdsl.capture import capture
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
-from tdsl.passes.layout import scan
-from tdsl.passes.layout.unrolled import Unrolled
 
 STEPS = 12
 
