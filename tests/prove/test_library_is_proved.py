@@ -20,6 +20,8 @@ TESTED = {
     "commute.scaling.homogeneous_of_quotient",
     "commute.scaling.homogeneous_of_scaled",
     "commute.scaling.max_pool2d_of_scaled",
+    "commute.tokens.extreme_of_permutation",
+    "commute.tokens.extreme_of_roll",
 }
 """A field does not know that a square is never negative, or which number is positive.
 
