@@ -195,9 +195,8 @@ def _product(work: Workspace, x: _Named, y: _Named, result: Axes) -> Any:
     rows, columns = (tuple(a for a in result if a in one.axes and a not in batch) for one in (x, y))
     inner = tuple(axis for axis in y.axes if axis in x.axes and axis not in batch)
     each = [(axis,) for axis in batch]
-    apart = (
-        [(axis,) for axis in rows] if rows and not batch else [rows]
-    )  # y has no axes that these could meet
+    # Without a batch y has no axes that those of the rows could meet.
+    apart = [(axis,) for axis in rows] if rows and not batch else [rows]
     left = _grouped(work, x, [*each, *apart, inner])
     right = _grouped(work, y, [*each, inner, columns])
     value = _make(work, "matmul", x=left, y=right)

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.krylov import orthonormal
-from tdsl.factor.matrix import checked, from_gram, projected_rank, select_rank, truncate
+from tdsl.factor.matrix import checked, from_gram
 from tdsl.factor.memo import memoised
 from tdsl.factor.moment import DAMPING, checked_moment, root_of
-from tdsl.factor.rank import as_rank_rule
-from tdsl.factor.whitened import Terms, balanced, projected
+from tdsl.factor.whitened import Terms, first_terms, projected
 
 
 def output_svd(
@@ -46,16 +45,14 @@ def two_sided_output_svd(
 def _truncated(
     weight: Tensor, moment: Tensor, gradients: Tensor | None, rank: object, damping: float
 ) -> tuple[Tensor, Tensor]:
-    rule = as_rank_rule(rank)
-    rows, columns = checked(weight, ndim=2).shape
-    shape = (rows, columns)
-    known = projected_rank(rule, shape)
-    if known is not None:
-        basis = truncate(_seen(weight, moment, gradients, damping), known).left
-        return balanced(*projected(weight, basis, gradients, damping))
-    found = _all_terms(weight, moment, gradients, damping)
-    kept = select_rank(rule, found.values, shape)
-    return balanced(found.left[:, :kept], found.right[:kept])
+    return first_terms(
+        weight,
+        gradients,
+        rank,
+        damping,
+        lambda: _seen(weight, moment, gradients, damping),
+        lambda _: _all_terms(weight, moment, gradients, damping),
+    )
 
 
 @memoised

@@ -7,6 +7,7 @@ data is not in the stated error.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -49,18 +50,42 @@ def two_sided_svd(
 def _truncated(
     weight: Tensor, moment: Tensor, gradients: Tensor | None, rank: object, damping: float
 ) -> tuple[Tensor, Tensor]:
-    """The first of all terms, as many as `rank` says; a small rank of a large weight has its own."""
+    def seen() -> Tensor:
+        inner = whitened(weight, moment, damping)
+        if gradients is None:
+            return inner
+        return root_of(gradients, len(weight), "outputs", damping).T @ inner
+
+    return first_terms(
+        weight,
+        gradients,
+        rank,
+        damping,
+        seen,
+        lambda gram: _all_terms(weight, moment, gradients, gram, damping),
+    )
+
+
+def first_terms(
+    weight: Tensor,
+    gradients: Tensor | None,
+    rank: object,
+    damping: float,
+    seen: Callable[[], Tensor],
+    terms: Callable[[bool], Terms],
+) -> tuple[Tensor, Tensor]:
+    """The first of all terms, as many as `rank` says; a small rank of a large weight has its own.
+
+    [m, n] → [m, r], [r, n]. `seen` gives a matrix whose left singular vectors the weight is projected on,
+    `terms` all of them, from a Gram matrix if it is told so.
+    """
     rule = as_rank_rule(rank)
     rows, columns = checked(weight, ndim=2).shape
     shape = (rows, columns)
     known = projected_rank(rule, shape)
     if known is not None:
-        seen = whitened(weight, moment, damping)
-        if gradients is not None:
-            seen = root_of(gradients, shape[0], "outputs", damping).T @ seen
-        basis = truncate(seen, known).left
-        return balanced(*projected(weight, basis, gradients, damping))
-    found = _all_terms(weight, moment, gradients, by_gram(rule, shape), damping)
+        return balanced(*projected(weight, truncate(seen(), known).left, gradients, damping))
+    found = terms(by_gram(rule, shape))
     kept = select_rank(rule, found.values, shape)
     return balanced(found.left[:, :kept], found.right[:kept])
 
