@@ -192,6 +192,13 @@ def _aligned(frame: Frame, value: Any, count: int) -> list[Any]:
     return axes.aligned(_own_shape(frame, value), count)
 
 
+def _kept(frame: Frame, value: Any, other: Any, along: Any) -> Any:
+    try:
+        return axes.kept(_own_shape(frame, value), _own_shape(frame, other), along, same)
+    except ValueError as error:
+        raise CannotStage(str(error)) from None
+
+
 def _own_shape(frame: Frame, value: Any) -> list[Any]:
     """The sizes of a tensor; a number has none. Raises `CannotStage` where they are not known."""
     found = [] if isinstance(value, int | float) else _shape(frame, value)
@@ -294,6 +301,7 @@ BUILTINS: Mapping[str, Builtin] = {
     },
     "sizes": _sizes,
     "aligned": _aligned,
+    "kept": _kept,
     "square": _square,
     "used_once": _used_once,
     "same": _same,

@@ -5,7 +5,9 @@ Axes count from the last (-1, -2, …), permutations from the first, as in the n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -39,6 +41,28 @@ def remaining(permutation: Sequence[int], axes: Sequence[int]) -> list[int]:
     gone = {axis % count for axis in axes}
     kept = [axis for place, axis in enumerate(permutation) if place not in gone]
     return [sorted(kept).index(axis) for axis in kept]
+
+
+def kept(
+    shape: Sequence[Any], other: Sequence[Any], axes: Any, equal: Callable[[Any, Any], bool] = operator.eq
+) -> Any:
+    """Which axes of the same elements in the shape `other` the axes of `shape` are; of one axis, one.
+
+    Raises `ValueError` for an axis that is joined with others there, or taken apart.
+    """
+    if not isinstance(axes, list | tuple):
+        return kept(shape, other, [axes], equal)[0]
+    places: list[int] = []
+    for axis in axes:
+        size, behind = shape[axis], math.prod(shape[len(shape) + axis + 1 :])
+        for place in range(-1, -len(other) - 1, -1):  # of axes of size 1 each has one of its own
+            same = equal(other[place], size) and equal(math.prod(other[len(other) + place + 1 :]), behind)
+            if same and place not in places:
+                places.append(place)
+                break
+        else:
+            raise ValueError(f"axis {axis} of {list(shape)} is none of {list(other)}")
+    return places
 
 
 def apart(axes: Sequence[int], others: Sequence[int]) -> list[int]:

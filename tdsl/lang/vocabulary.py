@@ -104,6 +104,10 @@ BUILT_IN: tuple[Function, ...] = (
         exchange=("n a b", "The permutation of `n` axes that exchanges `a` and `b`."),
         sources=("p axes", "Which axes of x stand at the places `axes` of `permute(x, p)`."),
         remaining=("p axes", "The order of the axes of `permute(x, p)` that stay when those at `axes` go."),
+        kept=(
+            "x y axes",
+            "Which axes of `y`, a reshape of `x`, these axes of `x` are; fails where one is none.",
+        ),
         apart=("axes others", "The axes that are in one of two lists and not in the other."),
         reflected=("pad axes", "Border widths with before and after exchanged along some axes."),
         sizes=("tensor axes", "Sizes of a tensor along some axes, 1 where it has no such axis."),
