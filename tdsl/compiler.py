@@ -157,6 +157,7 @@ def compile(
     )
     captured, runner, planner = prepared.captured, prepared.runner, prepared.planner
     samples = prepared.samples
+    contract = _contract(runner)
 
     progress("rewrite")
     journal = Journal()
@@ -170,7 +171,6 @@ def compile(
     give_back()
 
     progress("verify")
-    contract = Contract(tuple(Bound(b.metric, b.relation, b.value) for b in runner.contract))  # type: ignore[arg-type]
     approximate = any(entry.approximate for entry in journal.entries)
     check = _Check(captured, samples, contract, exact=not (approximate or any(one.error for one in stored)))
     verdict = check.file(module, emitted)
@@ -269,6 +269,17 @@ class _Check:
             output_names=self.captured.output_names,
             steps=self.steps,
         )
+
+
+def _contract(runner: PipelineRunner) -> Contract:
+    """What the pipeline's `check` steps promise. Raises `TdslError` at one that means nothing."""
+    bounds = []
+    for asked in runner.contract:
+        try:
+            bounds.append(Bound(asked.metric, asked.relation, asked.value))  # type: ignore[arg-type]
+        except TdslError as told:
+            raise TdslError(told.message, asked.source.span, expected=told.expected, hint=told.hint) from None
+    return Contract(tuple(bounds))
 
 
 def _audits(

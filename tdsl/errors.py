@@ -85,3 +85,9 @@ class NotSupportedYet(TdslError):
 
     def __init__(self, what: str, span: Span | None = None, *, hint: str | None = None) -> None:
         super().__init__(f"not supported yet: {what}", span, hint=hint)
+
+
+def kind_of(value: object) -> str:
+    """The type of a value with its article, as messages name it: `an int`, `a Linear`."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"

@@ -17,7 +17,7 @@ from tdsl.capture.randomness import require_deterministic
 from tdsl.engine.library import Library, load, standard_library
 from tdsl.engine.parameters import as_written
 from tdsl.engine.strategy import Runner
-from tdsl.errors import TdslError
+from tdsl.errors import TdslError, kind_of
 from tdsl.plan.calibrate import Data, Loss, samples_in
 from tdsl.plan.latency import LatencyTable
 from tdsl.planner import DataPlanner
@@ -209,9 +209,8 @@ def as_tensors(batch: Batch, kind: str, names: Sequence[str]) -> Tensors:
     tensors = (batch,) if isinstance(batch, Tensor) else tuple(batch) if isinstance(batch, Sequence) else None
     wrong: Any = batch if tensors is None else next((t for t in tensors if not isinstance(t, Tensor)), None)
     if tensors is None or wrong is not None:
-        name = type(wrong).__name__
         raise TdslError(
-            f"a {kind} sample is {'an' if name[0] in 'aeiou' else 'a'} {name}",
+            f"a {kind} sample is {kind_of(wrong)}",
             expected="a tensor, a tuple of the model's input tensors in their order, or a dict by name",
         )
     return tensors

@@ -15,7 +15,7 @@ from torch import nn
 
 from tdsl.capture.captured import Captured, ModelLike, capture
 from tdsl.capture.failure import line_span, reason_of, span_of_exception
-from tdsl.errors import Source, Span, TdslError
+from tdsl.errors import Source, Span, TdslError, kind_of
 
 _Result = TypeVar("_Result")
 
@@ -101,7 +101,26 @@ def _called(
             else f"a function that returns {_EXPECTED}",
             hint=f"did you mean `{close[0]}`?" if close else None,
         )
+    _require_no_arguments(function, path, name)
     return _run(lambda: finish(function()), path, file), function
+
+
+def _require_no_arguments(function: Callable[..., Any], path: str, name: str) -> None:
+    """Raise `TdslError` for a function that cannot be called as it is."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError:  # a builtin, which says by itself what it lacks
+        return
+    wanted = [
+        p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if wanted:
+        code = function.__code__ if inspect.isfunction(function) else None
+        raise TdslError(
+            f"`{name}` in {path} asks for {', '.join(wanted)}",
+            line_span(code.co_filename, code.co_firstlineno) if code else None,
+            expected="a function without arguments",
+        )
 
 
 def _name(file: Path) -> str:
@@ -152,13 +171,11 @@ def _checked(
     span = line_span(code.co_filename, code.co_firstlineno) if code else None
     if not isinstance(result, tuple) or len(result) not in (2, 3):
         size = f" of {len(result)}" if isinstance(result, tuple) else ""
-        raise TdslError(
-            f"`{name}` returned a {type(result).__name__}{size}", span, expected=f"a tuple {_EXPECTED}"
-        )
+        raise TdslError(f"`{name}` returned {kind_of(result)}{size}", span, expected=f"a tuple {_EXPECTED}")
     model, inputs, *rest = result
     if not isinstance(model, (nn.Module, torch.export.ExportedProgram)):
         raise TdslError(
-            f"the first item that `{name}` returned is a {type(model).__name__}",
+            f"the first item that `{name}` returned is {kind_of(model)}",
             span,
             expected="a torch.nn.Module",
         )
@@ -170,7 +187,7 @@ def _checked(
     if isinstance(inputs, (tuple, list)):
         return model, tuple(inputs), {}, shapes
     raise TdslError(
-        f"the example inputs that `{name}` returned are a {type(inputs).__name__}",
+        f"the example inputs that `{name}` returned are {kind_of(inputs)}",
         span,
         expected="a tuple of arguments, a dict of keyword arguments, or a tensor",
     )

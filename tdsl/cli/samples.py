@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tdsl.capture.spec_file import call_function
-from tdsl.errors import TdslError
+from tdsl.errors import TdslError, kind_of
 from tdsl.lang.spelling import did_you_mean
 from tdsl.verify import Input, Tensors
 
@@ -44,7 +44,7 @@ def _listed(result: Any, spec: str, inputs: Sequence[Input]) -> list[Tensors]:
     """What a function returned or yields, as tuples."""
     if isinstance(result, Tensor | Mapping | str) or not isinstance(result, Iterable):
         raise TdslError(
-            f"{spec} returned a {type(result).__name__}",
+            f"{spec} returned {kind_of(result)}",
             expected="a list or generator of tuples, one tensor for each input of the model",
         )
     names = [item.name for item in inputs]
@@ -57,8 +57,10 @@ def _listed(result: Any, spec: str, inputs: Sequence[Input]) -> list[Tensors]:
         values = tuple(item) if isinstance(item, tuple | list) else (item,)
         wrong = next((value for value in values if not isinstance(value, Tensor)), None)
         if wrong is not None:
-            raise TdslError(f"sample {i} of {spec} holds a {type(wrong).__name__}", expected="tensors")
+            raise TdslError(f"sample {i} of {spec} holds {kind_of(wrong)}", expected="tensors")
         samples.append(values)
+    if not samples:
+        raise TdslError(f"{spec} gives no samples", expected="at least one")
     return samples
 
 

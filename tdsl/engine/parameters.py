@@ -38,7 +38,7 @@ def parameter_values(
     """The values of the `declared` parameters of `owner` (`rule svd_linear`), defaults where none is given.
 
     A default may speak of the parameters before it; `written` says where the values stand. Raises `TdslError`
-    for a missing or unknown parameter, or a value of another kind.
+    for a missing or unknown parameter, a kind that there is not, or a value of another kind.
     """
     known = {parameter.name: parameter for parameter in declared}
     for name in given:
@@ -51,9 +51,10 @@ def parameter_values(
             )
     values: dict[str, Any] = {}
     for parameter in declared:
+        _require_kinds(parameter)
         if parameter.name in given:
             value = given[parameter.name]
-            _require_kind(parameter, value, written.get(parameter.name, parameter.span))
+            _require_value(parameter, value, written.get(parameter.name, parameter.span))
             values[parameter.name] = value
         elif parameter.default is not None:
             values[parameter.name] = constant_value(parameter.default, values)
@@ -116,7 +117,19 @@ def _require_constant(expr: tree.Expr, names: Mapping[str, Any]) -> None:
             raise TdslError(f"wrong number of arguments: {count}", node.span, expected=signature)
 
 
-def _require_kind(parameter: tree.Parameter, value: Any, span: Span) -> None:
+def _require_kinds(parameter: tree.Parameter) -> None:
+    """Refuse a kind that there is not: of a rule's parameter it is looked at before, of a pipeline's here."""
+    for kind in parameter.kinds:
+        if kind not in PARAMETER_KINDS:
+            raise TdslError(
+                f"`{kind}` is no kind of parameter",
+                parameter.span,
+                expected=f"one of {', '.join(PARAMETER_KINDS)}",
+                hint=did_you_mean(kind, PARAMETER_KINDS),
+            )
+
+
+def _require_value(parameter: tree.Parameter, value: Any, span: Span) -> None:
     """Refuse a value that is neither of the parameter's kind nor its default (`none`)."""
     is_default = isinstance(parameter.default, tree.Constant) and parameter.default.value == value
     if not is_default and not any(_fits(kind, value) for kind in parameter.kinds):

@@ -129,9 +129,22 @@ def syntax_error(source: Source, error: UnexpectedInput, accepted: Iterable[str]
     )
 
 
+def _unclosed(lines: list[str], line: int, column: int) -> str | None:
+    """The last bracket before a place that nothing closes there."""
+    before = [*lines[: line - 1], lines[line - 1][: column - 1]]
+    open_ones: list[tuple[str, int]] = []
+    for number, text in enumerate(before, start=1):
+        for sign in re.findall(r"[(\[)\]]", re.sub(r'"[^"]*"|//.*', "", text)):
+            if sign in "([":
+                open_ones.append((sign, number))
+            elif open_ones:
+                open_ones.pop()
+    return f"the `{open_ones[-1][0]}` in line {open_ones[-1][1]} is not closed" if open_ones else None
+
+
 def _word(rest: str) -> str:
     """What a person takes for one token at the start of `rest`."""
-    match = re.match(r'"[^"]*"?|\w+|->|&&|\|\||\S', rest)
+    match = re.match(r'"[^"]*"?|\w+|->|=>|~>|&&|\|\||\S', rest)
     return match.group() if match else ""
 
 
@@ -147,8 +160,8 @@ def _hint(lines: list[str], line: int, column: int, found: str, accepted: list[s
     closing = next((c for c in (")", "]", "}") if c in accepted), None)
     if closing and line == len(lines) and not found:
         return f"`{closing}` is missing"
-    if found == ">" and text[column - 2 : column] == "=>":
-        return "a bracket before the arrow is not closed"
+    if found in ("=>", "~>") or (found == ">" and text[column - 2 : column] == "=>"):
+        return _unclosed(lines, line, column)
     if not found and ")" in accepted:
         return "a comma may be missing; a line that begins with an operator continues the one before"
     keywords = [w for w in accepted if w.isidentifier()]

@@ -42,11 +42,13 @@ ROUNDING = 2.0**-20
 class Unreachable(TdslError):
     """A budget on a cost that no choice of rules keeps; `least` is the share that one reaches."""
 
-    def __init__(self, budget: Budget, least: float, shown: str) -> None:
+    def __init__(self, budget: Budget, least: float, shown: str, *, blind: bool) -> None:
         super().__init__(
             f"the budget {budget} cannot be met: these rules reach {shown} at the least",
             budget.span,
-            hint="name more rules in `choose`, or ask for less",
+            hint="give calibration data, without which rules that ask for statistics take no part"
+            if blind
+            else "name more rules in `choose`, or ask for less",
         )
         self.least = least
 
@@ -345,7 +347,7 @@ def _require_reachable(problem: Problem) -> None:
             shown = (
                 f"{100 * reached:.3g}%" if budget.share else f"{reached * problem.totals[budget.name]:.6g}"
             )
-            raise Unreachable(budget, reached, shown)
+            raise Unreachable(budget, reached, shown, blind=problem.blind)
     if problem.structural and problem.solve(None) is None:
         raise TdslError(
             "the budgets " + ", ".join(map(str, problem.structural)) + " cannot be met together",

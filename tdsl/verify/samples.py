@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tdsl.errors import TdslError
+from tdsl.errors import TdslError, kind_of
 from tdsl.verify.runner import Tensors
 
 Kind = Literal["example", "calibration", "held-out", "random", "hard"]
@@ -129,7 +129,7 @@ def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
     for item, value in zip(inputs, sample.inputs, strict=True):
         where = f"sample '{sample.name}', input '{item.name}'"
         if not isinstance(value, Tensor):
-            raise TdslError(f"{where} is a {type(value).__name__}", expected="a tensor")
+            raise TdslError(f"{where} is {kind_of(value)}", expected="a tensor")
         if value.dtype != item.example.dtype:
             raise TdslError(f"{where} is {value.dtype}", expected=str(item.example.dtype))
         if value.dim() != item.example.dim():

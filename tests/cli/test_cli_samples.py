@@ -93,7 +93,7 @@ def test_a_function_may_yield_tuples_tensors_or_dictionaries(folder):
         [[ids, mask]] = read_samples(f"data.py:{name}", (IDS, MASK))
         assert (float(ids.sum()), float(mask.sum())) == (0, 6)
     assert len(read_samples("data.py:tensors", (IDS,))) == 3
-    assert refusal("data.py:number").message == "data.py:number returned a int"
+    assert refusal("data.py:number").message == "data.py:number returned an int"
     assert refusal("data.py:texts").message == "sample 1 of data.py:texts holds a str"
     assert refusal("data.py:wrong").expected == "ids, mask"
     failure = refusal("data.py:failing")

@@ -282,3 +282,17 @@ def test_an_unknown_pipeline_is_refused_before_anything_is_done(tmp_path):
     with pytest.raises(TdslError, match="unknown pipeline") as error:
         compile_to(tmp_path / "model.onnx", pipeline="pipelines.exat")
     assert "pipelines.exact" in str(error.value)
+
+
+def test_a_metric_that_there_is_not_is_refused_at_its_line_before_anything_is_done(tmp_path):
+    (tmp_path / "mine.tdsl").write_text("pipeline mine {\n    check cosin >= 0.9\n}\n")
+    stages = []
+    with pytest.raises(TdslError, match="unknown metric 'cosin'") as error:
+        compile_to(
+            tmp_path / "model.onnx",
+            pipeline="mine",
+            rules=tmp_path / "mine.tdsl",
+            progress=stages.append,
+        )
+    assert error.value.span.line == 2 and "cosine" in error.value.hint
+    assert stages == ["capture"]

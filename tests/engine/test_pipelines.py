@@ -206,6 +206,13 @@ def test_a_parameter_without_a_value_is_asked_for():
         Runner(loaded, loaded.pipeline("p"), {})
 
 
+def test_a_kind_of_parameter_that_there_is_not_is_refused():
+    loaded = library(FACTOR.replace("rank: Rank = 2", "rank: Rankk = 2"))
+    with pytest.raises(TdslError, match="`Rankk` is no kind of parameter") as error:
+        Runner(loaded, loaded.pipeline("p"), {})
+    assert error.value.hint == "did you mean `Rank`?" and error.value.span is not None
+
+
 def test_an_argument_that_the_rule_does_not_have_is_refused():
     with pytest.raises(TdslError, match="no parameter size"):
         result("once halve(size=2)\ncheck cosine >= 0.5", graph_of(nn.Linear(4, 4), X))
