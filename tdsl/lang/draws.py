@@ -135,7 +135,7 @@ class Draws:
                 return self._regrouped(shape)
             case "ints":
                 most = pick.choice((0, 2, 2))
-                return [pick.randint(min(most, 1), most) for _ in pick.choice((shape, (1, 1)))]
+                return [pick.randint(min(most, 1), most) for _ in pick.choice((shape, (1, 1), (1,)))]
             case "each":  # of a list for each spatial axis: a rule that has a name for it computes with it
                 steps = param.name in ("stride", "dilation")
                 return pick.choice(
