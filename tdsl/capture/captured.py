@@ -25,7 +25,8 @@ from tdsl.capture.functional import functionalized, is_mutable, make_functional
 from tdsl.capture.inline import inline_contexts
 from tdsl.capture.naming import Axis, Leaf, dynamic_axes, flat_inputs, output_leaf_names, with_given
 from tdsl.capture.normal import normalise
-from tdsl.errors import TdslError
+from tdsl.capture.recurrences import any_length
+from tdsl.errors import TdslError, kind_of
 
 PART = 2**20
 """Entries that are looked at together: what is made on the way takes several times their room."""
@@ -136,7 +137,7 @@ def capture(
         program = _export(model, args, kwargs, dynamic_shapes)
     else:
         raise TdslError(
-            f"cannot capture a {type(model).__name__}",
+            f"cannot capture {kind_of(model)}",
             expected="a torch.nn.Module, a torch.export.ExportedProgram, or the path of a .pt2 file",
         )
     module = _graph_module(program)
@@ -177,8 +178,7 @@ def _load(path: str) -> ExportedProgram:
     if not Path(path).is_file():
         raise TdslError(f"there is no file {path!r}", hint="give the path of a .pt2 file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _silence():
             return torch.export.load(path)
     except (
         RuntimeError,
@@ -219,7 +219,7 @@ def _export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
 ) -> ExportedProgram:
     try:
-        with _evaluating(model), torch.no_grad(), _silence():
+        with _evaluating(model), torch.no_grad(), _silence(), any_length():
             return torch.export.export(model, *_unshared(args, kwargs), dynamic_shapes=dynamic_shapes)
     except Exception as error:  # user's code and torch's tracer raise whatever they like
         raise trace_error(error) from None
@@ -227,7 +227,7 @@ def _export(
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Nothing of the tracer's on the terminal: `trace_error` tells what matters of its failures."""
+    """Nothing of torch's on the terminal: our errors tell what matters of its failures."""
     previous = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

@@ -18,6 +18,11 @@ _ADVICE = (
         "give dynamic_shapes the structure of the inputs: one entry for each parameter of `forward`",
     ),
     (
+        ("object at pos", "PackedSequence", "_pack_padded_sequence"),
+        "a size may not come from the values of a tensor, as those of packed sequences do: give a recurrent "
+        "layer the padded batch, and take its outputs where the mask is 1",
+    ),
+    (
         ("data-dependent", "GuardOnDataDependent", "aten._local_scalar_dense", "aten.nonzero"),
         "the graph may not depend on values inside a tensor: use torch.where or torch.cond for a branch, "
         "masks instead of boolean indexing, and no .item() or float(tensor)",

@@ -24,7 +24,9 @@ from torch.onnx._constants import ONNX_DEFAULT_OPSET
 from torch.onnx._internal.exporter import _core, _registration
 
 from tdsl.capture.failure import line_span
+from tdsl.capture.recurrences import any_length
 from tdsl.emit.program import NODE_ID
+from tdsl.emit.recurrent import LOWERINGS
 from tdsl.errors import TdslError
 from tdsl.frames import frames_of, user_frame
 from tdsl.provenance import module_path
@@ -61,7 +63,7 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
     tried: set[Any] = set()
     while True:
         try:
-            with quiet(), _no_symbol_left_behind(program):
+            with quiet(), any_length(), _no_symbol_left_behind(program):
                 return _core.export(
                     program, registry=_registry(version), opset_version=version, verbose=False, optimize=False
                 ).model
@@ -73,14 +75,17 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
             if failed.target in tried or decomposition is None:
                 raise _unsupported(failed, error, nodes) from None
             tried.add(failed.target)
-            with quiet():
+            with quiet(), any_length():
                 program = program.run_decompositions({failed.target: decomposition})
 
 
 @functools.cache
 def _registry(opset: int) -> _registration.ONNXRegistry:
-    """torch's lowerings for an operator set. `torch.onnx.export` reads their sources anew in every call."""
-    return _registration.ONNXRegistry.from_torchlib(opset_version=opset)
+    """torch's lowerings for an operator set, and ours. `torch.onnx.export` reads its own in every call."""
+    registry = _registration.ONNXRegistry.from_torchlib(opset_version=opset)
+    for target, lowering in LOWERINGS.items():
+        registry.register_op(target, lowering)
+    return registry
 
 
 def optimise(model: ir.Model) -> None:

@@ -29,6 +29,8 @@ from torch.utils import _pytree as pytree
 
 from tdsl.capture.captured import Captured
 from tdsl.capture.normal import attribute, normalise
+from tdsl.emit.inserting import Inserter
+from tdsl.emit.projected import LSTM, without_projections
 from tdsl.emit.settled import SettledProgram, settle
 from tdsl.ops.targets import operator_of
 
@@ -66,6 +68,8 @@ def _flat(module: fx.GraphModule) -> fx.GraphModule:
     flat = normalise(fx.GraphModule(module, graph))
     for node in flat.graph.find_nodes(op="call_function", target=_ATTENTION):
         _attend_in_rank_four(node)
+    for node in flat.graph.find_nodes(op="call_function", target=LSTM):
+        without_projections(node)
     for node in flat.graph.nodes:
         _count_axes_from_the_first(node)
     return flat
@@ -77,26 +81,19 @@ def _attend_in_rank_four(node: fx.Node) -> None:
     missing = 4 - query.meta["val"].dim() if isinstance(query, fx.Node) else 0
     if missing <= 0:
         return
-    graph, stack = node.graph, node.meta.get("stack_trace", "")
-
-    def call(target: Any, *args: Any, **kwargs: Any) -> fx.Node:
-        made = graph.call_function(target, args, kwargs)
-        fakes, named = fx.node.map_arg((args, kwargs), lambda n: n.meta["val"])
-        made.meta = {"val": target(*fakes, **named), "stack_trace": stack}
-        return made
 
     def each(value: Any) -> Any:
         """Leading axes of size 1; a mask broadcasts as it is."""
         for _ in range(missing):
-            value = call(torch.ops.aten.unsqueeze.default, value, 0)
+            value = insert.call(torch.ops.aten.unsqueeze.default, value, 0)
         return value
 
-    with graph.inserting_before(node):
-        attended = call(_ATTENTION, *map(each, node.args[:3]), *node.args[3:], **node.kwargs)
+    with Inserter(node) as insert:
+        attended = insert.call(_ATTENTION, *map(each, node.args[:3]), *node.args[3:], **node.kwargs)
         for _ in range(missing):
-            attended = call(torch.ops.aten.squeeze.dim, attended, 0)
+            attended = insert.call(torch.ops.aten.squeeze.dim, attended, 0)
     node.replace_all_uses_with(attended)
-    graph.erase_node(node)
+    node.graph.erase_node(node)
 
 
 def _count_axes_from_the_first(node: fx.Node) -> None:

@@ -11,7 +11,11 @@ Bounds = dict[int, tuple[int, int, int]]
 
 
 def merge_slices(editor: Editor) -> None:
-    """Shorten every chain of slices that has constant bounds."""
+    """Shorten every chain of slices that has constant bounds, and leave out those that keep everything."""
+    for node in list(editor.graph):
+        source = node.inputs[0] if is_op(node, "Slice") else None
+        if source is not None and _keeps_everything(editor, node, source):
+            editor.replace(node.outputs[0], source)
     for node in list(editor.graph):
         if node.graph is not None and is_op(node, "Slice"):
             _merge_into_readers(editor, node)
@@ -32,6 +36,17 @@ def _bounds(editor: Editor, node: ir.Node) -> Bounds | None:
         axis % len(shape): (start, end, step)
         for axis, start, end, step in zip(axes, starts, ends, steps or (1,) * len(axes), strict=True)
     }
+
+
+def _keeps_everything(editor: Editor, node: ir.Node, source: ir.Value) -> bool:
+    """Whether a Slice takes all of axes whose size is known."""
+    bounds, shape = _bounds(editor, node), editor.sizes.shape(source)
+    if bounds is None or shape is None or node.outputs[0].is_graph_output():
+        return False
+    return all(
+        start == 0 and step == 1 and isinstance(size := shape[axis], int) and size <= end
+        for axis, (start, end, step) in bounds.items()
+    )
 
 
 def _merge_into_readers(editor: Editor, inner: ir.Node) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from torch import fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, disable_fake_tensor_cache
 
+from tdsl.capture.recurrences import RECURRENT, described
 from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, map_values, tensors_in
 from tdsl.ops.spec import REQUIRED
 from tdsl.ops.targets import operator_of
@@ -28,16 +29,23 @@ _FAKE_LOGS = tuple(
 
 _LAYOUT_DEPENDENT = frozenset({"conv", "conv_transpose", "pool", "resize", "attention"})
 """Shape laws of the operators whose fake kernels choose a memory layout by the sizes."""
-_IN_PYTHON = frozenset({"im2col", "lstm", "recurrent"})
+_IN_PYTHON = frozenset({"im2col"})
 """Shape laws of the operators that are described by their implementation in Python."""
 
 
-def _padded(x: torch.Tensor, border: Sequence[Any]) -> torch.Tensor:
+def _padded(x: torch.Tensor, border: Sequence[Any], *_: Any) -> torch.Tensor:
     """What padding gives, by its sizes alone: the kernel for fakes asks for the traced example's."""
     sizes = list(x.shape)
     for i, amount in enumerate(border):
         sizes[-1 - i // 2] += amount
     return x.new_empty(sizes)
+
+
+_BY_SIZES: Mapping[Any, Callable[..., Any]] = {
+    torch.ops.aten.pad.default: _padded,
+    **dict.fromkeys(RECURRENT, described),
+}
+"""What describes the results of operators whose kernels for fakes make numbers of symbolic sizes."""
 
 
 class Workspace:
@@ -189,8 +197,8 @@ class Workspace:
         An answer that holds only for the traced example (a broadcast of `s` with 2 where `s` was 2) would be
         a guard, and raises. Where a kernel asks such questions to choose a memory layout, they are answered
         for the example and forgotten: its sizes do not depend on them. The cache of fake tensors asks more
-        than the operators do (whether a storage is large enough), and is left out. Of recurrent layers and
-        windows only the implementation in Python knows symbolic sizes; a model is captured by that as well.
+        than the operators do (whether a storage is large enough), and is left out. Of windows only the
+        implementation in Python knows symbolic sizes; a model is captured by that as well.
         """
         assert self._mode is not None
         env = self._mode.shape_env
@@ -206,9 +214,7 @@ class Workspace:
             log.disabled = True  # a refusal is an answer here, no error
         try:
             with guards, disable_fake_tensor_cache(self._mode), self._mode, in_python:
-                if target is torch.ops.aten.pad.default:
-                    return _padded(args[0], args[1])
-                return target(*args, **kwargs)
+                return _BY_SIZES.get(target, target)(*args, **kwargs)
         finally:
             for log, was_disabled in zip(_FAKE_LOGS, were_disabled, strict=True):
                 log.disabled = was_disabled

@@ -49,6 +49,9 @@ DOUBLE_SLACK = 1024.0
 FLOOR = 4.0
 """Roundings a step that are granted whatever was measured."""
 
+CELL = 8
+"""Roundings at each step of a recurrent layer: gates, the function of each, the cell, its output."""
+
 UNMEASURED = 64.0
 """Roundings a step where the condition cannot be measured, because the model does not run in float64."""
 
@@ -149,6 +152,11 @@ def steps_of(graph: fx.Graph) -> int:
 
 def _terms(node: fx.Node) -> int:
     op = operator_of(node.target)
+    if op is not None and op.result in ("lstm", "recurrent"):
+        given: dict[str, Any] = dict(zip((param.name for param in op.params), node.args, strict=True))
+        sizes = _sizes(given["x"].meta["val"])
+        layers: int = given["num_layers"]
+        return CELL * layers * sizes[1 if given["batch_first"] else 0]
     if op is None or not (op.reduces and op.linear_in) or not isinstance(node.args[0], fx.Node):
         return 1
     before, after = (_elements(part.meta.get("val")) for part in (node.args[0], node))
@@ -156,10 +164,13 @@ def _terms(node: fx.Node) -> int:
 
 
 def _elements(value: Any) -> int:
-    """Elements of a tensor; a symbolic size is what it was in the example, 1 if that is unknown."""
-    if not isinstance(value, Tensor):
-        return 1
-    return math.prod(n if isinstance(n, int) else (n.node.hint or 1) for n in value.shape)
+    """Elements of a tensor, 1 of anything else."""
+    return math.prod(_sizes(value)) if isinstance(value, Tensor) else 1
+
+
+def _sizes(value: Tensor) -> list[int]:
+    """Its sizes; a symbolic one is what it was in the example, 1 if that is unknown."""
+    return [n if isinstance(n, int) else (n.node.hint or 1) for n in value.shape]
 
 
 def file_bound(condition: float, dtype: torch.dtype, steps: int) -> float:
