@@ -24,7 +24,7 @@ def operators() -> list[Word]:
 
 def functions() -> list[Word]:
     """Functions that conditions and definitions may use, those of one kind together."""
-    from tdsl.engine.parameters import vocabulary
+    from tdsl.factor.table import vocabulary
 
     known = list(vocabulary().functions.values())
     known.sort(key=lambda f: (f.kind, f.name))

@@ -15,10 +15,10 @@ from tdsl.capture.normal import attribute
 from tdsl.derive.function import Operand
 from tdsl.derive.sizes import Axis, Sizes
 from tdsl.derive.trace import Traced
-from tdsl.engine.parameters import vocabulary
 from tdsl.engine.pattern import ELLIPSIS
 from tdsl.engine.unparse import NOWHERE, NotExpressible, equations, literal
 from tdsl.errors import TdslError
+from tdsl.factor.table import vocabulary
 from tdsl.lang import tree
 from tdsl.lang.walk import walk
 from tdsl.ops.targets import DTYPES

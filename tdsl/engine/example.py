@@ -23,10 +23,11 @@ from tdsl.engine.example_text import Words, expected_text
 from tdsl.engine.explain import explain
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library
-from tdsl.engine.parameters import constant_value, vocabulary
+from tdsl.engine.parameters import constant_value
 from tdsl.engine.same_graph import Comparison, Expected
 from tdsl.engine.strategy import Runner
 from tdsl.errors import TdslError
+from tdsl.factor.table import vocabulary
 from tdsl.lang import parse_expression, tree
 from tdsl.lang.example import check_example
 from tdsl.lang.library_files import full_name

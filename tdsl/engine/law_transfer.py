@@ -20,9 +20,9 @@ from tdsl.capture import capture
 from tdsl.engine.driver import Settings, rewrite
 from tdsl.engine.library import Declaration, Library
 from tdsl.engine.lower import lower
-from tdsl.engine.parameters import vocabulary
 from tdsl.engine.rule import Rule
 from tdsl.errors import TdslError
+from tdsl.factor.table import vocabulary
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.ops.targets import operator_of
 from tdsl.symmetry.action import Action, action, flipped, identity_on, rolled, rotated, transposed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -12,20 +11,11 @@ from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.pattern import Pattern
 from tdsl.engine.staged import CannotStage
 from tdsl.errors import Span, TdslError
-from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, TERMS
+from tdsl.factor.table import vocabulary
 from tdsl.lang import parse_expression, tree
 from tdsl.lang.spelling import did_you_mean
-from tdsl.lang.vocabulary import PARAMETER_KINDS, Function, Vocabulary
+from tdsl.lang.vocabulary import PARAMETER_KINDS
 from tdsl.lang.walk import walk
-
-
-@cache
-def vocabulary() -> Vocabulary:
-    """Every name that a rule may use: operators, built-in functions, factorizations, predicates."""
-    decompositions = [Function(f.name, f.kind, f.params, f.results, f.doc) for f in DECOMPOSITIONS.values()]
-    functions = [Function(f.name, f.kind, f.params, f.results, f.doc) for f in FUNCTIONS.values()]
-    terms = [Function(f.name, f.kind, f.params, f.results, f.doc, f.shape) for f in TERMS.values()]
-    return Vocabulary.standard([*decompositions, *functions, *terms])
 
 
 def parameter_values(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+from tdsl.errors import Span, TdslError
+
 SUFFIX = ".tdsl"
 
 
@@ -30,3 +32,8 @@ def prefix_of(path: Path) -> str:
 def full_name(prefix: str, name: str) -> str:
     """`cleanup.identity.relu` for `relu`; a declaration called like its file has the file's name alone."""
     return prefix if prefix.rpartition(".")[2] == name else f"{prefix}.{name}"
+
+
+def declared_twice(name: str, span: Span) -> TdslError:
+    """The error for a second declaration of a full name, at its place."""
+    return TdslError(f"{name} is declared twice", span, hint="give one of them another name")

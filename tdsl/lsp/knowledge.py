@@ -35,9 +35,8 @@ class Knowledge:
 
     def with_functions(self) -> Knowledge:
         """This, and the functions on weights; imports torch."""
-        from tdsl.engine.parameters import vocabulary
         from tdsl.engine.strategy import OBJECTIVES
-        from tdsl.factor.table import DECOMPOSITIONS
+        from tdsl.factor.table import DECOMPOSITIONS, vocabulary
         from tdsl.quantise.table import SCHEMES
         from tdsl.verify.contract import METRICS
 

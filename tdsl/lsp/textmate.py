@@ -227,7 +227,7 @@ def _signs(signs: Iterable[str]) -> str:
 
 def rendered() -> str:
     """The text of the file as it should be."""
-    from tdsl.engine.parameters import vocabulary
+    from tdsl.factor.table import vocabulary
 
     lark = resources.files("tdsl.grammar").joinpath("tdsl.lark").read_text(encoding="utf-8")
     return json.dumps(textmate(lark, vocabulary()), indent=2, ensure_ascii=False) + "\n"

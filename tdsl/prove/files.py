@@ -10,7 +10,7 @@ from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.groups import with_groups
 from tdsl.lang.imports import load_files
-from tdsl.lang.library_files import full_name, prefix_of, standard_files
+from tdsl.lang.library_files import declared_twice, full_name, prefix_of, standard_files
 from tdsl.lang.syntax import read
 from tdsl.prove import record
 from tdsl.prove.check import refutation
@@ -75,6 +75,9 @@ def _of_file(prefix: str, path: Path, anew: bool, made: record.Record) -> Iterat
     files = load_files([path])
     groups = {item.name: item for file in files for item in file.items if isinstance(item, tree.Group)}
     rules = [with_groups(item, groups) for item in files[-1].items if isinstance(item, tree.Rule)]
+    for i, rule in enumerate(rules):
+        if any(rule.name == before.name for before in rules[:i]):
+            raise declared_twice(full_name(prefix, rule.name), rule.span)
     if len(files) == 1:  # otherwise the text alone does not tell what its rules mean
         made.outlines.update(record.outline_of(text, rules).outlines)
     for rule in rules:

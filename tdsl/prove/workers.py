@@ -32,7 +32,7 @@ def outcomes_of(rules: Sequence[tree.Rule]) -> Iterator[Outcome]:
     way = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(way)
     if way == "forkserver":  # what all of them need is loaded once
-        context.set_forkserver_preload(["tdsl.engine.parameters", "tdsl.prove.proof"])
+        context.set_forkserver_preload(["tdsl.factor.table", "tdsl.prove.proof"])
     with ProcessPoolExecutor(count, context, initializer=_begin) as pool:
         waiting = [pool.submit(_outcome, rule) for rule in rules]
         try:
@@ -52,7 +52,7 @@ def _begin() -> None:
 
 
 def _outcome(rule: tree.Rule) -> Outcome:
-    from tdsl.engine.parameters import vocabulary  # torch, where there is something to prove
+    from tdsl.factor.table import vocabulary  # torch, where there is something to prove
     from tdsl.lang.resolve import resolve
     from tdsl.prove.check import fresh_verdict
 

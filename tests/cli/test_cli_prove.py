@@ -37,6 +37,13 @@ def test_a_wrong_rule_does_not_load(folder):
         load(folder / "r.tdsl")
 
 
+def test_two_rules_of_one_name_are_a_mistake_though_each_is_right(tdsl, folder):
+    (folder / "r.tdsl").write_text(RIGHT + RIGHT, encoding="utf-8")
+    outcome = tdsl("prove", "r.tdsl")
+    assert outcome.status == 1
+    assert "r.tdsl:2:1: error: r.twice is declared twice" in outcome.err
+
+
 def test_sides_of_different_shapes_are_refuted_and_the_others_still_proved(tdsl, folder):
     (folder / "r.tdsl").write_text("rule sum_away { relu(x) => sum(x, [0]) }\n" + RIGHT, encoding="utf-8")
     outcome = tdsl("prove", "r.tdsl")

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from tdsl.cli.app import app
 from tdsl.engine.driver import rewrite
 from tdsl.engine.library import Declaration, Library
-from tdsl.engine.parameters import vocabulary
 from tdsl.errors import TdslError
+from tdsl.factor.table import vocabulary
 from tdsl.interplay.analysis import Together, analyse
 from tdsl.interplay.forms import forms_of
 from tdsl.interplay.overlap import alone

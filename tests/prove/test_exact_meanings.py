@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tdsl.engine.parameters import vocabulary
+from tdsl.factor.table import vocabulary
 from tdsl.lang import parse, tree
 from tdsl.lang.resolve import resolve
 from tdsl.ops import OPERATORS

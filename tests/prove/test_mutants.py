@@ -8,8 +8,8 @@ import pytest
 from mutations import mutants
 
 from tdsl.engine.library import standard_library
-from tdsl.engine.parameters import vocabulary
 from tdsl.errors import TdslError
+from tdsl.factor.table import vocabulary
 from tdsl.lang import tree
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.typecheck import check_types

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tdsl.engine.parameters import vocabulary
 from tdsl.errors import TdslError
+from tdsl.factor.table import vocabulary
 from tdsl.lang import parse, tree
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.typecheck import check_types

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tdsl.engine.parameters import vocabulary
 from tdsl.errors import TdslError
+from tdsl.factor.table import vocabulary
 from tdsl.lang import parse, parse_file, tree
 from tdsl.lang.resolve import resolve
 from tdsl.prove.check import fresh_verdict
