@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 import tempfile
@@ -35,6 +36,27 @@ def cache_folder() -> Path:
     """Where what can be computed anew is kept for this user, between processes."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
     return Path(home) / "tdsl"
+
+
+def keep(path: Path, text: str) -> None:
+    """Keep a text that can be computed anew, behind its digest, if that can be written."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part:
+            part.write_text(f"{_digest(text)}\n{text}", encoding="utf-8")
+
+
+def kept(path: Path) -> str | None:
+    """The text that was kept there; `None` where there is none, or it is damaged."""
+    try:
+        digest, _, text = path.read_text(encoding="utf-8").partition("\n")
+    except (OSError, ValueError):
+        return None
+    return text if _digest(text) == digest else None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _mode(target: Path) -> int:

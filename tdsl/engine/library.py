@@ -18,17 +18,18 @@ from typing import Any
 
 from tdsl.engine.frame import Variant
 from tdsl.engine.lower import lower
-from tdsl.engine.parameters import parameter_values
+from tdsl.engine.parameters import parameter_values, vocabulary
 from tdsl.engine.passes import GraphPass, RulePass, standard_passes
 from tdsl.engine.rule import Rule
 from tdsl.errors import Span, TdslError
-from tdsl.factor.table import vocabulary
 from tdsl.lang import tree
 from tdsl.lang.groups import with_groups
-from tdsl.lang.imports import load_files, parse_standard
-from tdsl.lang.library_files import declared_twice, full_name, prefix_of, standard_files
+from tdsl.lang.imports import load_files
+from tdsl.lang.library_files import full_name, prefix_of
 from tdsl.lang.resolve import Resolved, resolve
+from tdsl.lang.standard_trees import standard_trees
 from tdsl.lang.unsupported import refuse_unsupported
+from tdsl.memory import uncollected
 from tdsl.prove.check import refuse_refuted, verdict_on
 from tdsl.prove.record import remember
 from tdsl.prove.verdict import Verdict
@@ -152,7 +153,7 @@ class Library:
                 continue
             name = full_name(prefix, item.name)
             if name in self.rules or name in self.pipelines:
-                raise declared_twice(name, item.span)
+                raise TdslError(f"{name} is declared twice", item.span, hint="give one of them another name")
             if isinstance(item, tree.Rule):
                 resolved = resolve(with_groups(item, self.symmetry.groups), vocabulary())
                 verdict = verdict_on(resolved, made)
@@ -251,8 +252,9 @@ def _unknown(kind: str, name: str, known: list[str], span: Span | None) -> TdslE
 def standard_library() -> Library:
     """Everything under `tdsl.passes`, checked."""
     library = Library(passes=dict(standard_passes()))
-    for prefix, path in standard_files():
-        library.add_file(parse_standard(path), prefix)
+    with uncollected():
+        for prefix, file in standard_trees():
+            library.add_file(file, prefix)
     return library
 
 

@@ -15,6 +15,8 @@ def with_groups(rule: tree.Rule, groups: Mapping[str, tree.Group]) -> tree.Rule:
 
     A name that the rule binds itself stays what the rule says. So proofs and their records see the group.
     """
+    if not groups:
+        return rule
     own = {node.name for node in walk(rule) if isinstance(node, tree.Declared | tree.Parameter)}
     own |= {node.id for equation in rule.lhs for node in walk(equation) if isinstance(node, tree.Name)}
     own |= {name for equation in rule.lhs for name in equation.names}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,16 +10,7 @@ from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.library_files import SUFFIX, library_path
 from tdsl.lang.spelling import did_you_mean
-from tdsl.lang.syntax import parse, parse_file, read
-
-_EXAMPLE = re.compile(r"^(?:///[^\n]*\n)*example\b.*?^}\n", re.MULTILINE | re.DOTALL)
-"""An example in canonical form, in which all of the standard library is."""
-
-
-def parse_standard(path: Path) -> tree.File:
-    """A file of the standard library without its examples: applying rules needs no reading of their tests."""
-    text = _EXAMPLE.sub(lambda example: "\n" * example.group().count("\n"), read(path))
-    return parse(text, name=str(path))
+from tdsl.lang.syntax import parse_file
 
 
 def load_files(

@@ -2,57 +2,42 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import os
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lark import Lark, Token, Tree
+from lark import Token, Tree
 from lark.exceptions import UnexpectedInput, VisitError
 
 from tdsl.errors import Source, TdslError
-from tdsl.files import cache_folder
 from tdsl.lang import tree
 from tdsl.lang.build import Builder
 from tdsl.lang.expected import syntax_error, terminal_words
+from tdsl.lang.grammar import parser
 from tdsl.lang.walk import refuse_deep_nesting
 
 _COMMENT_OR_TEXT = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*')
 
 
 @functools.cache
-def _parser(start: str = "start") -> Lark:
-    """The parser of the grammar; its tables are kept for the next process, where that can be written."""
-    grammar = resources.files("tdsl.grammar").joinpath("tdsl.lark").read_text(encoding="utf-8")
-    tables = cache_folder() / "grammar" / f"{start}-{hashlib.sha256(grammar.encode()).hexdigest()[:16]}"
-    with contextlib.suppress(OSError):
-        tables.parent.mkdir(parents=True, exist_ok=True)
-    return Lark(
-        grammar, parser="lalr", lexer="contextual", propagate_positions=True, start=start, cache=str(tables)
-    )
-
-
-@functools.cache
 def _terminal_words() -> dict[str, str]:
-    return terminal_words({t.name: t.pattern.value for t in _parser().terminals})
+    return terminal_words({t.name: t.pattern.value for t in parser().terminals})
 
 
 def parse(text: str, name: str = "<string>") -> tree.File:
     """The syntax tree of `text`; `name` is what diagnostics call it. Raises `TdslError`."""
     source = Source(name, text.removeprefix("\ufeff").replace("\r\n", "\n"))
     builder = Builder(source)
-    file: tree.File = _tree(_parser(), builder)
+    file: tree.File = _tree(builder, "start")
     refuse_deep_nesting(file)
     return tree.File(items=file.items, comments=_comments(source.text, builder.doc_lines), span=file.span)
 
 
 def parse_expression(text: str, name: str = "<string>") -> tree.Expr:
     """The syntax tree of one expression, such as `energy(0.9)` or `50%`. Raises `TdslError`."""
-    expression: tree.Expr = _tree(_parser("expr"), Builder(Source(name, text)))
+    expression: tree.Expr = _tree(Builder(Source(name, text)), "expr")
     refuse_deep_nesting(expression)
     return expression
 
@@ -62,7 +47,7 @@ def parse_words(text: str, name: str = "<string>") -> Tree[Token]:
 
     For what asks about words rather than meanings, such as an editor. Raises `TdslError`.
     """
-    return _parsed(_parser(), Source(name, text))
+    return _parsed(Source(name, text), "start")
 
 
 def continuations(text: str) -> dict[str, str]:
@@ -70,7 +55,7 @@ def continuations(text: str) -> dict[str, str]:
 
     Empty when `text` is wrong before its end.
     """
-    run = _parser().parse_interactive(text)
+    run = parser().parse_interactive(text, start="start")
     try:
         for _ in run.iter_parse():
             pass
@@ -83,8 +68,8 @@ def continuations(text: str) -> dict[str, str]:
     return {terminal: _terminal_words()[terminal] for terminal in accepted}
 
 
-def _parsed(parser: Lark, source: Source) -> Tree[Token]:
-    run = parser.parse_interactive(source.text)
+def _parsed(source: Source, start: str) -> Tree[Token]:
+    run = parser().parse_interactive(source.text, start)
     try:
         tokens = list(run.iter_parse())
         parsed: Tree[Token] = run.feed_eof(tokens[-1] if tokens else None)  # type: ignore[no-untyped-call]
@@ -95,9 +80,9 @@ def _parsed(parser: Lark, source: Source) -> Tree[Token]:
         raise syntax_error(source, error, accepted) from None
 
 
-def _tree(parser: Lark, builder: Builder) -> Any:
-    """What `parser` finds in the source of `builder`, as a syntax tree. Raises `TdslError`."""
-    parsed = _parsed(parser, builder.source)
+def _tree(builder: Builder, start: str) -> Any:
+    """The source of `builder`, which is all a `start`, as a syntax tree. Raises `TdslError`."""
+    parsed = _parsed(builder.source, start)
     try:
         return builder.transform(parsed)
     except VisitError as error:
