@@ -31,6 +31,9 @@ GOOD = """
     def no_inputs():
         return nn.Linear(4, 2), 7
 
+    def asks(width):
+        return nn.Linear(width, 2), torch.randn(3, width)
+
     def fails():
         return nn.Linear(4, 2).to("cpu"), torch.randn(3, 4) @ torch.randn(3, 4)
 """
@@ -117,11 +120,12 @@ def test_an_infinite_buffer_is_a_mask_and_a_nan_one_is_not():
     assert "buffer `mask`" in diagnostic(lambda: require_finite(module))
 
 
-def test_files_and_things_that_are_no_model_are_refused(tmp_path):
+def test_files_and_things_that_are_no_model_are_refused(tmp_path, caplog):
     assert "no file" in diagnostic(lambda: capture(tmp_path / "missing.pt2"))
     (tmp_path / "noise.pt2").write_bytes(b"noise")
     assert "not a saved torch.export program" in diagnostic(lambda: capture(tmp_path / "noise.pt2"))
-    assert "cannot capture a int" in diagnostic(lambda: capture(3))
+    assert not caplog.records, "torch's own traceback stays off the terminal"
+    assert "cannot capture an int" in diagnostic(lambda: capture(3))
 
 
 def test_names_must_fit():
@@ -148,9 +152,10 @@ def test_a_function_in_a_file_is_captured(file):
     "function, words",
     [
         ("biuld", ["no function `biuld`", "did you mean `build`"]),
-        ("three", ["returned a int", "(model, example_inputs)"]),
+        ("three", ["returned an int", "(model, example_inputs)"]),
         ("no_model", ["is a str", "torch.nn.Module"]),
-        ("no_inputs", ["are a int"]),
+        ("no_inputs", ["are an int"]),
+        ("asks", ["`asks` in ", "asks for width", "model.py:20:", "without arguments"]),
         ("fails", ["raised RuntimeError", "torch.randn(3, 4) @ torch.randn(3, 4)", "model.py:"]),
     ],
 )
