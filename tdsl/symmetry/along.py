@@ -173,7 +173,10 @@ def matrix(element: Along) -> Tensor:
 def apply(element: Along, x: Tensor, axis: int) -> Tensor:
     """`x` acted on along an axis. Raises `TdslError` when that axis has another size."""
     if x.shape[axis] != element.size:
-        raise TdslError(f"an axis of size {x.shape[axis]} is not one of size {element.size}")
+        raise TdslError(
+            f"an axis of size {x.shape[axis]} is not one of size {element.size}",
+            hint="quarter turns and transposes exchange sizes: what they generate needs squares",
+        )
     if isinstance(element, Linear):
         return element.apply(x, axis)
     if isinstance(element, Turn):

@@ -204,6 +204,16 @@ def test_what_there_is_not() -> None:
         SortPoints(Cloud(10), lambda x: x)(X)
     with pytest.raises(TdslError, match="threshold"):
         FrameAverage(Cloud(10), "O", threshold=0.0)
+    with pytest.raises(TdslError, match="no batch of point clouds"):
+        FrameAverage(Cloud(10), "O").check(X[..., :2])
+    with pytest.raises(TdslError, match=r"the fallback gives \[\[4\]\], the model \[\[4, 4\]\]"):
+        FrameAverage(Cloud(10), "O", fallback=lambda x: x.sum((1, 2)))(X)
+    with pytest.raises(TdslError, match=r"`vectors` gives \[4, 2, 3\]"):
+        GramSchmidt(Cloud(10), "O", vectors=lambda x: x[:, :2])(X)
+    with pytest.raises(TdslError, match="points of 3 coordinates meet a key of 4"):
+        SortPoints(Cloud(10), PointKey(4))(X)
+    with pytest.raises(TdslError, match="nothing for each of 10 points"):
+        SortPoints(Cloud(10), PointKey(3), "points")(X)
 
 
 @pytest.mark.parametrize("output", ["invariant", "points"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from imposed_models import classifier, images, segmenter, turns
-from torch import nn
+from torch import Tensor, nn
 
 from tdsl.errors import TdslError
 from tdsl.symmetry.action import action, flipped, rolled, rotated, transposed
@@ -184,6 +186,32 @@ def test_a_score_that_cannot_tell_copies_apart_is_reported() -> None:
         Canonicalise(classifier(), D4, score=GenericScore((3, 4)))(X)
     with pytest.raises(TdslError, match="the score has shape"):
         Canonicalise(classifier(), D4, score=lambda x: x)(X)
+    with pytest.raises(TdslError, match="the score is 1"):
+        Canonicalise(classifier(), D4, score=lambda x: 1.0)(X)  # type: ignore[arg-type, return-value]
+
+
+def test_pixels_of_eight_bits_are_drawn_from_those_that_occur() -> None:
+    """Where no input is a real number the others vary all the same, and the law is not held of a constant."""
+
+    class FromBytes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = classifier()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.model(x.to(next(self.model.parameters()).dtype) / 255)
+
+    pixels = (X.abs() * 100).to(torch.uint8)
+    report = GroupAverage(FromBytes(), D4).check(pixels)
+    assert report.passed and report.variation > 1e-3
+    assert report.controls["one element left out"] > 1e-3
+
+
+def test_nothing_is_held_of_no_sample_or_of_what_is_no_number() -> None:
+    with pytest.raises(TdslError, match="has nothing to check the law on"):
+        GroupAverage(classifier(), D4).check(X[:0])
+    with pytest.raises(TdslError, match="the results for the given input are not finite"):
+        GroupAverage(classifier(), D4).check(X * math.nan)
 
 
 def test_ties_of_symmetric_inputs_matter_where_the_output_moves_along() -> None:

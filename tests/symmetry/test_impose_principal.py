@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -94,3 +96,7 @@ def test_mistakes_are_said() -> None:
         PrincipalPrefix(encoder(), [])
     with pytest.raises(TdslError, match=r"\[1, 50, 12\]"):
         PrincipalPrefix(encoder(), [DATA[0][None]])
+    with pytest.raises(TdslError, match="a batch of data is a tuple"):
+        PrincipalPrefix(encoder(), [(DATA[0],)])  # type: ignore[list-item]
+    with pytest.raises(TdslError, match="not finite"):
+        PrincipalPrefix(encoder(), [DATA[0] * math.nan])

@@ -93,6 +93,8 @@ def test_what_is_no_pole() -> None:
     for arguments in (([1.0], [0.0], [0.0]), ([1.0], [0.0, 1.0], [1.0]), ([], [], [])):
         with pytest.raises(TdslError):
             Resolvent(*arguments, bound=1.0)
+    with pytest.raises(TdslError, match="no batch of square matrices"):
+        Resolvent([1.0], [0.0], [1.0], bound=1.0)(torch.ones(2, 3, 4))
 
 
 def test_both_in_a_file() -> None:

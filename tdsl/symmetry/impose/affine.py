@@ -49,6 +49,7 @@ class AffineInvariant(GramSchmidt):
         Control: the cloud in a basis of its own, but not whitened, which rotations leave alone and stretches
         do not.
         """
+        self.require_cloud(x)
         whole = in_double(self)
         turns = self.changes(seed)
         stretches = [

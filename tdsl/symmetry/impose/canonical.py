@@ -116,10 +116,9 @@ class Canonicalise(OverFiniteGroup):
     def _scores(self, copies: Sequence[Tensor]) -> Tensor:
         """The score of each copy, [order, B]."""
         scores = self.score(*(many.flatten(0, 1) for many in copies))
-        if scores.shape != (self.order * copies[0].shape[1],):
-            raise TdslError(
-                f"the score has shape {list(scores.shape)}", expected="one number for each sample, [B]"
-            )
+        if not isinstance(scores, Tensor) or scores.shape != (self.order * copies[0].shape[1],):
+            made = f"has shape {list(scores.shape)}" if isinstance(scores, Tensor) else f"is {scores!r}"
+            raise TdslError(f"the score {made}", expected="one number for each sample, [B]")
         return apart(scores, self.order)
 
     def margin(self, *x: Tensor) -> Tensor:

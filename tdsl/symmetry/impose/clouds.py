@@ -63,6 +63,14 @@ class OnCloud(nn.Module):
                 expected=f"[batch, points, {self.size}]",
             )
 
+    def require_vectors(self, rows: Tensor, count: int) -> None:
+        """Raise `TdslError` unless these are at least `count` vectors of each cloud."""
+        if rows.ndim != 3 or rows.shape[1] < count or rows.shape[2] != self.size:
+            raise TdslError(
+                f"`vectors` gives {list(rows.shape)}",
+                expected=f"[batch, {count} or more, {self.size}], a vector in each row",
+            )
+
     def centre(self, x: Tensor) -> Tensor:
         """The centroid, [B, 1, d]; zero where translations are none of the group's business."""
         return x.mean(1, keepdim=True) if self.translates else torch.zeros_like(x[:, :1])

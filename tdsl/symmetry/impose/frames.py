@@ -67,6 +67,12 @@ class FrameAverage(OnCloud):
         if self.fallback is not None:
             share = _smooth(apart / self.threshold - 1)
             instead = outputs_of(self.fallback(x, *others))
+            if [one.shape for one in instead] != [one.shape for one in results]:
+                shapes = [[list(one.shape) for one in many] for many in (instead, results)]
+                raise TdslError(
+                    f"the fallback gives {shapes[0]}, the model {shapes[1]}",
+                    expected="results of the same shapes",
+                )
             results = tuple(
                 b + share.reshape(-1, *(1,) * (a.ndim - 1)) * (a - b)
                 for a, b in zip(results, instead, strict=True)
@@ -89,6 +95,7 @@ class FrameAverage(OnCloud):
 
         Controls: right-handed frames under a reflection (which O has and SO has not), one frame alone.
         """
+        self.require_cloud(x)
         whole = in_double(self)
         whole.gap = False
         alone, handed = in_double(whole), in_double(whole)

@@ -130,13 +130,20 @@ def examined(
     """The report on a law: `wrapped` and `alone` (the model in it), on samples in float64.
 
     A control is a function that breaks the law, with the changes under which it must be seen to; `left` is
-    what a solver in `wrapped` leaves. Raises `TdslError` for fewer than two samples.
+    what a solver in `wrapped` leaves. Raises `TdslError` for fewer than two samples, and for results that are
+    not finite.
     """
     if len(samples) < 2:
         raise TdslError("a law cannot be seen on one input", expected="at least two inputs")
     with torch.no_grad():
         plain = _run_alone(alone, samples)
         results = [outputs_of(wrapped(*x)) for x in samples]
+        for i, many in enumerate(results):
+            if not all(bool(t.isfinite().all()) for t in (*plain[i], *many)):
+                raise TdslError(
+                    f"the results for {name_of(i)} are not finite",
+                    expected="inputs for which the model gives numbers",
+                )
         scale = max(
             (float(t.abs().max()) for many in (*plain, *results) for t in many if t.numel()), default=0.0
         )
@@ -179,19 +186,29 @@ def outputs_of(result: object) -> Tensors:
 
 
 def drawn(given: Tensors, seed: int) -> list[Tensors]:
-    """The given inputs and random ones of their shapes, in float64; what is no real number stays as it is.
+    """The given inputs and random ones of their shapes, in float64.
 
-    Raises `TdslError` where none is given.
+    What is no real number stays as it is; where nothing is one (pixels of 8 bits, token ids) values are drawn
+    from those that occur. Raises `TdslError` where none is given, or nothing in one.
     """
     if not given:
         raise TdslError(
             "nothing to check the law on", expected="an input of each kind, as the model takes it"
         )
+    for one in given:
+        if not one.numel():
+            raise TdslError(
+                f"an input of shape {list(one.shape)} has nothing to check the law on",
+                expected="at least one sample",
+            )
     random = torch.Generator().manual_seed(seed)
+    whole = not any(x.is_floating_point() for x in given)
 
     def another(x: Tensor) -> Tensor:
         if not x.is_floating_point():
-            return x.cpu()
+            known = x.cpu()
+            places = torch.randint(x.numel(), x.shape, generator=random)
+            return known.flatten()[places] if whole else known
         return torch.randn(x.shape, generator=random, dtype=torch.float64)
 
     exact = tuple(x.detach().cpu().double() if x.is_floating_point() else x.cpu() for x in given)

@@ -36,7 +36,7 @@ class OrbitDistance(nn.Module):
 
     def __init__(self, template: Tensor) -> None:
         super().__init__()
-        self.register_buffer("template", template.detach().clone())
+        self.register_buffer("template", torch.as_tensor(template).detach().clone())
 
     def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         """The score of each sample, by the first input. Raises `TdslError` for samples of another size."""
@@ -82,13 +82,13 @@ class NearestPose(OnCloud):
             raise TdslError(
                 f"{group}({size}) is not supported", expected=f"O({size}), or two or three dimensions"
             )
-        unit = torch.eye(size) if template is None else template.detach().clone()
+        unit = torch.eye(size) if template is None else torch.as_tensor(template).detach().clone()
         if unit.ndim != 2 or unit.shape[1] != size:
             raise TdslError(
                 f"a template of shape {list(unit.shape)} holds no vectors of {size} coordinates",
                 expected=f"[k, {size}]",
             )
-        if steps < 0:
+        if not isinstance(steps, int) or steps < 0:
             raise TdslError(f"{steps} steps", expected="how many steps of the solver the file takes")
         self.register_buffer("template", unit)
         self.vectors, self.steps, self.residual = vectors, steps, residual
@@ -123,6 +123,7 @@ class NearestPose(OnCloud):
 
         Control: the cloud as it lies.
         """
+        self.require_cloud(x)
         whole = in_double(self)
         whole.residual = False
         changes, samples = self.changes(seed), drawn((x, *others), seed)

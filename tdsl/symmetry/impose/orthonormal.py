@@ -24,6 +24,8 @@ class GramSchmidt(OnCloud):
     `vectors` maps the cloud to [B, d, d], a vector in each row, and must turn along with it; by default they
     are sums of the points, weighted by functions of their distance from the centroid. SO(d) and SE(d) take
     the last row as the product of those before, for d = 2 and 3. Of trained networks Kaba et al., 2023.
+
+    Raises `TdslError` for rotations without reflections in more than three dimensions, and for fewer vectors.
     """
 
     vectors: Callable[[Tensor], Tensor] | None
@@ -57,9 +59,11 @@ class GramSchmidt(OnCloud):
     def _basis(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Orthonormal rows [B, d, d], and the smallest share, [B]."""
         given = weighted_sums(x) if self.vectors is None else self.vectors(x)
+        needed = self.size if self.reflects else self.size - 1
+        self.require_vectors(given, needed)
         rows: list[Tensor] = []
         shares = []
-        for i in range(self.size if self.reflects else self.size - 1):
+        for i in range(needed):
             row = given[:, i]
             rest = row
             for _ in range(2):  # once more: what rounding left of the others
@@ -77,6 +81,7 @@ class GramSchmidt(OnCloud):
 
         Control: the standard basis instead.
         """
+        self.require_cloud(x)
         whole = in_double(self)
         changes, samples = self.changes(seed), drawn((x, *others), seed)
         margins = [whole.margin(sample[0]) for sample in samples]

@@ -67,6 +67,11 @@ def _moments(encoder: nn.Module, data: Iterable[Tensor]) -> tuple[Tensor, Tensor
     encoder.eval()
     with torch.no_grad():
         for batch in data:
+            if not isinstance(batch, Tensor):
+                raise TdslError(
+                    f"a batch of data is a {type(batch).__name__}",
+                    expected="a tensor, as the encoder takes it",
+                )
             encoded = encoder(batch)
             if encoded.ndim != 2:
                 raise TdslError(
@@ -78,4 +83,9 @@ def _moments(encoder: nn.Module, data: Iterable[Tensor]) -> tuple[Tensor, Tensor
     encoder.train(training)
     if second is None or not count:
         raise TdslError("principal coordinates of nothing", expected="at least one batch of inputs")
+    if not bool(second.isfinite().all()):
+        raise TdslError(
+            "what the encoder makes of the data is not finite",
+            expected="inputs for which the encoder gives numbers",
+        )
     return second, first, count, dtype

@@ -56,7 +56,12 @@ class Resolvent(nn.Module):
         self.iterations = max(iterations(1 + f, tolerance) for f in furthest)
 
     def forward(self, matrix: Tensor) -> Tensor:
-        """The function of each matrix."""
+        """The function of each matrix. Raises `TdslError` for what is no batch of square matrices."""
+        if matrix.ndim != 3 or matrix.shape[1] != matrix.shape[2]:
+            raise TdslError(
+                f"an input of shape {list(matrix.shape)} is no batch of square matrices",
+                expected="[batch, n, n]",
+            )
         one = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
         shifted = matrix.unsqueeze(1) - self.centres * one
         least = self.widths.square()

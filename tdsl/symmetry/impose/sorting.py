@@ -34,7 +34,12 @@ class PointKey(nn.Module):
         self.score = GenericScore((size,), seed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The key of each point."""
+        """The key of each point. Raises `TdslError` for points of another size."""
+        if x.shape[-1] != len(self.score.weights):
+            raise TdslError(
+                f"points of {x.shape[-1]} coordinates meet a key of {len(self.score.weights)} numbers",
+                expected="the number of coordinates of a point",
+            )
         return x @ self.score.weights
 
 
@@ -69,6 +74,13 @@ class SortPoints(nn.Module):
         order = self._keys(x).argsort(dim=1)
         results = outputs_of(self.f(_in_order(x, order), *others))
         if self.output == "points":
+            for y in results:
+                if y.ndim < 2 or y.shape[1] != x.shape[1]:
+                    raise TdslError(
+                        f"an output of shape {list(y.shape)} holds nothing for each of {x.shape[1]} points",
+                        expected="[batch, points, …]",
+                        hint='or `output="invariant"`',
+                    )
             results = tuple(_in_order(y, order.argsort(dim=1)) for y in results)
         return results[0] if len(results) == 1 else results
 
