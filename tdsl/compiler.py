@@ -24,12 +24,13 @@ from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
 from tdsl.memory import give_back, returning
-from tdsl.plan.calibrate import Loss
 from tdsl.plan.describe import described
 from tdsl.plan.latency import LatencyTable
+from tdsl.plan.loss import Function
 from tdsl.planner import DataPlanner
-from tdsl.prepare import SEED, Batch, Progress, prepare, require_kinds
+from tdsl.prepare import SEED, Progress, prepare, require_kinds
 from tdsl.report import Note, Report, RewriteRecord, Size, correctness_of, notes_of, to_text, write_json
+from tdsl.samples import Batch
 from tdsl.storing import Storing, blame_of_storage, shared_notes, storage_note, stored_records
 from tdsl.symmetry.audit import Audit
 from tdsl.symmetry.kept import Kept, require_kept_by_file, require_kept_by_graph
@@ -108,7 +109,7 @@ def compile(
     metadata: bool = False,
     latency: bool = True,
     mask: str | None = None,
-    loss: Loss | None = None,
+    loss: str | Function | None = None,
     cache: str | Path | None = None,
     profile: str | Path | LatencyTable | None = None,
     input_names: Sequence[str] | None = None,
@@ -122,9 +123,10 @@ def compile(
     `parameters` are its arguments, as values or as text of the language (`"energy(0.9)"`). `calibration` and
     `held_out` yield inputs as tensors, tuples of them, or dicts by name; without `held_out` every fourth
     calibration sample is held out. Plans and statistics see calibration samples alone: `mask` names the input
-    that marks padding in them (one that is called a mask by default), `loss` is a number whose gradients
-    weigh errors (the outputs themselves by default), `profile` a table of latencies measured elsewhere,
-    `cache` a folder in which statistics are remembered.
+    that marks padding in them (one that is called a mask by default), `loss` is what their labels are for, a
+    function of (output, labels) or the name of one of torch.nn.functional, whose gradients weigh errors
+    (those of the outputs themselves by default), `profile` a table of latencies measured elsewhere, `cache` a
+    folder in which statistics are remembered.
 
     With `output` the file is written there and `report.json` beside it, once everything holds; otherwise
     nothing is written. `name` is what the report calls the model, its class by default; `progress` hears each

@@ -21,7 +21,9 @@ from tdsl.errors import TdslError
 from tdsl.factor.rank import Ratio
 from tdsl.lang import parse
 from tdsl.plan.choose import Unreachable
-from tdsl.prepare import Batch, listed, prepare, require_kinds
+from tdsl.plan.loss import Function
+from tdsl.prepare import prepare, require_kinds
+from tdsl.samples import Batch, listed
 
 _RULES = (
     "linear.svd_linear",
@@ -70,6 +72,7 @@ def factorize(
     *,
     rank: Any = 0.5,
     calibration: Iterable[Batch] | None = None,
+    loss: str | Function | None = None,
     dynamic_shapes: Any = None,
 ) -> fx.GraphModule:
     """`model` with its weights replaced by products of smaller ones, as a trainable module.
@@ -103,6 +106,7 @@ def factorize(
             parameters={"size": rank} if data else {"rank": rank},
             rules=library,
             calibration=data,
+            loss=loss,
             verified=False,
         )
         module = copied(prepared.captured.module)

@@ -62,6 +62,8 @@ class DataPlanner:
     healed: list[Healed] = field(default_factory=list)
     _scarce: dict[Scarce, None] = field(default_factory=dict)
     _planned: bool = False
+    _weighed: bool = False
+    """Whether gradients were asked for."""
     _reference: fx.GraphModule | None = None
     _expected: list[list[Tensor]] | None = None
 
@@ -87,6 +89,7 @@ class DataPlanner:
             return None
         if not requests:
             return Answers({})
+        self._weighed |= any(request.kind == "gradient_moment" for request in requests)
         once = list(dict.fromkeys(requests))  # several layers may ask for what they all read
         found = collect_cached(module, self.data, once, self.cache, self.progress, _memory(module))
         self._scarce.update(dict.fromkeys(scarce(found)))
@@ -97,6 +100,8 @@ class DataPlanner:
         lines = [told(list(self._scarce))] if self._scarce else []
         if self._planned and any(a is b for a in self.data.batches for b in self.judged_on.batches):
             lines.append("plans were judged by the samples they are fitted to: give a second batch")
+        if self.data.loss is not None and not self._weighed:
+            lines.append("the loss was not used: no rule that had a site weighs errors by gradients")
         return lines
 
     def remember(self, module: fx.GraphModule) -> None:

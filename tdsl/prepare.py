@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from types import NoneType
@@ -17,11 +17,13 @@ from tdsl.capture.randomness import require_deterministic
 from tdsl.engine.library import Library, load, standard_library
 from tdsl.engine.parameters import as_written
 from tdsl.engine.strategy import Runner
-from tdsl.errors import TdslError, kind_of
-from tdsl.plan.calibrate import Data, Loss, samples_in
+from tdsl.errors import TdslError
+from tdsl.plan.calibrate import Data, samples_in
 from tdsl.plan.latency import LatencyTable
+from tdsl.plan.loss import Function, Loss
 from tdsl.planner import DataPlanner
-from tdsl.verify import Sample, Tensors, draw_samples, inputs_of
+from tdsl.samples import Batch, Given, as_given, listed, parted_labels, require_as_many
+from tdsl.verify import Sample, draw_samples, inputs_of
 
 SEED = 0
 HELD_OUT_SHARE = 4
@@ -33,7 +35,6 @@ JUDGES, JUDGES_LEAST = 24, 3
 PARTS = 16
 """Fewer batches than can be divided in this way are cut into about this many first."""
 
-Batch = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 Progress = Callable[[str], None]
 
 
@@ -60,7 +61,7 @@ def prepare(
     calibration: Iterable[Batch] = (),
     held_out: Iterable[Batch] = (),
     mask: str | None = None,
-    loss: Loss | None = None,
+    loss: str | Function | None = None,
     profile: str | Path | LatencyTable | None = None,
     cache: str | Path | None = None,
     verified: bool = True,
@@ -103,8 +104,9 @@ def prepare(
     if rules is not None:
         library = library.extended(rules if isinstance(rules, Library) else load(rules))
     declared = library.pipeline(pipeline)
-    samples = _samples(captured, calibration, held_out, verified)
-    planner = _planner(library, captured, samples, mask, loss, profile, cache, progress)
+    measured_by = None if loss is None else Loss.of(loss)
+    samples = _samples(captured, calibration, held_out, verified, measured_by is not None)
+    planner = _planner(library, captured, samples, mask, measured_by, profile, cache, progress)
     runner = Runner(library, declared, as_written(declared.parameters, parameters or {}), planner)
     return Prepared(captured, pipeline, runner, planner, samples)
 
@@ -136,15 +138,16 @@ def _planner(
         table = LatencyTable.read(Path(profile))  # type: ignore[arg-type]
     table = table or LatencyTable()
     table.bind(axis for axes in captured.dynamic_axes for axis in axes.values())
-    known = [sample.inputs for sample in samples if sample.kind == "calibration"]
-    few = sum(map(samples_in, known)) // JUDGES
+    known = [sample for sample in samples if sample.kind == "calibration"]
+    few = sum(samples_in(sample.inputs) for sample in known) // JUDGES
     share = min(JUDGES_SHARE, max(JUDGES_LEAST, few), max(2, len(known) // 2))
     judges = known[share - 1 :: share]
-    fitted = [inputs for i, inputs in enumerate(known) if (i + 1) % share] if judges else known
+    fitted = [sample for i, sample in enumerate(known) if (i + 1) % share] if judges else known
+    labels = [sample.labels for sample in fitted]
     return DataPlanner(
         library,
-        Data.of(captured, fitted, mask, SEED, loss),
-        Data.of(captured, judges or known, mask, SEED),
+        Data.of(captured, [sample.inputs for sample in fitted], mask, SEED, loss, labels),
+        Data.of(captured, [sample.inputs for sample in judges or known], mask, SEED),
         table,
         progress,
         None if cache is None else Path(cache),
@@ -152,65 +155,55 @@ def _planner(
 
 
 def _samples(
-    captured: Captured, calibration: Iterable[Batch], held_out: Iterable[Batch], verified: bool
+    captured: Captured,
+    calibration: Iterable[Batch],
+    held_out: Iterable[Batch],
+    verified: bool,
+    labelled: bool,
 ) -> tuple[Sample, ...]:
+    """Every sample; given ones with their labels where these are looked at; calibration needs them."""
     inputs, ranges = inputs_of(captured)
     names = captured.input_names
     first = inputs[0].example if inputs else None
-    known = [as_tensors(batch, "calibration", names) for batch in listed(calibration, first)]
-    kept_back = [as_tensors(batch, "held-out", names) for batch in listed(held_out, first)]
+    known = [
+        as_given(batch, "calibration", names, labels=labelled, needed=True)
+        for batch in listed(calibration, first)
+    ]
+    kept_back = [as_given(batch, "held-out", names, labels=labelled) for batch in listed(held_out, first)]
     known = _divided(captured, known, max((low for low, _ in ranges.values()), default=1))
     if verified and not kept_back and len(known) >= HELD_OUT_SHARE:
         kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
         known = [k for i, k in enumerate(known) if (i + 1) % HELD_OUT_SHARE]
-    return draw_samples(inputs, ranges=ranges, calibration=known, held_out=kept_back, seed=SEED)
+    drawn = draw_samples(
+        inputs,
+        ranges=ranges,
+        calibration=[one.inputs for one in known],
+        held_out=[one.inputs for one in kept_back],
+        seed=SEED,
+    )
+    labels = iter([one.labels for one in (*known, *kept_back)])
+    return tuple(
+        replace(sample, labels=next(labels)) if sample.kind in ("calibration", "held-out") else sample
+        for sample in drawn
+    )
 
 
-def listed(batches: Iterable[Batch], like: Any = None) -> list[Batch]:
-    """The batches; raises `TdslError` for an iterator at its end, and for a batch alone, `like` an input."""
-    if isinstance(batches, Tensor) and isinstance(like, Tensor) and batches.dim() == like.dim():
-        raise TdslError(
-            f"samples of inputs are one tensor {list(batches.shape)}",
-            expected="several of them: `[tensor]` for one batch, or `tensor.split(32)`",
-        )
-    found = list(batches)
-    if not found and not isinstance(batches, list | tuple):
-        raise TdslError(
-            f"there is not a single sample in the {type(batches).__name__} of inputs",
-            expected="at least one",
-            hint="an iterator gives its samples once: make a new one, or keep them in a list",
-        )
-    return found
+def _divided(captured: Captured, known: Sequence[Given], least: int) -> list[Given]:
+    """The samples, cut where they are too few for some to judge what others are used for.
 
-
-def _divided(captured: Captured, known: Sequence[Tensors], least: int) -> list[Tensors]:
-    """The batches, cut where they are too few for some to judge what others are used for.
-
-    No part has fewer than `least` samples. Batches that cannot be cut, or do not fit the model, stay whole.
+    No part has fewer than `least` rows. Samples that cannot be cut, or do not fit the model, stay whole.
+    Raises `TdslError` for labels of another number of rows than the inputs have.
     """
+    data = Data.of(captured, [one.inputs for one in known])
+    alike = [len({len(t) if t.dim() else -1 for t in one.inputs}) == 1 for one in known]
+    for one, even in zip(known, alike, strict=True):
+        if one.labels and even and data.can_be_cut(one.inputs):
+            require_as_many(one, len(one.inputs[0]), "calibration")
     if len(known) >= HELD_OUT_SHARE:
         return list(known)
-    data = Data.of(captured, known)
-    at_once = max(least, -(-sum(map(samples_in, known)) // PARTS))
-    alike = [len({len(t) if t.dim() else -1 for t in batch}) == 1 for batch in known]
-    parted = [
-        data.portions(batch, at_once) if one else [batch] for batch, one in zip(known, alike, strict=True)
-    ]
-    return [part for parts in parted for part in parts]
-
-
-def as_tensors(batch: Batch, kind: str, names: Sequence[str]) -> Tensors:
-    """The tensors of one sample in the order of the inputs; raises `TdslError` for anything else."""
-    if isinstance(batch, Mapping):
-        missing = [name for name in names if name not in batch]
-        if missing:
-            raise TdslError(f"a {kind} sample has no {', '.join(missing)}", expected=", ".join(names))
-        batch = tuple(batch[name] for name in names)
-    tensors = (batch,) if isinstance(batch, Tensor) else tuple(batch) if isinstance(batch, Sequence) else None
-    wrong: Any = batch if tensors is None else next((t for t in tensors if not isinstance(t, Tensor)), None)
-    if tensors is None or wrong is not None:
-        raise TdslError(
-            f"a {kind} sample is {kind_of(wrong)}",
-            expected="a tensor, a tuple of the model's input tensors in their order, or a dict by name",
-        )
-    return tensors
+    at_once = max(least, -(-sum(samples_in(one.inputs) for one in known) // PARTS))
+    found: list[Given] = []
+    for one, even in zip(known, alike, strict=True):
+        parts = data.portions(one.inputs, at_once) if even else [one.inputs]
+        found += map(Given, parts, parted_labels(one.labels, parts))
+    return found

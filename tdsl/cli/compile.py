@@ -9,8 +9,8 @@ import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.models import captured_model, default_output, short_name
-from tdsl.cli.options import AsJson, Calibration, Mask, Model, Profile, Rules, Set
-from tdsl.cli.settings import parameters_from
+from tdsl.cli.options import AsJson, Calibration, Loss, Mask, Model, Profile, Rules, Set
+from tdsl.cli.settings import function_from, parameters_from
 from tdsl.errors import TdslError
 
 
@@ -40,6 +40,7 @@ def compile_model(
         ),
     ] = None,
     mask: Mask = None,
+    loss: Loss = None,
     profile: Profile = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set.", min=1)] = None,
     metadata: Annotated[
@@ -57,7 +58,7 @@ def compile_model(
     _require_file_name(target)
     with terminal.stages() as progress:
         progress("start torch")
-        from tdsl.cli.samples import read_samples
+        from tdsl.cli.samples import samples_from
         from tdsl.compiler import BrokenContract
         from tdsl.compiler import compile as run
         from tdsl.engine.library import load, standard_library
@@ -77,8 +78,9 @@ def compile_model(
         progress("capture")
         captured = captured_model(model)
         inputs, _ = inputs_of(captured)
-        known = read_samples(calibration, inputs) if calibration else []
-        kept_back = read_samples(held_out, inputs) if held_out else []
+        measured_by = function_from(loss)
+        known = samples_from(calibration, inputs, labelled=loss is not None, needed=True)
+        kept_back = samples_from(held_out, inputs, labelled=loss is not None)
         broken: BrokenContract | None = None
         try:
             result = run(
@@ -91,6 +93,7 @@ def compile_model(
                 output=target,
                 opset=opset,
                 mask=mask,
+                loss=measured_by,
                 profile=profile,
                 metadata=metadata,
                 latency=not no_latency,

@@ -48,6 +48,14 @@ Mask = Annotated[
         help="The input that is 0 where the others are padding; one called a mask by default.",
     ),
 ]
+Loss = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOSS",
+        help="What `labels` among the samples are for: a function of torch.nn.functional such as "
+        "`cross_entropy`, or `file.py:function`.",
+    ),
+]
 Profile = Annotated[
     Path | None,
     typer.Option(metavar="FILE.json", help="Latencies measured elsewhere by `tdsl profile`."),

@@ -1,8 +1,8 @@
-"""Options `name=value`: parameters (`--set`), whose values are expressions, and sizes (`--size`)."""
+"""What options say: parameters (`--set`), whose values are expressions, sizes (`--size`), functions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tdsl.errors import Span, TdslError
@@ -45,3 +45,13 @@ def sizes_from(settings: Sequence[str]) -> dict[str, int]:
             raise TdslError(f"`--size` gives {name} twice", expected="each axis once")
         sizes[name] = int(text)
     return sizes
+
+
+def function_from(text: str | None) -> str | Callable[..., Any] | None:
+    """A function of a Python file for `file.py:function`; any other text is a name that stays as it is."""
+    path, colon, name = (text or "").rpartition(":")
+    if not colon:
+        return text
+    from tdsl.capture.spec_file import load_function
+
+    return load_function(path, name)

@@ -10,8 +10,8 @@ import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.models import captured_model
-from tdsl.cli.options import AsJson, Calibration, Mask, Model, Profile, Rules, Set
-from tdsl.cli.settings import parameters_from, sizes_from
+from tdsl.cli.options import AsJson, Calibration, Loss, Mask, Model, Profile, Rules, Set
+from tdsl.cli.settings import function_from, parameters_from, sizes_from
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
 
@@ -30,6 +30,7 @@ def sweep_model(
     settings: Set = None,
     calibration: Calibration = None,
     mask: Mask = None,
+    loss: Loss = None,
     by: Annotated[
         str, typer.Option(help="The cost that is bounded: parameters, bytes, macs or latency.")
     ] = "parameters",
@@ -50,7 +51,7 @@ def sweep_model(
     if output is not None:
         require_writable(output)
     with terminal.stages() as progress:
-        arguments = _arguments(model, pipeline, rules, settings, calibration, mask, progress)
+        arguments = _arguments(model, pipeline, rules, settings, calibration, mask, loss, progress)
         from tdsl.sweeper import sweep
 
         curve = sweep(by=by, shares=sizes, profile=profile, **arguments)
@@ -79,6 +80,7 @@ def profile_model(
     settings: Set = None,
     calibration: Calibration = None,
     mask: Mask = None,
+    loss: Loss = None,
 ) -> None:
     """Time, on this machine, every operator that a plan for MODEL may build.
 
@@ -86,7 +88,7 @@ def profile_model(
     """
     sizes = sizes_from(size or ())
     with terminal.stages() as progress:
-        arguments = _arguments(model, pipeline, rules, settings, calibration, mask, progress)
+        arguments = _arguments(model, pipeline, rules, settings, calibration, mask, loss, progress)
         from tdsl.plan.latency import LatencyTable
         from tdsl.sweeper import profile
 
@@ -101,11 +103,12 @@ def _arguments(
     settings: list[str] | None,
     calibration: str | None,
     mask: str | None,
+    loss: str | None,
     progress: Any,
 ) -> dict[str, Any]:
     """What `tdsl.prepare` takes, from what the command line says."""
     progress("start torch")
-    from tdsl.cli.samples import read_samples
+    from tdsl.cli.samples import samples_from
     from tdsl.engine.library import load, standard_library
     from tdsl.verify import inputs_of
 
@@ -116,7 +119,9 @@ def _arguments(
     parameters = parameters_from(settings or (), f"pipeline {chosen.name}", chosen.parameters)
     progress("capture")
     captured = captured_model(model)
-    samples = read_samples(calibration, inputs_of(captured)[0]) if calibration else []
+    measured_by = function_from(loss)
+    inputs = inputs_of(captured)[0]
+    samples = samples_from(calibration, inputs, labelled=loss is not None, needed=True)
     return {
         "model": captured,
         "pipeline": pipeline,
@@ -124,6 +129,7 @@ def _arguments(
         "rules": library,
         "calibration": samples,
         "mask": mask,
+        "loss": measured_by,
         "progress": progress,
     }
 

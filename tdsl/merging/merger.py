@@ -23,7 +23,7 @@ from tdsl.merging.order import in_one_order
 from tdsl.merging.statistics import fisher_diagonals, form_of, moments, samples_in_a_batch
 from tdsl.merging.uses import Use, own_bias, uses_of
 from tdsl.plan.calibrate import Data
-from tdsl.prepare import Batch, as_tensors
+from tdsl.samples import Batch, as_tensors
 from tdsl.symmetry.hidden import weights_of, with_weights
 from tdsl.symmetry.hidden.alike import require_alike
 from tdsl.symmetry.hidden.checkpoint import Names, not_stored, stored_names

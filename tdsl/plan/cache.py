@@ -21,6 +21,7 @@ from tdsl.files import whole
 from tdsl.plan.calibrate import ROOM, Data, Progress, collect
 from tdsl.plan.packed import Packed
 
+_GRADIENTS = "gradient_moment"
 _NAME = "statistic"
 _ROWS = "rows"
 """The tensors of a file: a statistic, and how many rows it is the mean of."""
@@ -36,19 +37,37 @@ def collect_cached(
 ) -> Answers:
     """The statistics asked for, those from files in `folder` that are there for the same model and data.
 
-    The name of a file is a digest of the graph, its weights, the data and the request; one that is damaged
-    is computed anew. Without a folder, and with a loss, whose content cannot be told, nothing is remembered.
+    The name of a file is a digest of the graph, its weights, the data and the request, of gradients that of
+    the loss by its name and of the labels as well; one that is damaged is computed anew. Without a folder
+    nothing is remembered, nor are gradients of a loss that is the user's own, whose content cannot be told.
     Raises `TdslError` for a folder that cannot be written.
     """
-    if folder is None or data.loss is not None:
+    if folder is None:
         return collect(module, data, requests, progress, memory)
     content = _content(module, data)
-    files = {request: folder / f"{_named(content, request)}.safetensors" for request in requests}
-    missing = [request for request, path in files.items() if not _readable(path)]
-    if missing:
-        _write(collect(module, data, missing, progress, memory), {r: files[r] for r in missing})
+    files = {
+        request: folder / f"{_named(content + _weighed_by(data, request), request)}.safetensors"
+        for request in requests
+        if request.kind != _GRADIENTS or data.loss is None or data.loss.name
+    }
+    missing = [request for request in requests if request not in files or not _readable(files[request])]
     fetches: dict[Request, Callable[[], Tensor]] = {r: partial(_read, path) for r, path in files.items()}
-    return Answers(Packed(fetches), {r: int(_read(path, _ROWS)) for r, path in files.items()})
+    rows = {}
+    if missing:
+        found = collect(module, data, missing, progress, memory)
+        assert isinstance(found.values, Packed)
+        _write(found, {r: files[r] for r in missing if r in files})
+        fetches.update({r: found.values.stored[r] for r in missing if r not in files})
+        rows = {r: found.rows[r] for r in missing if r not in files}
+    rows.update({r: int(_read(path, _ROWS)) for r, path in files.items()})
+    return Answers(Packed({r: fetches[r] for r in requests}), {r: rows[r] for r in requests})
+
+
+def _weighed_by(data: Data, request: Request) -> bytes:
+    """What gradients depend on besides; nothing without a loss."""
+    if request.kind != _GRADIENTS or data.loss is None:
+        return b""
+    return repr((data.loss.name, [[digest(one) for one in labels] for labels in data.labels])).encode()
 
 
 def _write(answers: Answers, files: dict[Request, Path]) -> None:

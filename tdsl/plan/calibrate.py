@@ -20,6 +20,7 @@ from tdsl.engine.statistics import Answers, Request
 from tdsl.errors import TdslError
 from tdsl.plan.execute import Batch, Execution, leaves_of
 from tdsl.plan.extent import Extent
+from tdsl.plan.loss import Loss
 from tdsl.plan.packed import Packed, Triangle
 from tdsl.plan.shelf import Shelf
 from tdsl.provenance import value_name
@@ -35,8 +36,6 @@ ROOM = 256 * 2**20
 """Bytes of values that one run leaves, unless it is told."""
 
 Progress = Callable[[str], None]
-Loss = Callable[[Sequence[Tensor], Batch], Tensor]
-"""A number to keep small, from the outputs of a batch and its inputs."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,8 @@ class Data:
     seed: int = 0
     loss: Loss | None = None
     """Whose gradients `gradient_moment` asks about; those of the outputs themselves without one."""
+    labels: Sequence[Batch] = ()
+    """With a loss, the labels of each batch."""
     _fill: Callable[[Batch], list[Any]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +64,7 @@ class Data:
         mask: str | None = None,
         seed: int = 0,
         loss: Loss | None = None,
+        labels: Sequence[Batch] = (),
     ) -> Data:
         """The data of `captured`; `mask` names the padding mask.
 
@@ -78,7 +80,7 @@ class Data:
             if mask is not None
             else next((i for i, name in enumerate(names) if "mask" in name and _is_mask(known, i)), None)
         )
-        return cls(captured, known, found, seed, loss)
+        return cls(captured, known, found, seed, loss, labels)
 
     def execution(
         self, module: fx.GraphModule, batch: Batch, keep: Iterable[fx.Node] = (), *, gradients: bool = False
@@ -88,11 +90,11 @@ class Data:
 
     def cut(self, batch: Batch, samples: int) -> Batch:
         """The first samples of a batch, where all inputs have one first axis and its size is free."""
-        return tuple(tensor[:samples] for tensor in batch) if self._can_be_cut(batch) else batch
+        return tuple(tensor[:samples] for tensor in batch) if self.can_be_cut(batch) else batch
 
     def portions(self, batch: Batch, samples: int) -> list[Batch]:
         """A batch in parts of so many samples, where it can be cut."""
-        if not self._can_be_cut(batch) or len(batch[0]) <= samples:
+        if not self.can_be_cut(batch) or len(batch[0]) <= samples:
             return [batch]
         return list(zip(*(torch.split(tensor, samples) for tensor in batch), strict=True))
 
@@ -132,7 +134,7 @@ class Data:
         placeholders = self.captured.module.graph.find_nodes(op="placeholder")
         return [node for node in placeholders if isinstance(node.meta.get("val"), Tensor)]
 
-    def _can_be_cut(self, batch: Batch) -> bool:
+    def can_be_cut(self, batch: Batch) -> bool:
         """Whether all inputs have one first axis, and its size is free."""
         described = [node.meta["val"] for node in self._inputs() if node.meta["val"].dim()]
         sizes = {v.shape[0].node.expr if isinstance(v.shape[0], torch.SymInt) else None for v in described}
@@ -156,8 +158,10 @@ def collect(
 
     Gradients are those of the model's outputs, each scaled to a relative error, for random cotangents: no
     labels are needed, and tr(G · E[δδᵀ]) is what an error δ of the value does to the output (Martens &
-    Grosse, 2015). With a loss they are those of the loss (the empirical Fisher information), and batches stay
+    Grosse, 2015). With a loss they are those of the loss by the labels of each batch, taken for a mean over
+    its samples, so that every sample counts alike (the empirical Fisher information), and batches stay
     whole; otherwise as many samples run at once as leave about `memory` bytes of values.
+    Raises `TdslError` for values that are not finite, and a loss that does not give a number with gradients.
     """
     wanted = list(dict.fromkeys(requests))
     by_source: dict[Hashable, list[Request]] = {}
@@ -176,7 +180,7 @@ def collect(
     computed = [node for node in module.graph.nodes if node.op == "call_function"]
     for number, whole in enumerate(data.batches, start=1):
         progress(f"calibrate: batch {number} of {len(data.batches)}")
-        if data.loss is not None:
+        if by_gradient and data.loss is not None:
             parts = [whole]
         elif by_gradient:
             parts = data.portions(whole, data.samples_within(memory, whole, computed))
@@ -188,7 +192,10 @@ def collect(
             for total in sums.values():
                 if total.of.kind != "gradient_moment":
                     total.add(_rows(data, batch, total.of, run.value(total.of.value).detach()))
-            if by_gradient:
+            if by_gradient and data.loss is not None:
+                cost = data.loss(run.outputs, data.labels[number - 1], f"calibration batch {number}")
+                _add_loss(data, batch, run, by_gradient, cost)
+            elif by_gradient:
                 _add_gradients(
                     data, batch, run, by_gradient, generator, samples_in(batch) / samples_in(whole)
                 )
@@ -252,15 +259,20 @@ def _add_gradients(
 ) -> None:
     """Gradients of one run; of a part of a batch, as its `share` of the whole one has them."""
     values = [run.value(total.of.value) for total in sums]
-    if data.loss is not None:
-        found = torch.autograd.grad(data.loss(run.outputs, batch), values, allow_unused=True)
-        drawn = iter([_filled(values, found)])
-    else:
-        drawn = (gradients(run, values, generator) for _ in range(PROBES))
-    for one in drawn:
-        for total, gradient in zip(sums, one, strict=True):
+    for _ in range(PROBES):
+        for total, gradient in zip(sums, gradients(run, values, generator), strict=True):
             scaled = gradient if share == 1 else gradient * share**0.5
             total.add(_rows(data, batch, total.of, scaled))
+
+
+def _add_loss(data: Data, batch: Batch, run: Execution, sums: Sequence[_Sum], cost: Tensor) -> None:
+    """Gradients of the sum over the samples of a batch that `cost` is the mean over."""
+    values = [run.value(total.of.value) for total in sums]
+    found: Sequence[Tensor | None] = [None] * len(values)
+    if cost.requires_grad:
+        found = torch.autograd.grad(cost, values, allow_unused=True)
+    for total, gradient in zip(sums, _filled(values, found), strict=True):
+        total.add(_rows(data, batch, total.of, gradient * samples_in(batch)))
 
 
 def _rows(data: Data, batch: Batch, request: Request, value: Tensor) -> Tensor:

@@ -42,12 +42,16 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One set of inputs; `seed` is the one it was drawn with, `None` for a sample that was given."""
+    """One set of inputs; `seed` is the one it was drawn with, `None` for a sample that was given.
+
+    `labels` are what is right for it, where the user said so.
+    """
 
     name: str
     kind: Kind
     inputs: Tensors
     seed: int | None = None
+    labels: Tensors = ()
 
 
 Range = tuple[int, int | None]
@@ -121,7 +125,8 @@ def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
         raise TdslError(
             f"sample '{sample.name}' has {len(sample.inputs)} tensors",
             expected=f"{len(inputs)}: {names}",
-            hint="labels are no inputs: leave them out, as in `[x for x, label in loader]`"
+            hint="labels are no inputs: leave them out, as in `[x for x, label in loader]`, or say what "
+            "they are for: `loss=`, `--loss`"
             if len(sample.inputs) > len(inputs)
             else None,
         )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plan_models import batches, perceptron
+from plan_models import batches, drawn, perceptron
 
 from tdsl.engine.statistics import request_of
 from tdsl.errors import TdslError
 from tdsl.plan import cache
 from tdsl.plan.calibrate import Data, collect
+from tdsl.plan.loss import Loss
 
 
 def request(captured, name="x", kind="second_moment"):
@@ -96,8 +97,39 @@ def test_a_loss_weighs_gradients_by_what_it_looks_at() -> None:
     """A loss of the first output alone: the gradient moment of the last layer has one entry."""
     captured = perceptron()
     wanted = request(captured, "linear_2", "gradient_moment")
-    data = Data.of(captured, batches(), loss=lambda outputs, batch: outputs[0][:, 0].square().mean())
+    known = batches()
+    loss = Loss.of(lambda output, labels: (output[:, 0] - labels).square().mean())
+    data = Data.of(captured, known, loss=loss, labels=[(torch.zeros(len(x)),) for (x,) in known])
     found = collect(captured.module, data, [wanted]).answer(wanted)
     assert found[0, 0] > 0 and found.flatten()[1:].abs().max() == 0
     free = collect(captured.module, Data.of(captured, batches()), [wanted]).answer(wanted)
     assert free.diagonal().min() > 0
+
+
+def test_gradients_are_remembered_by_the_labels_and_the_name_of_the_loss(tmp_path, monkeypatch) -> None:
+    """The control is a loss of the user's own: its gradients are computed anew, other statistics are not."""
+    captured = perceptron()
+    known = batches()
+    wanted = [request(captured, "linear_2", "gradient_moment"), request(captured)]
+    asked: list[set[str]] = []
+    monkeypatch.setattr(
+        cache,
+        "collect",
+        lambda module, data, requests, *rest: (
+            asked.append({one.kind for one in requests}) or collect(module, data, requests, *rest)
+        ),
+    )
+
+    def found(loss, seed: int = 0):
+        labels = [(drawn(len(x), 24, seed=seed + i),) for i, (x,) in enumerate(known)]
+        data = Data.of(captured, known, loss=Loss.of(loss), labels=labels)
+        answers = cache.collect_cached(captured.module, data, wanted, tmp_path)
+        return answers.answer(wanted[0])
+
+    named = [found("mse_loss"), found("mse_loss")]
+    assert torch.equal(*named)
+    assert not torch.equal(named[0], found("mse_loss", seed=50))
+    assert not torch.equal(named[0], found("l1_loss"))
+    own = [found(lambda output, labels: (output - labels).square().mean()) for _ in range(2)]
+    assert torch.equal(named[0], own[0]) and torch.equal(*own)
+    assert asked == [{one.kind for one in wanted}, *[{"gradient_moment"}] * 4]
