@@ -72,17 +72,6 @@ def chain(weight: Tensor, outputs: Sequence[int], inputs: Sequence[int]) -> tupl
     return tuple(f[0] for f in _factors(exact[None], tuple(outputs), tuple(inputs)))
 
 
-def chain_product(factors: Sequence[Tensor]) -> Tensor:
-    """The matrix of a chain of butterfly factors, as `chain` returns them. → [m, n]."""
-    width = factors[0].shape[1] * factors[0].shape[2]
-    state = torch.eye(width, dtype=torch.float64)[None]  # produced outputs, inputs left, columns
-    for factor in factors:
-        produced, left, digit, new = factor.shape
-        entering = state.reshape(produced, digit, left, width)
-        state = torch.einsum("pdlw,pldn->pnlw", entering, factor).reshape(produced * new, left, width)
-    return state.reshape(-1, width)
-
-
 def _factors(batch: Tensor, outputs: tuple[int, ...], inputs: tuple[int, ...]) -> list[Tensor]:
     """The factors of each matrix of a batch. [z, m, n] → [z, o₁ ⋯ o_{l-1}, i_{l+1} ⋯ i_L, i_l, o_l]."""
     count, levels = len(batch), len(outputs)

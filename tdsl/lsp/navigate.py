@@ -121,7 +121,7 @@ def renamable(document: Document, line: int, column: int, files: Files) -> Targe
         None,
     )
     if at is None:
-        raise TdslError("nothing here can be renamed", hint="variables, rules, laws and pipelines can")
+        raise _nothing_to_rename()
     return at
 
 
@@ -130,7 +130,7 @@ def rename(document: Document, line: int, column: int, new: str, files: Files) -
     word = document.word_at(line, column)
     places = _renamed(document, word, files) if word else []
     if word is None or not places:
-        raise TdslError("nothing here can be renamed", hint="variables, rules, laws and pipelines can")
+        raise _nothing_to_rename()
     if not _NAME.fullmatch(new) or new in SIDES:
         raise TdslError(
             f"`{new}` is no name", expected="letters, digits and `_`, and no word of the language"

@@ -71,8 +71,8 @@ def in_turn(
 ) -> Latency:
     """Time two calls in turn, each opened anew every round, until `budget` seconds or `most` pairs are spent.
 
-    A side is timed as often in a round as takes `SHARE` times as long as opening it and warming it up. At
-    least `least` pairs are timed, in two rounds or more, however slow the calls are.
+    A side is timed as often in a round as takes `SHARE` times as long as opening it and warming it up, or a
+    quarter of the budget. At least `least` pairs are timed, in two rounds or more, however slow the calls are.
     """
     start = clock()
     times: tuple[list[float], list[float]] = ([], [])
@@ -85,8 +85,9 @@ def in_turn(
             first = _seconds(call, repeats, clock)
             if not count:
                 opening = clock() - begin - first * repeats
-                wanted = math.ceil(opening / (first * repeats)) if first else 1
-                count = max(math.ceil(least / 2), min(most // 4, wanted))
+                once = first * repeats
+                wanted = min(SHARE * opening, budget / 4) / once if once else 1
+                count = max(math.ceil(least / 2), min(most // 4, math.ceil(wanted)))
             times[side].append(first)
             times[side].extend(_seconds(call, repeats, clock) for _ in range(count - 1))
             del call
