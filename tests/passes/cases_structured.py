@@ -68,7 +68,8 @@ def structured(rule: str, weight: Tensor, steps: str, *ranks: Any) -> list[Case]
 def without_bias(graph: str) -> str:
     """The graph that does not add the bias in its last line, or inside a linear layer."""
     before, _, last = graph.rpartition("\n")
-    return before if last.endswith(", b)") else graph.replace(", b)", ")")
+    adds = " = add(" in last and last.endswith(", b)")
+    return before if adds else graph.replace(", b)", ")")
 
 
 def two_stages(entering: str, first: str, last: str) -> str:

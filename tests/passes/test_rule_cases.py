@@ -33,6 +33,7 @@ import cases_selection
 import cases_share
 import cases_signed
 import cases_soft
+import cases_sparse
 import cases_structured
 import cases_turned
 import pytest
@@ -69,6 +70,7 @@ CASES = [
     *cases_networks.CASES,
     *cases_pointwise.CASES,
     *cases_gathered.CASES,
+    *cases_sparse.CASES,
     *cases_diagrams.CASES,
     *cases_einsum.CASES,
     *cases_signed.CASES,
