@@ -10,16 +10,22 @@ import ctypes
 import functools
 import gc
 import os
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 Made = TypeVar("Made")
 
 
 def give_back() -> None:
-    """Return freed memory to the system, where its C library can (glibc); elsewhere nothing happens."""
+    """Return freed memory to the system, where its C library can (glibc); elsewhere nothing happens.
+
+    With it goes what the library of matrix products (MKL) has kept to pack its operands into.
+    """
+    _forget_packed()()
     _trim()(0)
 
 
@@ -92,6 +98,17 @@ def _keep(apart: int, kept: int) -> None:
         return
     change(_MMAP_THRESHOLD, apart)
     change(_TRIM_THRESHOLD, kept)
+
+
+@functools.cache
+def _forget_packed() -> Callable[[], object]:
+    """MKL's own `mkl_free_buffers`, by the name that it has inside torch."""
+    try:
+        library = next(Path(sys.modules["torch"].__file__ or "").parent.glob("lib/libtorch_cpu.so"))
+        found: Callable[[], object] = ctypes.CDLL(str(library)).mkl_serv_free_buffers
+        return found
+    except (KeyError, StopIteration, OSError, AttributeError):
+        return lambda: None
 
 
 @functools.cache

@@ -16,13 +16,23 @@ from tdsl.errors import TdslError
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
-from tdsl.factor.moment import DAMPING, input_error, root, root_of, two_sided_error
+from tdsl.factor.moment import (
+    DAMPING,
+    checked_moment,
+    cholesky_in_place,
+    input_error,
+    new_root,
+    root_of,
+    two_sided_error,
+)
 from tdsl.factor.rank import as_rank_rule, select_by_gains
 
 _ROUNDING = 1e-11
 """Share of the mean second moment that counts as none: a unit this well expressed by others is redundant."""
 
 
+_ROWS = 128
+"""Rows that are moved or mirrored at once."""
 PENDING = 64
 """Eliminations that are carried out together."""
 
@@ -83,12 +93,13 @@ def _eliminated(weight: Tensor, moment: Tensor, size: int) -> Elimination:
     units = exact.shape[1]
     if not isinstance(size, int) or isinstance(size, bool) or size < 1 or units % size:
         raise TdslError(f"blocks of {size!r} units of {units}", expected=f"a number that divides {units}")
-    second = _product(root_of(moment, units, "units", _ROUNDING))
+    second = _product(new_root(checked_moment(moment, units, "units"), _ROUNDING))
     order = _order(exact, second, size)
     inside = (order[:, None] * size + torch.arange(size)).reshape(-1)
     redundant = 4 * _ROUNDING * second.diagonal().mean() * exact.square().sum() if units else exact.sum()
     second = second[inside[:, None], inside]  # in place of the one in the order of the weight, which is large
-    factor = root(second, _ROUNDING)
+    factor = new_root(second, _ROUNDING)
+    del second
     gains = (exact[:, inside] @ factor).square().sum(0)
     return Elimination(order, factor, gains.where(gains > redundant, 0.0).reshape(-1, size).sum(1))
 
@@ -96,7 +107,14 @@ def _eliminated(weight: Tensor, moment: Tensor, size: int) -> Elimination:
 def _product(known: Tensor) -> Tensor:
     """K·Kᵀ, symmetric to the last bit."""
     found = known @ known.T
-    return found if torch.equal(found, found.T) else (found + found.T).div_(2)
+    if torch.equal(found, found.T):
+        return found
+    for first in range(0, len(found), _ROWS):  # not all at once: it can be as large as a model
+        rows, columns = found[first : first + _ROWS, first:], found[first:, first : first + _ROWS]
+        mean = (rows + columns.T).div_(2)
+        rows.copy_(mean)
+        columns.copy_(mean.T)
+    return found
 
 
 def _order(weight: Tensor, second: Tensor, size: int) -> Tensor:
@@ -111,9 +129,12 @@ def _order(weight: Tensor, second: Tensor, size: int) -> Tensor:
         weight = torch.linalg.qr(weight).R
     damped = second.clone()
     damped.diagonal().add_(DAMPING * second.diagonal().mean())
-    damped = torch.linalg.cholesky(damped)
-    state = _Alive(torch.cholesky_inverse(damped), weight.T.contiguous(), size)
-    del damped
+    factor = cholesky_in_place(damped)
+    assert factor is not None  # a product of a matrix with itself, and more than its rounding
+    inverse = torch.cholesky_inverse(factor, out=factor).T
+    del damped, factor
+    state = _Alive(inverse, weight.T.contiguous(), size)
+    del inverse
     blocks = torch.arange(len(second) // size)
     gone: list[Tensor] = []
     while len(blocks):
@@ -187,8 +208,20 @@ class _Alive:
         """What is left, the pending eliminations carried out."""
         units = alive.repeat_interleave(self.size).nonzero()[:, 0]
         columns = self.columns[units]
-        inverse = self.inverse[units[:, None], units].addmm_(columns, columns.T, alpha=-1)
+        inverse = _kept_in_place(self.inverse, units).addmm_(columns, columns.T, alpha=-1)
         return _Alive(inverse, self.blame[units] - columns @ self.rows, self.size)
+
+
+def _kept_in_place(matrix: Tensor, places: Tensor) -> Tensor:
+    """Some rows and columns of a matrix, ascending, at the beginning of its memory. [n, n], [k] → [k, k].
+
+    Row i of them ends no later than the row that it was, so that nothing is lost which is still to be read.
+    """
+    memory, kept = matrix.view(-1), len(places)
+    for first in range(0, kept, _ROWS):
+        some = places[first : first + _ROWS]
+        memory[first * kept : (first + len(some)) * kept] = matrix[some[:, None], places].reshape(-1)
+    return memory[: kept * kept].reshape(kept, kept)
 
 
 def _selected(weight: Tensor, found: Elimination, rank: object, size: int) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,8 @@ from tdsl.factor.memo import memoised
 
 DAMPING = 1e-8
 """Share of the mean diagonal added to a moment: directions that the data never took come last, but come."""
+_ROWS = 128
+"""Rows that are looked at together."""
 _ASYMMETRY = 1e-5
 """Moments summed in float32 are this far from symmetric and positive, and no further, relatively."""
 
@@ -38,6 +40,11 @@ def checked_moment(moment: Tensor, size: int, of: str) -> Tensor:
 
 @memoised
 def root(moment: Tensor, damping: float = DAMPING) -> Tensor:
+    """`new_root`, remembered."""
+    return new_root(moment, damping)
+
+
+def new_root(moment: Tensor, damping: float = DAMPING) -> Tensor:
     """L with L·Lᵀ = C + damping · tr(C)/n · I. [n, n] → [n, n], invertible unless `damping` is 0.
 
     A Cholesky factor; where rounding left C with eigenvalues below zero, those are raised to the damping
@@ -53,25 +60,54 @@ def root(moment: Tensor, damping: float = DAMPING) -> Tensor:
         return torch.eye(size, dtype=torch.float64)
     damped = exact.clone()
     damped.diagonal().add_(damping * level)
-    found: tuple[Tensor, Tensor] = torch.linalg.cholesky_ex(damped)
+    found = cholesky_in_place(damped)
+    if found is not None:
+        return found
     del damped
-    if not int(found[1]):
-        return found[0]
-    del found
     values, vectors = torch.linalg.eigh(exact)
     if values[0] < -_ASYMMETRY * values[-1] or values[-1] <= 0:
         raise TdslError(
             f"a moment with the eigenvalues {float(values[0]):.3g} … {float(values[-1]):.3g}",
             expected="a positive semidefinite one: the mean of x·xᵀ over data",
         )
-    scaled: Tensor = vectors * (values.clamp_min(0) + damping * level).sqrt()
+    scaled: Tensor = vectors.mul_((values.clamp_min(0) + damping * level).sqrt())
     return scaled
+
+
+def cholesky_in_place(matrix: Tensor) -> Tensor | None:
+    """The lower Cholesky factor of a symmetric matrix, in its memory, whose numbers are lost. [n, n].
+
+    `None` where there is none. A matrix can be as large as a model.
+    """
+    by_columns = matrix.mT if matrix.is_contiguous() else matrix  # as LAPACK wants them: it copies others
+    factor: Tensor
+    factor, failed = torch.linalg.cholesky_ex(
+        by_columns, out=(by_columns, torch.empty((), dtype=torch.int32))
+    )
+    return None if int(failed) else factor
 
 
 @memoised
 def root_of(moment: Tensor, size: int, of: str, damping: float = DAMPING) -> Tensor:
-    """`root` of `checked_moment`, remembered by the moment as it is given."""
-    return root(checked_moment(moment, size, of), damping)
+    """`new_root` of `checked_moment`, remembered by the moment as it is given."""
+    return new_root(checked_moment(moment, size, of), damping)
+
+
+def solved_by_root(root: Tensor, right: Tensor) -> Tensor:
+    """The X with Lᵀ·X = `right`, L a `root`: by substitution where that is triangular. [n, k]."""
+    if _is_lower(root):
+        solved: Tensor = torch.linalg.solve_triangular(root.T, right, upper=True)
+    else:
+        solved = torch.linalg.solve(root.T, right)
+    return solved
+
+
+def _is_lower(matrix: Tensor) -> bool:
+    """Whether nothing but zeros is above the diagonal; looked at some rows at a time."""
+    return not any(
+        bool(rows.triu(1 + first).any())
+        for first, rows in zip(range(0, len(matrix), _ROWS), torch.split(matrix, _ROWS), strict=True)
+    )
 
 
 @memoised

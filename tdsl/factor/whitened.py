@@ -17,7 +17,7 @@ from tdsl.errors import TdslError
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.matrix import by_gram, checked, principal, projected_rank, select_rank, truncate
 from tdsl.factor.memo import memoised
-from tdsl.factor.moment import DAMPING, input_error, root_of, two_sided_error, whitened
+from tdsl.factor.moment import DAMPING, input_error, root_of, solved_by_root, two_sided_error, whitened
 from tdsl.factor.rank import as_rank_rule
 
 
@@ -117,8 +117,7 @@ def projected(
     if gradients is None:
         return basis, basis.T @ exact
     outputs = root_of(gradients, len(exact), "outputs", damping)
-    lifted: Tensor = torch.linalg.solve(outputs.T, basis)
-    return lifted, (outputs @ basis).T @ exact
+    return solved_by_root(outputs, basis), (outputs @ basis).T @ exact
 
 
 def fisher_svd(weight: Tensor, fisher: Tensor, rank: object) -> tuple[Tensor, Tensor]:

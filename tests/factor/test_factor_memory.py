@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tdsl.factor.interpolative import _kept_in_place
 from tdsl.factor.memo import Memory, digest
+from tdsl.factor.moment import cholesky_in_place, new_root, solved_by_root
 
 
 class Pair(NamedTuple):
@@ -123,3 +125,47 @@ def test_a_view_of_all_numbers_has_their_digest_in_its_own_shape(monkeypatch: py
     assert digest(weight.reshape(2, 6)) != before
     monkeypatch.setattr("tdsl.factor.memo._hashed", lambda tensor: pytest.fail("it was read again"))
     assert digest(weight.reshape(4, 3)) != digest(weight.reshape(2, 6))
+
+
+def start(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def moment(size: int, rank: int) -> Tensor:
+    rows = torch.randn(rank, size, dtype=torch.float64)
+    found = rows.T @ rows
+    return (found + found.T) / 2
+
+
+def test_a_moment_is_factored_in_its_own_memory() -> None:
+    given = moment(40, 60)
+    want, where = torch.linalg.cholesky(given), start(given)
+    factor = cholesky_in_place(given)
+    assert factor is not None and start(factor) == where
+    assert torch.equal(factor, want)
+    assert cholesky_in_place(-moment(40, 60)) is None  # the control
+
+
+def test_a_root_leaves_the_moment_as_it_was() -> None:
+    given = moment(40, 60)
+    before = given.clone()
+    assert start(new_root(given)) != start(given)
+    assert torch.equal(given, before)
+
+
+def test_what_is_left_of_a_matrix_moves_to_its_beginning() -> None:
+    given = moment(300, 300)
+    places = torch.randperm(300)[:170].sort().values
+    want, where = given[places[:, None], places], start(given)
+    kept = _kept_in_place(given, places)
+    assert torch.equal(kept, want) and kept.is_contiguous()
+    assert start(kept) == where
+
+
+@pytest.mark.parametrize("rank", [60, 12])
+def test_a_system_of_a_root_is_solved_whatever_its_form(rank: int) -> None:
+    given = moment(40, rank)
+    given -= 1e-7 * given.diagonal().mean() * torch.eye(40)  # which no Cholesky factor has if it lacks rank
+    root, right = new_root(given), torch.randn(40, 3, dtype=torch.float64)
+    assert bool(root.triu(1).any()) == (rank < 40)
+    assert torch.allclose(root.T @ solved_by_root(root, right), right, atol=1e-6)

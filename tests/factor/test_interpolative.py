@@ -123,7 +123,7 @@ def test_an_error_bound_takes_the_fewest_units_within_it(bound):
 def test_fewer_units_are_among_more_units_and_one_elimination_serves_all(monkeypatch):
     calls = []
     real = torch.cholesky_inverse
-    monkeypatch.setattr(torch, "cholesky_inverse", lambda *a: calls.append(1) or real(*a))
+    monkeypatch.setattr(torch, "cholesky_inverse", lambda *a, **k: calls.append(1) or real(*a, **k))
     weight = gaussian(5, 9, seed=44)
     nested = [set(kept_units(interpolative(weight, H, k)[1]).tolist()) for k in range(1, 10)]
     assert all(one < other for one, other in itertools.pairwise(nested))
