@@ -12,8 +12,10 @@ from tdsl.lang.shapes import UnknownValueError
 from tdsl.ops import Operator
 from tdsl.ops.shapes import ShapeMismatch
 
-_SHAPES_ALONE = frozenset({"expand", "reshape", "unsqueeze", "squeeze"})
-"""Operators between an index and the one that it selects for."""
+_ARRANGING = frozenset(
+    {"expand", "flip", "index", "index_select", "permute", "reshape", "roll", "squeeze", "unsqueeze"}
+)
+"""Operators between an index and the one that it selects for: they give values of their first operand."""
 
 
 def selecting_variables(instance: Instance) -> Iterator[tuple[str, int]]:
@@ -27,7 +29,7 @@ def selecting_variables(instance: Instance) -> Iterator[tuple[str, int]]:
             written = bound.get(name)
             for place, each in enumerate(written if isinstance(written, tuple) else (written,)):
                 inner = each.value if isinstance(each, tree.Splat) else each
-                while isinstance(inner, tree.Call) and inner.callee in _SHAPES_ALONE and inner.arguments:
+                while isinstance(inner, tree.Call) and inner.callee in _ARRANGING and inner.arguments:
                     inner = inner.arguments[0].value
                 if isinstance(inner, tree.Name | tree.Declared):
                     variable = inner.id if isinstance(inner, tree.Name) else inner.name
