@@ -17,7 +17,7 @@ from tdsl.engine.statistics import Answers, Request
 from tdsl.engine.text import graph_text
 from tdsl.errors import TdslError
 from tdsl.factor.memo import digest
-from tdsl.files import whole
+from tdsl.files import require_writable, whole
 from tdsl.plan.calibrate import ROOM, Data, Progress, collect
 from tdsl.plan.packed import Packed
 
@@ -25,6 +25,8 @@ _GRADIENTS = "gradient_moment"
 _NAME = "statistic"
 _ROWS = "rows"
 """The tensors of a file: a statistic, and how many rows it is the mean of."""
+_DIGEST = "digest"
+"""What the file says of the content of its statistic."""
 
 
 def collect_cached(
@@ -54,6 +56,7 @@ def collect_cached(
     fetches: dict[Request, Callable[[], Tensor]] = {r: partial(_read, path) for r, path in files.items()}
     rows = {}
     if missing:
+        _require_folder(folder)
         found = collect(module, data, missing, progress, memory)
         assert isinstance(found.values, Packed)
         _write(found, {r: files[r] for r in missing if r in files})
@@ -70,25 +73,36 @@ def _weighed_by(data: Data, request: Request) -> bytes:
     return repr((data.loss.name, [[digest(one) for one in labels] for labels in data.labels])).encode()
 
 
+def _require_folder(folder: Path) -> None:
+    """Make the folder, before the work and not after it. Raises `TdslError` where that cannot be."""
+    require_writable(folder / _NAME)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise TdslError(f"cannot make the folder {folder}: {reason.strerror}") from None
+
+
 def _write(answers: Answers, files: dict[Request, Path]) -> None:
     """One statistic after the other."""
     assert isinstance(answers.values, Packed)
     for request, path in files.items():
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with whole(path) as part:
-                rows = torch.tensor(answers.rows[request])
-                save_file({_NAME: answers.values.stored[request](), _ROWS: rows}, part)
+                held = {_NAME: answers.values.stored[request](), _ROWS: torch.tensor(answers.rows[request])}
+                save_file(held, part, {_DIGEST: repr(digest(held[_NAME]))})
         except (OSError, SafetensorError) as reason:
             said = getattr(reason, "strerror", None) or reason
             raise TdslError(f"cannot write to {path.parent}: {said}") from None
 
 
 def _readable(path: Path) -> bool:
-    """Whether a file is there and whole."""
+    """Whether a file is there and holds what was written."""
     try:
         with safe_open(path, "pt") as file:
-            return {_NAME, _ROWS} <= set(file.keys())
+            if not {_NAME, _ROWS} <= set(file.keys()):
+                return False
+            written: str | None = (file.metadata() or {}).get(_DIGEST)
+            return repr(digest(file.get_tensor(_NAME))) == written
     except (OSError, SafetensorError):
         return False
 

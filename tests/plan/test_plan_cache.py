@@ -73,24 +73,36 @@ def test_only_what_is_missing_is_collected(tmp_path, monkeypatch) -> None:
         assert torch.equal(found.answer(one), plain.answer(one))
 
 
-def test_a_damaged_file_is_replaced(tmp_path, passes) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: b"not a table",
+        lambda whole: b"",
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-40] + bytes(40),
+    ],
+    ids=["no table", "empty", "cut off", "other numbers"],
+)
+def test_a_damaged_file_is_replaced(tmp_path, passes, damage) -> None:
     captured = perceptron()
     data = Data.of(captured, batches())
     expected = cache.collect_cached(captured.module, data, [request(captured)], tmp_path)
     [path] = tmp_path.iterdir()
-    path.write_bytes(b"not a table")
+    path.write_bytes(damage(path.read_bytes()))
     again = cache.collect_cached(captured.module, data, [request(captured)], tmp_path)
     assert torch.equal(expected.answer(request(captured)), again.answer(request(captured)))
     assert len(passes) == 2
 
 
-def test_a_folder_that_cannot_be_made_is_said(tmp_path) -> None:
+@pytest.mark.parametrize("below", ["file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_said_before_the_work(tmp_path, passes, below) -> None:
     (tmp_path / "file").write_text("")
     captured = perceptron()
-    with pytest.raises(TdslError, match="cannot write to"):
+    with pytest.raises(TdslError, match="file is not a directory"):
         cache.collect_cached(
-            captured.module, Data.of(captured, batches()), [request(captured)], tmp_path / "file" / "below"
+            captured.module, Data.of(captured, batches()), [request(captured)], tmp_path / below
         )
+    assert not passes
 
 
 def test_a_loss_weighs_gradients_by_what_it_looks_at() -> None:
