@@ -72,7 +72,7 @@ def in_turn(
     """Time two calls in turn, each opened anew every round, until `budget` seconds or `most` pairs are spent.
 
     A side is timed as often in a round as takes `SHARE` times as long as opening it and warming it up, or a
-    quarter of the budget. At least `least` pairs are timed, in two rounds or more, however slow the calls are.
+    quarter of the budget. At least `least` pairs are timed, in two rounds or more, however slow calls are.
     """
     start = clock()
     times: tuple[list[float], list[float]] = ([], [])

@@ -175,6 +175,14 @@ def test_a_subspace_that_rows_confirm_is_left_as_it_is() -> None:
     assert shrinkage(free.T @ free / 64, 64) > 0.5
 
 
+def test_features_that_are_always_zero_do_not_count() -> None:
+    found = drawn(12, 10, seed=6).double()
+    moment = found.T @ found / 12
+    padded = torch.zeros(16, 16, dtype=torch.float64)
+    padded[:10, :10] = moment
+    assert shrinkage(padded, 12) == shrinkage(moment, 12) > 0
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 99), st.floats(1e-3, 1e3))
 def test_a_share_does_not_depend_on_units(rows: int, size: int, seed: int, scale: float) -> None:
@@ -192,8 +200,8 @@ def test_moments_of_few_rows_are_shrunk_and_others_are_not(wide) -> None:
     kinds = ("second_moment", "covariance", "first_moment")
     asked = [request_of(kind, node, -1, node.meta["val"]) for kind in kinds]
 
-    def both(count: int) -> tuple[Answers, Answers]:
-        data = Data.of(captured, [(batch,) for batch in samples(count, rows=32)])
+    def both(count: int, rows: int = 32) -> tuple[Answers, Answers]:
+        data = Data.of(captured, [(batch,) for batch in samples(count, rows)])
         plain = collect(captured.module, data, asked)
         return plain, shrunk(plain)
 
@@ -205,11 +213,17 @@ def test_moments_of_few_rows_are_shrunk_and_others_are_not(wide) -> None:
         share = 1 - after[beside] / before[beside]
         assert 0 < float(share.mean()) < 1 and float(share.std()) < 1e-9
     assert torch.equal(few.answer(asked[2]), damped.answer(asked[2]))
+    plain, damped = (found.answer(asked[1]) for found in both(2, rows=8))
+    share = 1 - float(damped[0, 1] / plain[0, 1])
+    assert share == pytest.approx(shrinkage(plain, 15)), "the mean of 16 rows takes one"
+    assert abs(share - shrinkage(plain, 16)) > 0.1
     many, same = both(ENOUGH * WIDTH // 32)
     assert same is many
     assert [(one.rows, one.features, one.needed) for one in scarce(few)] == [(64, WIDTH, ENOUGH * WIDTH)]
     assert "64 for the 64 features of" in told(scarce(few))
     assert not scarce(many)
+    weighs = request_of("gradient_moment", node, -1, node.meta["val"])
+    assert not scarce(Answers({}, {weighs: 3})), "nothing is fitted to gradients"
 
 
 def test_a_sweep_says_so_too(wide) -> None:

@@ -29,6 +29,7 @@ from tdsl.report import units
         (units.milliseconds, 999.9, "1.00 s"),
         (units.percent, 0.0131, "1.31 %"),
         (units.percent, 0.08, "8.00 %"),
+        (units.percent, 2e-4, "0.0200 %"),
         (units.percent, 2e-7, "2.00e-07"),
         (units.percent, 0.0, "0"),
         (units.percent, math.inf, "∞"),
