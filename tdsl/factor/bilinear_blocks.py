@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.linalg import qr
 from torch import Tensor
 
 from tdsl.factor.bilinear import EXACT, bilinear
@@ -28,6 +27,8 @@ def block_bilinear(weight: Tensor, rank: object) -> tuple[Tensor, Tensor, Tensor
     [m, n] → U [o, s], V [s, i], D [s, p, q] with m = o·p and n = i·q. Sizes and error are those of
     `kronecker` under the same rule; raises what it raises.
     """
+    from scipy.linalg import qr
+
     outer, inner = kronecker(weight, rank)
     rows, columns, count = outer.shape
     flat = outer.reshape(rows * columns, count)

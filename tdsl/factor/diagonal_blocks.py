@@ -11,8 +11,6 @@ import math
 from dataclasses import dataclass, field
 
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from tdsl.factor.declare import Decomposition, forms
@@ -102,6 +100,9 @@ def diagonal(weight: Tensor, count: int) -> Tensor:
 
 def _components(weight: Tensor, rule: RankRule) -> list[_Part]:
     """What the entries that `rule` keeps join, in the order of the columns; rows without entries last."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     sizes = weight.abs().flatten().sort(descending=True).values
     kept = rule.select(sizes, len(sizes)) if len(sizes) else 0
     mask = (weight.abs() >= sizes[kept - 1]) & (weight != 0) if kept else weight != 0

@@ -14,7 +14,6 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from tdsl.factor.rank_one import rebuilt
@@ -56,6 +55,8 @@ def silhouettes(fits: Sequence[Sequence[Tensor]]) -> Tensor:
     the distance of two terms is 1 minus their cosine, that of a lone cluster from another one is 1. The value
     of a cluster is the mean silhouette of its members (Rousseeuw, 1987): 1 at best, 0 where clusters mix.
     """
+    from scipy.optimize import linear_sum_assignment
+
     units = [[torch.nn.functional.normalize(factor, dim=0) for factor in factors] for factors in fits]
     aligned = [units[0]]
     for unit in units[1:]:

@@ -13,7 +13,8 @@ def refuse_unsupported(file: tree.File) -> None:
 
     And `TdslError` at a recovery that is told what it does not know.
     """
-    for node in walk(file):
+    pipelines = (item for item in file.items if isinstance(item, tree.Pipeline))  # nothing else has steps
+    for node in (node for pipeline in pipelines for node in walk(pipeline)):
         what = _unsupported(node)
         if what:
             raise NotSupportedYet(what, node.span)

@@ -12,11 +12,11 @@ DEEPEST = 64
 """Levels of nesting a file may have, so that everything that walks its tree may recurse."""
 
 
-_PARTS: dict[str, tuple[str, ...]] = {}
+_PARTS: dict[type[tree.Node], tuple[str, ...]] = {}
 
 
 def _parts(node: tree.Node) -> tuple[str, ...]:
-    kind = type(node).__name__
+    kind = type(node)
     if kind not in _PARTS:
         _PARTS[kind] = tuple(f.name for f in fields(node) if f.name != "span")
     return _PARTS[kind]
@@ -38,7 +38,12 @@ def walk(node: tree.Node) -> Iterator[tree.Node]:
     while stack:
         top = stack.pop()
         yield top
-        stack.extend(reversed(list(children(top))))
+        for name in reversed(_parts(top)):
+            value = getattr(top, name)
+            if isinstance(value, tree.Node):
+                stack.append(value)
+            elif isinstance(value, tuple):
+                stack.extend(part for part in reversed(value) if isinstance(part, tree.Node))
 
 
 def refuse_deep_nesting(root: tree.Node) -> None:

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array
 
 GAP = 1e-6
 """Relative gap to the bound at which a solution counts as optimal."""
@@ -35,6 +33,9 @@ def knapsack(items: Sequence[Item], limits: Sequence[float]) -> list[int] | None
     """
     if not items:
         return [] if all(limit >= 0 for limit in limits) else None
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import coo_array
+
     rows: list[int] = []
     columns: list[int] = []
     numbers: list[float] = []

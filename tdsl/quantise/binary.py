@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
 
 from tdsl.quantise.declare import Array, Limit, Recipe, Scheme, Stored, Weight
 from tdsl.quantise.half import FLOAT
@@ -75,6 +74,8 @@ def factored(matrix: Array, importance: Array, rank: int, paths: int = PATHS) ->
 
 
 def _signs(matrix: Array, root: Array, rank: int) -> Signs:
+    from scipy import linalg
+
     u, s, vt = linalg.svd(matrix * root, full_matrices=False)
     half = np.sqrt(s[:rank])
     u, v = u[:, :rank] * half, vt[:rank].T * half
@@ -92,6 +93,8 @@ def _signs(matrix: Array, root: Array, rank: int) -> Signs:
 
 def _scale(factor: Array) -> Array:
     """The number for each row of the best product of such numbers and others for columns. → [m]"""
+    from scipy import linalg
+
     u, _, _ = linalg.svd(np.abs(factor), full_matrices=False)
     found: Array = np.abs(u[:, 0])
     return found

@@ -11,7 +11,6 @@ from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
-from scipy import linalg
 
 from tdsl.quantise.declare import Array
 
@@ -55,6 +54,8 @@ def fed_back(matrix: Array, moment: Array, starts: Sequence[int], rounder: Round
 
 def inverse_factor(moment: Array) -> Array:
     """The upper triangular U with UᵀU = (C + damping)⁻¹. [n, n] → [n, n]."""
+    from scipy import linalg
+
     n = len(moment)
     mean = float(np.trace(moment)) / n
     damped = moment + (DAMPING * mean if mean > 0 else 1.0) * np.eye(n)
