@@ -9,7 +9,7 @@ import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.models import captured_model, default_output, short_name
-from tdsl.cli.options import AsJson, Calibration, Loss, Mask, Model, Profile, Rules, Set
+from tdsl.cli.options import AsJson, Cache, Calibration, Loss, Mask, Model, Profile, Rules, Set
 from tdsl.cli.settings import function_from, parameters_from
 from tdsl.errors import TdslError
 
@@ -42,6 +42,7 @@ def compile_model(
     mask: Mask = None,
     loss: Loss = None,
     profile: Profile = None,
+    cache: Cache = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set.", min=1)] = None,
     metadata: Annotated[
         bool, typer.Option("--metadata", help="Keep the source of every node in the file.")
@@ -95,6 +96,7 @@ def compile_model(
                 mask=mask,
                 loss=measured_by,
                 profile=profile,
+                cache=cache,
                 metadata=metadata,
                 latency=not no_latency,
                 name=short_name(model),

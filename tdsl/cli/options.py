@@ -60,6 +60,13 @@ Profile = Annotated[
     Path | None,
     typer.Option(metavar="FILE.json", help="Latencies measured elsewhere by `tdsl profile`."),
 ]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where statistics of calibration data are kept, and found by a later call with the same ones.",
+    ),
+]
 Contract = Annotated[
     Path,
     typer.Argument(metavar="FILE.tdsl", help="A file that declares a symmetry.", exists=True, dir_okay=False),

@@ -10,7 +10,7 @@ import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.models import captured_model
-from tdsl.cli.options import AsJson, Calibration, Loss, Mask, Model, Profile, Rules, Set
+from tdsl.cli.options import AsJson, Cache, Calibration, Loss, Mask, Model, Profile, Rules, Set
 from tdsl.cli.settings import function_from, parameters_from, sizes_from
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
@@ -31,6 +31,7 @@ def sweep_model(
     calibration: Calibration = None,
     mask: Mask = None,
     loss: Loss = None,
+    cache: Cache = None,
     by: Annotated[
         str, typer.Option(help="The cost that is bounded: parameters, bytes, macs or latency.")
     ] = "parameters",
@@ -51,7 +52,7 @@ def sweep_model(
     if output is not None:
         require_writable(output)
     with terminal.stages() as progress:
-        arguments = _arguments(model, pipeline, rules, settings, calibration, mask, loss, progress)
+        arguments = _arguments(model, pipeline, rules, settings, calibration, mask, loss, cache, progress)
         from tdsl.sweeper import sweep
 
         curve = sweep(by=by, shares=sizes, profile=profile, **arguments)
@@ -81,6 +82,7 @@ def profile_model(
     calibration: Calibration = None,
     mask: Mask = None,
     loss: Loss = None,
+    cache: Cache = None,
 ) -> None:
     """Time, on this machine, every operator that a plan for MODEL may build.
 
@@ -88,7 +90,7 @@ def profile_model(
     """
     sizes = sizes_from(size or ())
     with terminal.stages() as progress:
-        arguments = _arguments(model, pipeline, rules, settings, calibration, mask, loss, progress)
+        arguments = _arguments(model, pipeline, rules, settings, calibration, mask, loss, cache, progress)
         from tdsl.plan.latency import LatencyTable
         from tdsl.sweeper import profile
 
@@ -104,6 +106,7 @@ def _arguments(
     calibration: str | None,
     mask: str | None,
     loss: str | None,
+    cache: Path | None,
     progress: Any,
 ) -> dict[str, Any]:
     """What `tdsl.prepare` takes, from what the command line says."""
@@ -130,6 +133,7 @@ def _arguments(
         "calibration": samples,
         "mask": mask,
         "loss": measured_by,
+        "cache": cache,
         "progress": progress,
     }
 

@@ -198,3 +198,21 @@ def test_a_mask_is_named_by_its_input(tdsl):
     outcome = tdsl("compile", "tiny.py:model", "-p", "compact", *SAMPLES, "--mask", "y")
     assert outcome.status == 1
     assert outcome.err == "error: there is no input y\n  expected: one of x\n"
+
+
+def test_statistics_of_a_sweep_are_found_by_a_compilation(tdsl, folder, monkeypatch):
+    from tdsl.plan import cache
+
+    passes = []
+    collect = cache.collect
+    monkeypatch.setattr(cache, "collect", lambda *args: passes.append(1) or collect(*args))
+    kept = ("--cache", "kept")
+    assert tdsl("sweep", "tiny.py:model", *SAMPLES, "--shares", "50%", *kept).status == 0
+    files = sorted((folder / "kept").iterdir())
+    assert files and passes == [1]
+    tdsl("sweep", "tiny.py:model", *SAMPLES, "--shares", "80%", *kept)
+    assert passes == [1] and sorted((folder / "kept").iterdir()) == files
+    tdsl("sweep", "tiny.py:other", *SAMPLES, "--shares", "80%", *kept)
+    assert passes == [1, 1] and len(list((folder / "kept").iterdir())) == 2 * len(files)
+    refused = tdsl("sweep", "tiny.py:model", *SAMPLES, "--cache", "tiny.py")
+    assert refused.status == 1 and "tiny.py is not a directory" in refused.err
