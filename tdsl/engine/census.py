@@ -28,9 +28,9 @@ def census(module: fx.GraphModule) -> Census:
     """Count the operators, the distinct weights and the multiply–accumulates of `module`."""
     work = Workspace(module)
     operators = tuple(node for node in module.graph.nodes if node.op == "call_function")
-    weights: dict[int, torch.Tensor] = {}
-    for tensor in weights_of(module).values():
-        weights[tensor.untyped_storage().data_ptr() or id(tensor)] = tensor
+    weights: dict[tuple[int, int], torch.Tensor] = {}
+    for tensor in weights_of(module).values():  # one and its transpose are one, parts of one memory several
+        weights[tensor.data_ptr() or id(tensor), tensor.numel()] = tensor
     return Census(
         nodes=len(operators),
         parameters=sum(t.numel() for t in weights.values() if t.is_floating_point()),

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from rewriting import apply, graph_of, run_pipeline
 from torch import nn
 
+from tdsl.engine.census import census
+
 MERGE = """
 rule merge {
     linear(linear(x: [..., n], A: const [k, n], a?), B: const [m, k], b?)
@@ -97,3 +99,15 @@ def test_a_folded_weight_keeps_its_name_and_a_merged_one_gets_its_own():
     }
     assert result.module.get_parameter("0.weight") is not model[0].weight
     result.assert_equal()
+
+
+def test_weights_that_are_parts_of_one_memory_count_each_and_one_seen_twice_counts_once():
+    """As `vector_to_parameters` leaves them; the control is a weight and its transpose."""
+    model, inputs = two_layers(), torch.randn(3, 6)
+    apart = census(graph_of(model, inputs).module)
+    flat = nn.utils.parameters_to_vector(model.parameters()).detach()
+    nn.utils.vector_to_parameters(flat, model.parameters())
+    assert census(graph_of(model, inputs).module) == apart
+    tied = nn.Sequential(nn.Linear(6, 40, bias=False), nn.Linear(40, 6, bias=False))
+    tied[1].weight = nn.Parameter(tied[0].weight.detach().T)
+    assert census(graph_of(tied, inputs).module).parameters == 240
