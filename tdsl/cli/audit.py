@@ -227,12 +227,7 @@ def _remarks(found: Audit) -> list[str]:
         element, layer = first
         place = f" ({layer.module})" if layer.module else ""
         line = f", {layer.source}" if layer.source else ""
-        why = layer.reason
-        if not why and layer.strength == "approximate":
-            why = f"its weights are tied up to {number(layer.residual)}, the worst to {number(layer.worst)}"
-        if not why:
-            why = f"up to here the defect is {number(layer.total)}"
-        said.append(f"{element.name} breaks first at {layer.operator}{place}{line}:\n  {why}")
+        said.append(f"{element.name} breaks first at {layer.operator}{place}{line}:\n  {layer.why}")
     said += [f"{element.name}: {element.reason}" for element in found.elements if element.reason]
     if found.verdict == "vacuous":
         said.append(

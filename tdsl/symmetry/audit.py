@@ -32,6 +32,9 @@ SEEDS = (0, 1)
 POWER = 10.0
 """A control must fail by so many tolerances."""
 
+STORED = 1e-6
+"""Weights that are tied up to rounding in float32 leave less."""
+
 LIE_SLACK = 100.0
 """Lie derivatives may be so many tolerances large: they are relative to f, not to a change of it."""
 
@@ -58,6 +61,19 @@ class Layer:
     def breaks(self, tolerance: float) -> bool:
         """Whether the action ends here: nothing shows that it passes, and it is measured not to."""
         return self.strength == "broken" and (self.own is None or self.own > tolerance)
+
+    @property
+    def why(self) -> str:
+        """What is known of why the action ends here, in words."""
+        if self.reason:
+            return self.reason
+        if self.strength == "approximate":
+            return f"its weights are tied up to {self.residual:.1e}, the worst to {self.worst:.1e}"
+        defect = self.own or self.total or 0.0
+        said = f"its own defect is {defect:.1e}" if self.own else f"up to here the defect is {defect:.1e}"
+        if defect > STORED:
+            return said
+        return f"{said}, as of weights tied up to rounding in float32; a tolerance of {STORED:.0e} allows it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,12 +145,18 @@ class Audit:
 
     @property
     def first_broken(self) -> tuple[Element, Layer] | None:
-        """The element and the layer at which a contract that is not kept breaks first."""
+        """The element and the layer at which a contract that is not kept breaks first.
+
+        Where some layer breaks it by more than weights do that are stored as float32, those do not count.
+        """
         for element in self.elements:
             if element.defect <= self.tolerance:
                 continue
+            seen = max(self.tolerance, STORED)
             for broken in (
                 [layer.breaks(self.tolerance) for layer in element.layers],
+                [(layer.own or 0.0) > seen for layer in element.layers],
+                [(layer.total or 0.0) > seen for layer in element.layers],
                 [(layer.own or 0.0) > self.tolerance for layer in element.layers],
                 [(layer.total or 0.0) > self.tolerance for layer in element.layers],
             ):

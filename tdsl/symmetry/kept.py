@@ -124,9 +124,7 @@ def _where(found: Audit) -> str:
         reason = next((element.reason for element in found.elements if element.reason), "")
         return reason or "no single operator breaks it: defects add up"
     element, layer = first
-    return f"{element.name} breaks first at {layer.operator}{_place(layer)}" + (
-        f": {layer.reason}" if layer.reason else f": its own defect is {layer.own or 0.0:.1e}"
-    )
+    return f"{element.name} breaks first at {layer.operator}{_place(layer)}: {layer.why}"
 
 
 def _place(layer: Layer) -> str:

@@ -54,6 +54,21 @@ def test_a_layer_that_is_broken_is_found_at_that_layer(layer: int) -> None:
     assert all(one.own is not None and one.own < 1e-12 for one in others)  # not blamed for what came before
 
 
+def test_weights_that_are_tied_up_to_float32_are_told_from_those_that_are_not() -> None:
+    """A layer that was averaged in float32 is not blamed for a later one whose weight is off by more."""
+    model = P4M((2, 2))
+    with torch.no_grad():
+        model.layers[0].weight *= 1 + 3e-7 * torch.randn_like(model.layers[0].weight)
+    rounded = held(model, D4, IMAGE).first_broken
+    assert rounded is not None and rounded[1].module == "layers.0"
+    assert "tied up to rounding in float32; a tolerance of 1e-06 allows it" in rounded[1].why
+    with torch.no_grad():
+        model.layers[3].weight[3, 1, 0, 1] *= 1 + 1e-3
+    both = held(model, D4, IMAGE).first_broken
+    assert both is not None and both[1].module == "layers.3"
+    assert "its weights are tied up to" in both[1].why
+
+
 def test_a_stride_is_blamed_with_its_reason() -> None:
     model = P4M((2, 2))
     model.layers[3].stride = (2, 2)
