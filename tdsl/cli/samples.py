@@ -82,7 +82,11 @@ def _listed(result: Any, spec: str, inputs: Sequence[Input], labels: bool, neede
         values = tuple(item) if isinstance(item, tuple | list) else (item,)
         wrong = next((value for value in values if not isinstance(value, Tensor)), None)
         if wrong is not None:
-            raise TdslError(f"sample {i} of {spec} holds {kind_of(wrong)}", expected="tensors")
+            raise TdslError(
+                f"sample {i} of {spec} holds {kind_of(wrong)}",
+                expected="tensors",
+                hint="`torch.as_tensor` makes one of an array" if hasattr(wrong, "__array__") else None,
+            )
         samples.append(Given(values))
     if not samples:
         raise TdslError(f"{spec} gives no samples", expected="at least one")
@@ -97,6 +101,11 @@ def _read_npz(path: str) -> dict[str, Tensor]:
 
     import numpy as np
 
+    if not zipfile.is_zipfile(path):
+        raise TdslError(
+            f"{path} is no .npz file",
+            expected="arrays under the names of the model's inputs, as `np.savez(path, x=array)` writes them",
+        )
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
@@ -138,6 +147,8 @@ def _by_name(
     if len({len(column) for column in columns}) > 1:
         counts = ", ".join(f"{len(c)} of {name}" for name, c in zip(names, columns, strict=True))
         raise TdslError(f"{spec} has different numbers of samples: {counts}")
+    if not all(columns):
+        raise TdslError(f"{spec} gives no samples", expected="at least one")
     if labelled:
         return [Given(tuple(values), (label,)) for *values, label in zip(*columns, strict=True)]
     return list(map(Given, zip(*columns, strict=True)))
@@ -152,7 +163,7 @@ def _samples_of(name: str, rank: int, arrays: Mapping[str, Tensor], spec: str) -
         if array.dim() == rank + 1:
             return list(array)
         raise TdslError(
-            f"{name} in {spec} has {array.dim()} axes",
+            f"{name} in {spec} has {array.dim()} {'axis' if array.dim() == 1 else 'axes'}",
             expected=f"{rank + 1}: the samples, then the {rank} of the input; or {rank}: one sample",
         )
     numbered = sorted(

@@ -123,7 +123,7 @@ def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
     if len(sample.inputs) != len(inputs):
         names = ", ".join(item.name for item in inputs)
         raise TdslError(
-            f"sample '{sample.name}' has {len(sample.inputs)} tensors",
+            f"sample '{sample.name}' has {(n := len(sample.inputs))} tensor{'s' if n != 1 else ''}",
             expected=f"{len(inputs)}: {names}",
             hint="labels are no inputs: leave them out, as in `[x for x, label in loader]`, or say what "
             "they are for: `loss=`, `--loss`"
@@ -135,11 +135,20 @@ def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
         where = f"sample '{sample.name}', input '{item.name}'"
         if not isinstance(value, Tensor):
             raise TdslError(f"{where} is {kind_of(value)}", expected="a tensor")
+        if value.is_meta or value.layout != torch.strided:
+            what = "without numbers, on the device `meta`" if value.is_meta else str(value.layout)
+            raise TdslError(f"{where} is {what}", expected="a dense tensor with numbers")
         if value.dtype != item.example.dtype:
-            raise TdslError(f"{where} is {value.dtype}", expected=str(item.example.dtype))
+            wanted = str(item.example.dtype)
+            raise TdslError(
+                f"{where} is {value.dtype}",
+                expected=wanted,
+                hint=f"the model was traced with an example of {wanted}: convert samples by `.to({wanted})`",
+            )
         if value.dim() != item.example.dim():
             raise TdslError(
-                f"{where} has {value.dim()} axes", expected=f"{item.example.dim()}: {_expected(item)}"
+                f"{where} has {value.dim()} {'axis' if value.dim() == 1 else 'axes'}",
+                expected=f"{item.example.dim()}: {_expected(item)}",
             )
         for axis, size in enumerate(value.shape):
             dimension = item.dynamic.get(axis)
@@ -154,6 +163,9 @@ def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
                     f"{where} has {dimension} = {size}, but an input before it has {sizes[dimension]}",
                     expected=f"one size of '{dimension}' in all inputs of a sample",
                 )
+    rows = [len(value) for item, value in zip(inputs, sample.inputs, strict=True) if 0 in item.dynamic]
+    if rows and not max(rows):
+        raise TdslError(f"sample '{sample.name}' has no rows", expected="batches of one row or more")
     return sizes
 
 

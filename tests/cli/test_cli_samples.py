@@ -60,7 +60,7 @@ def test_numbered_arrays_are_samples_of_their_own_sizes(write):
     [
         ({"ids": (4, 2, 3)}, "{} has no samples of mask"),
         ({"ids": (4, 2, 3), "mask": (5, 2, 3)}, "{} has different numbers of samples: 4 of ids, 5 of mask"),
-        ({"ids": (2, 3), "mask": (3,)}, "mask in {} has 1 axes"),
+        ({"ids": (2, 3), "mask": (3,)}, "mask in {} has 1 axis"),
         (
             {"ids_0": (2, 3), "ids_2": (2, 3), "mask": (2, 3)},
             "the samples of ids in {} are not numbered 0, 1, 2, …",
@@ -103,7 +103,16 @@ def test_a_function_may_yield_tuples_tensors_or_dictionaries(folder):
 @pytest.mark.parametrize("name", ["junk.npz", "junk.safetensors"])
 def test_damaged_files_are_one_message(folder, name):
     (folder / name).write_bytes(b"junk")
-    assert refusal(name).message.startswith(f"{name} cannot be read as .")
+    expected = "is no .npz file" if name.endswith("npz") else "cannot be read as .safetensors"
+    assert refusal(name).message.startswith(f"{name} {expected}")
+
+
+def test_a_single_array_and_a_file_without_samples_are_told_apart(folder):
+    np.save("alone.npy", np.zeros((3, 2), np.int64))
+    (folder / "alone.npy").rename(folder / "alone.npz")
+    assert "np.savez" in refusal("alone.npz").expected
+    np.savez("none.npz", ids=np.zeros((0, 1, 2), np.int64), mask=np.zeros((0, 1, 2), np.int64))
+    assert refusal("none.npz").message == "none.npz gives no samples"
 
 
 def test_a_file_of_objects_runs_nothing(folder):

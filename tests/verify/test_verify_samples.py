@@ -120,11 +120,14 @@ IDS = torch.tensor([[1, 2]])
 @pytest.mark.parametrize(
     ("sample", "message"),
     [
-        ((IDS,), "sample 'held-out 1' has 1 tensors"),
+        ((IDS,), "sample 'held-out 1' has 1 tensor"),
         ((IDS, IDS.float()), "input 'mask' is torch.float32"),
-        ((IDS, IDS[0]), "input 'mask' has 1 axes"),
+        ((IDS, IDS[0]), "input 'mask' has 1 axis"),
         ((IDS, torch.tensor([[1, 1, 1]])), "has sequence = 3, but an input before it has 2"),
         ((IDS, [[1, 1]]), "input 'mask' is a list"),
+        ((IDS, IDS.to("meta")), "without numbers"),
+        ((IDS, IDS.to_sparse()), "is torch.sparse_coo"),
+        ((IDS[:0], IDS[:0]), "has no rows"),
     ],
 )
 def test_a_sample_that_does_not_fit_is_refused_by_name(sample, message):
