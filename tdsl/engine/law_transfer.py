@@ -8,7 +8,6 @@ action on the result.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from tdsl.capture import capture
+from tdsl.engine.census import copied
 from tdsl.engine.driver import Settings, rewrite
 from tdsl.engine.library import Declaration, Library
 from tdsl.engine.lower import lower
@@ -82,13 +82,13 @@ def _passed(site: Site, node: fx.Node, rules: Sequence[Rule]) -> Law | None:
         if any(one is None for one in movements):
             continue
         around = _Around(site, node, [one for one in movements if one is not None])
-        example = tuple(torch.randn(value.shape) for value in varying)
+        example = tuple(torch.zeros(value.shape) for value in varying)
         try:
             captured = capture(around, example)
         except TdslError:
             continue
         for rule in rules:
-            module = fx.GraphModule(captured.module, copy.deepcopy(captured.module.graph))
+            module = copied(captured.module)
             try:
                 rewrite(module, [rule], Settings(repeat=False, limit=MOST_REWRITES))
             except TdslError:

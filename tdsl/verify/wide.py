@@ -5,7 +5,6 @@ What is alive at one time takes twice the room; of a dense layer, a convolution 
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -34,7 +33,9 @@ def widened_value(value: Tensor) -> Tensor:
 
 def widened_graph(module: fx.GraphModule) -> fx.GraphModule:
     """`module` in float64, its weights shared with it."""
-    graph = copy.deepcopy(module.graph)
+    graph = fx.Graph()
+    graph.output(graph.graph_copy(module.graph, {}))
+    graph.set_codegen(module.graph._codegen)  # shared: it knows no node, and a deep copy of it warns
     for node in list(graph.nodes):
         node.args = map_aggregate(node.args, _widened_dtype)
         node.kwargs = map_aggregate(node.kwargs, _widened_dtype)
