@@ -30,14 +30,16 @@ from tdsl.plan.calibrate import Data, Progress
 from tdsl.plan.candidates import COSTS, Choice, candidates, requests_of
 from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, settle, totals_of
 from tdsl.plan.few_rows import Scarce, scarce, shrunk, told
+from tdsl.plan.judged import Judged, judged, outputs_of
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.shelf import Shelf
-from tdsl.verify.compare import Metrics, compare, over_outputs, over_samples
 
 LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15))
 """Ranks to try for a rule, as shares of the break-even rank."""
 TIMED_LEVELS = tuple(i / 16 for i in range(1, 16))
 """The same in a plan that speaks of latency: wide tiles make most of them one."""
+GENTLE_LEVELS, GENTLE_TILE = (15 / 16, 31 / 32), 2
+"""What else to try where rows are few, since what is taken away is then replaced less well."""
 MEMORY_SHARE = 2
 LEAST_MEMORY = 8 * 2**20
 """Bytes that decompositions may take: the model's own over the share, or this many."""
@@ -58,6 +60,8 @@ class DataPlanner:
     progress: Progress = lambda stage: None
     cache: Path | None = None
     """A folder in which statistics are remembered."""
+    whole: Data | None = None
+    """Data to compute from and data to judge by together: what a plan of few rows is carried out by."""
     outcomes: list[Outcome] = field(default_factory=list)
     healed: list[Healed] = field(default_factory=list)
     _scarce: dict[Scarce, None] = field(default_factory=dict)
@@ -91,8 +95,12 @@ class DataPlanner:
             return Answers({})
         self._weighed |= any(request.kind == "gradient_moment" for request in requests)
         once = list(dict.fromkeys(requests))  # several layers may ask for what they all read
-        found = collect_cached(module, self.data, once, self.cache, self.progress, _memory(module))
-        self._scarce.update(dict.fromkeys(scarce(found)))
+        return self._answered(module, once, self.data)
+
+    def _answered(self, module: fx.GraphModule, requests: Sequence[Request], data: Data) -> Statistics:
+        found = collect_cached(module, data, requests, self.cache, self.progress, _memory(module))
+        if data is self.data:
+            self._scarce.update(dict.fromkeys(scarce(found)))
         return shrunk(found)
 
     def cautions(self) -> list[str]:
@@ -130,6 +138,10 @@ class DataPlanner:
             )
             self.outcomes.append(outcome)
             self.progress("plan: carry it out")
+            if self._scarce and self.whole is not None:
+                made = [candidate.choice for candidate in outcome.chosen]
+                asked = requests_of(module, made, choice.scope)
+                statistics = self._answered(module, asked, self.whole)
             count = apply_plan(module, outcome.chosen, statistics, journal)
         MEMORY.clear()
         settle()
@@ -167,6 +179,14 @@ class DataPlanner:
         )
         choices = [made for alternative in choice.alternatives for made in self._at(alternative, levels)]
         statistics = self._collected(module, choices, choice.scope)
+        if self._scarce and "latency" not in counted:
+            gentle = [Tiled(Ratio(share), GENTLE_TILE) for share in GENTLE_LEVELS]
+            choices += [
+                made
+                for alternative in choice.alternatives
+                if self._free_rank(alternative)
+                for made in self._at(alternative, gentle)
+            ]
         table = self.table if "latency" in counted else None
         totals = totals_of(module, table)
         found = candidates(
@@ -183,13 +203,17 @@ class DataPlanner:
         blind = not self.data.batches
         return Problem(found, choice.objective, budgets, totals, choice.span, blind), statistics
 
-    def _at(self, alternative: Alternative, ranks_to_try: Sequence[Tiled]) -> list[Choice]:
-        """A rule at every rank to try, or as it is where its rank is given or it has none."""
+    def _free_rank(self, alternative: Alternative) -> str | None:
+        """The parameter of a rule that is its rank, where no rank is given."""
         declared = (
             self.library.rules[alternative.name].parameters if alternative.name in self.library.rules else ()
         )
         ranks = [p.name for p in declared if p.kinds == ("Rank",)]
-        free = None if set(ranks) & set(alternative.arguments) else next(iter(ranks), None)
+        return None if set(ranks) & set(alternative.arguments) else next(iter(ranks), None)
+
+    def _at(self, alternative: Alternative, ranks_to_try: Sequence[Tiled]) -> list[Choice]:
+        """A rule at every rank to try, or as it is where its rank is given or it has none."""
+        free = self._free_rank(alternative)
         levels: list[dict[str, Any]] = [dict(alternative.arguments)]
         if free is not None:
             levels = [{**alternative.arguments, free: rank} for rank in ranks_to_try]
@@ -200,11 +224,13 @@ class DataPlanner:
 
     # ------------------------------------------------------------ judging
 
-    def measure(self, module: fx.GraphModule) -> Metrics:
+    def measure(self, module: fx.GraphModule) -> Judged:
         """How far `module` is from the captured model, on the batches that judge."""
+        original = self.judged_on.captured.module
+        memory = _memory(original) // 2
         if self._expected is None:
-            self._expected = outputs_of(self.judged_on.captured.module, self.judged_on)
-        return difference(module, self.judged_on, self._expected)
+            self._expected = outputs_of(original, self.judged_on, memory)
+        return judged(outputs_of(module, self.judged_on, memory), self._expected, self.judged_on)
 
     # ------------------------------------------------------------ recovery
 
@@ -217,48 +243,25 @@ class DataPlanner:
         if not self.data.batches:
             raise TdslError("recovery needs calibration data", step.span, expected="`calibration=…`")
         if self._reference is not None:
-            self.healed = self._heal(step, module, approximate_rules(journal.entries))
+            data = self.whole if self._scarce and self.whole is not None else self.data
+            self.healed = self._heal(step, module, approximate_rules(journal.entries), data)
         return 0
 
     def finish(self, choice: ChoiceStep, copy: fx.GraphModule, journal: Journal) -> None:
         """Carry out the recovery that follows a plan, if one does, on a copy that the plan was applied to."""
         if choice.heal is not None:
             names = {alternative.name for alternative in choice.alternatives}
-            self._heal(choice.heal, copy, names | approximate_rules(journal.entries))
+            self._heal(choice.heal, copy, names | approximate_rules(journal.entries), self.data)
 
-    def _heal(self, step: tree.Heal, module: fx.GraphModule, rules: set[str]) -> list[Healed]:
+    def _heal(self, step: tree.Heal, module: fx.GraphModule, rules: set[str], data: Data) -> list[Healed]:
         assert self._reference is not None
         memory = _memory(self._reference) // 2
-        return least_squares(
-            module, self._reference, self.data, rules, damping_of(step), memory, self.progress
-        )
+        return least_squares(module, self._reference, data, rules, damping_of(step), memory, self.progress)
 
 
 def _memory(module: fx.GraphModule) -> int:
     """Bytes that decompositions of a plan may take; samples take half as many."""
     return max(LEAST_MEMORY, census(module).bytes // MEMORY_SHARE)
-
-
-def outputs_of(module: fx.GraphModule, data: Data) -> list[list[Tensor]]:
-    """The outputs of `module` on each batch, on large ones part by part, whose sizes the original tells."""
-    found = []
-    original = data.captured.module
-    for batch in data.batches:
-        for part in data.pieces(batch, _memory(original) // 2, original):
-            run = data.execution(module, part)
-            run.advance()
-            found.append([out.detach() for out in run.outputs])
-    return found
-
-
-def difference(module: fx.GraphModule, data: Data, expected: Sequence[Sequence[Tensor]]) -> Metrics:
-    """How far the outputs of `module` are from those expected on the batches of `data`."""
-    found = outputs_of(module, data)
-    pairs = [
-        [compare(a, b) for a, b in zip(theirs, ours, strict=True)]
-        for theirs, ours in zip(expected, found, strict=True)
-    ]
-    return over_outputs(over_samples(column) for column in zip(*pairs, strict=True))
 
 
 def _budget(bound: ContractBound) -> Budget:

@@ -143,14 +143,19 @@ def _planner(
     share = min(JUDGES_SHARE, max(JUDGES_LEAST, few), max(2, len(known) // 2))
     judges = known[share - 1 :: share]
     fitted = [sample for i, sample in enumerate(known) if (i + 1) % share] if judges else known
-    labels = [sample.labels for sample in fitted]
+
+    def data_of(chosen: Sequence[Sample]) -> Data:
+        labels = [sample.labels for sample in chosen]
+        return Data.of(captured, [sample.inputs for sample in chosen], mask, SEED, loss, labels)
+
     return DataPlanner(
         library,
-        Data.of(captured, [sample.inputs for sample in fitted], mask, SEED, loss, labels),
-        Data.of(captured, [sample.inputs for sample in judges or known], mask, SEED),
+        data_of(fitted),
+        data_of(judges or known),
         table,
         progress,
         None if cache is None else Path(cache),
+        whole=data_of(known) if judges else None,
     )
 
 

@@ -189,7 +189,7 @@ class _Sweeper(_First):
             planner.finish(choice, copy, journal)
             prune_weights(copy)
             self.visit(share, copy)
-            metrics = planner.measure(copy)
+            metrics = planner.measure(copy).metrics
             cost = {name: problem.cost(chosen, name) for name in COSTS}
             points.append(
                 Point(

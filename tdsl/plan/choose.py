@@ -25,6 +25,7 @@ from tdsl.errors import Span, TdslError
 from tdsl.memory import give_back
 from tdsl.plan.calibrate import Progress
 from tdsl.plan.candidates import COSTS, Candidate
+from tdsl.plan.judged import Judged
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.solve import Item, knapsack
 from tdsl.provenance import value_name
@@ -53,7 +54,7 @@ class Unreachable(TdslError):
         self.least = least
 
 
-Measure = Callable[[fx.GraphModule], Metrics]
+Measure = Callable[[fx.GraphModule], Judged]
 """How far a rewritten module is from the original on samples that nothing was computed from."""
 Finish = Callable[[fx.GraphModule], object]
 """What follows a plan before it is judged: recovery."""
@@ -139,8 +140,13 @@ class Trial:
 
     chosen: Sequence[Candidate]
     allowance: float | None
-    metrics: Metrics
+    judged: Judged
     kept: bool
+
+    @property
+    def metrics(self) -> Metrics:
+        """How far from the original it was."""
+        return self.judged.metrics
 
 
 @dataclass
@@ -266,10 +272,10 @@ def search(
         copy.recompile()
         settle()
         finish(copy)
-        metrics = measure(copy)
+        found = measure(copy)
         settle()
-        kept = all(b.holds(getattr(metrics, b.name)) for b in problem.qualities)
-        trial = Trial(chosen, allowance, metrics, kept)
+        kept = all(b.holds(getattr(found.metrics, b.name)) for b in problem.qualities)
+        trial = Trial(chosen, allowance, found, kept)
         outcome.trials.append(trial)
         return trial
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from tdsl.plan.candidates import COSTS, Candidate
-from tdsl.plan.choose import Outcome, Problem
+from tdsl.plan.choose import Budget, Outcome, Problem
+from tdsl.plan.judged import Judged
 
 
 def described(outcome: Outcome) -> list[str]:
@@ -29,10 +30,7 @@ def described(outcome: Outcome) -> list[str]:
     ]
     trial = outcome.measured
     if trial is not None:
-        lines += [
-            f"{b.name}: {getattr(trial.metrics, b.name):.4g} on samples that judge plans, the budget is {b}"
-            for b in problem.qualities
-        ]
+        lines += [_quality(trial.judged, b) for b in problem.qualities]
     alone = _alone(outcome)
     paying = {c.root for c in problem.candidates if _pays(c, problem)}
     for why, roots in (
@@ -42,6 +40,18 @@ def described(outcome: Outcome) -> list[str]:
         if roots:
             lines.append(f"left alone, because {why}: {_listed(roots)}")
     return lines
+
+
+def _quality(found: Judged, budget: Budget) -> str:
+    """What was measured against its budget; of an error, how much of that is chance."""
+    measured = f"{getattr(found.metrics, budget.name):.4g}"
+    where = f"on the {found.samples} samples that judge plans, the budget is {budget}"
+    if budget.name != "error" or not found.spread:
+        return f"{budget.name}: {measured} {where}"
+    most = found.metrics.error + 2 * found.spread
+    return (
+        f"error: {measured} ± {found.spread:.2g} {where}; on as many others up to {most:.3g} is no surprise"
+    )
 
 
 def _alone(outcome: Outcome) -> list[str]:

@@ -13,6 +13,7 @@ from plan_models import decaying, drawn
 from torch import Tensor, nn
 
 import tdsl
+from tdsl import planner
 from tdsl.engine.census import census, copied
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library
@@ -25,6 +26,7 @@ from tdsl.plan.few_rows import ENOUGH, scarce, shrinkage, shrunk, told
 from tdsl.prepare import prepare
 
 WIDTH = 64
+DRAWS = (100, 300, 500)
 SHAPE = decaying(WIDTH, WIDTH, power=0.5, seed=7) * 5
 
 
@@ -52,13 +54,15 @@ RULES = "factorize.linear.whitened_linear, factorize.linear.interpolative_neuron
 HALF = pipeline(f"choose {RULES} minimize error subject to parameters <= 50%")
 
 
-def half(model: nn.Module, known: list[Tensor]) -> tuple[float, float, list[str]]:
+def half(model: nn.Module, known: list[Tensor], *, all_rows: bool = True) -> tuple[float, float, list[str]]:
     """What a plan of half the size promises, what it does on other rows, and what is said of the data."""
     batch = ({0: "batch"},)
     made = prepare(
         model, known[0], dynamic_shapes=batch, pipeline="few", rules=HALF, calibration=known, verified=False
     )
     module = copied(made.captured.module)
+    if not all_rows:
+        made.planner.whole = None
     made.runner.run(module, Journal())
     [outcome] = made.planner.outcomes
     promised = math.sqrt(sum(c.error**2 for c in outcome.chosen))
@@ -66,6 +70,12 @@ def half(model: nn.Module, known: list[Tensor]) -> tuple[float, float, list[str]
     unseen = torch.cat(samples(64, seed=9000))
     with torch.no_grad():
         return promised, relative(module(unseen), model(unseen)), made.planner.cautions()
+
+
+@pytest.fixture(scope="module")
+def draws(wide) -> list[tuple[float, float, list[str]]]:
+    """Plans from eight batches of four rows for 64 features, three times."""
+    return [half(wide, samples(8, seed=seed)) for seed in DRAWS]
 
 
 def relative(found: Tensor, wanted: Tensor) -> float:
@@ -77,12 +87,11 @@ def trusting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(few_rows, "ENOUGH", 0)
 
 
-def test_what_a_plan_promises_of_few_rows_holds_on_others(wide, monkeypatch) -> None:
+def test_what_a_plan_promises_of_few_rows_holds_on_others(wide, draws, monkeypatch) -> None:
     """Eight batches of four rows for 64 features; the control is a plan that takes them for enough.
 
     Eight of the rows judge, and are what chance makes them: the promise is right over several draws.
     """
-    draws = [half(wide, samples(8, seed=seed)) for seed in (100, 300, 500)]
     assert all(1 / 2 < met / promised < 2 and met < 0.35 for promised, met, _ in draws)
     assert 1 / 1.3 < geometric_mean([met / promised for promised, met, _ in draws]) < 1.3
     for _, _, [line] in draws:
@@ -116,6 +125,42 @@ def test_a_budget_on_the_error_holds_on_rows_that_nothing_was_fitted_to(wide) ->
     assert census(made.module).parameters < census(made.captured.module).parameters
     [note] = [note.text for note in made.report.notes if note.kind == "calibration"]
     assert note.startswith("few rows of calibration data")
+
+
+def test_what_judged_takes_part_in_the_end(wide, draws) -> None:
+    """A plan is chosen by rows that fitted nothing, then carried out by all; the control goes without."""
+    without = [half(wide, samples(8, seed=seed), all_rows=False) for seed in DRAWS]
+    assert [found[0] for found in draws] == [found[0] for found in without]
+    together, apart = (geometric_mean([found[1] for found in each]) for each in (draws, without))
+    assert together < 0.97 * apart
+
+
+def test_a_tight_budget_is_used_where_rows_are_few(wide, monkeypatch) -> None:
+    """32 rows of white inputs: some neurons go. The control takes away eight at once, or none."""
+    few = [drawn(4, WIDTH, seed=500 + i) for i in range(8)]
+    unseen = torch.cat([drawn(64, WIDTH, seed=9000 + i) for i in range(16)])
+    rules = pipeline(f"choose {RULES} minimize parameters subject to error <= 5%")
+
+    def planned() -> tuple[float, float]:
+        made = prepare(
+            wide,
+            few[0],
+            dynamic_shapes=({0: "batch"},),
+            pipeline="few",
+            rules=rules,
+            calibration=few,
+            verified=False,
+        )
+        module = copied(made.captured.module)
+        made.runner.run(module, Journal())
+        with torch.no_grad():
+            size = census(module).parameters / census(made.captured.module).parameters
+            return size, relative(module(unseen), wide(unseen))
+
+    size, error = planned()
+    assert size < 0.97 and 0 < error < 0.05
+    monkeypatch.setattr(planner, "GENTLE_LEVELS", ())
+    assert planned() == (1.0, 0.0)
 
 
 def test_one_batch_is_cut_so_that_some_of_it_judges(wide) -> None:

@@ -18,6 +18,7 @@ from tdsl.plan.calibrate import Data
 from tdsl.plan.candidates import Candidate, Choice, Measures
 from tdsl.plan.choose import Problem, Unrecorded, apply_plan, search
 from tdsl.plan.execute import Execution
+from tdsl.plan.judged import Judged
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.packed import square, triangle
 from tdsl.plan.probes import Change, Effects, Probes
@@ -272,8 +273,8 @@ def test_the_gentlest_plan_is_tried_as_it_was_found() -> None:
     [step_] = runner._choices.values()
     problem, statistics = planner.problem(step_, captured.module)
     stubborn = Stubborn(problem.candidates, "latency", problem.budgets, problem.totals, span)
-    metrics = Metrics(0.0, 0.0, 1.0, 1.0)
-    outcome = search(stubborn, captured.module, statistics, lambda module: metrics, lambda module: None)
+    found = Judged(Metrics(0.0, 0.0, 1.0, 1.0), 1)
+    outcome = search(stubborn, captured.module, statistics, lambda module: found, lambda module: None)
     assert outcome.chosen
 
 
