@@ -40,7 +40,7 @@ DECLARED = (
         "pruned",
         "kept: Ratio = 50%",
         store_pruned,
-        "A share of each weight's numbers: what goes has a small spectral norm, so that no direction is lost. "
+        "A share of each weight's numbers: what goes has a small spectral norm, so no direction is lost. "
         "Inputs weigh by their variances, where they are known.",
         "after Weyl, 1912; LeCun, Denker & Solla, 1990",
         limits={"kept": Limit(lambda value: 0 < value < 1, "a share above 0 and below 1")},
