@@ -77,7 +77,7 @@ class Entry:
 
 
 def catalog(rules: Path | None = None) -> list[Entry]:
-    """The standard library, and what `rules` and its imports declare beside it; sorted by name.
+    """The standard library, and what `rules` and its imports declare beside it; file by file, as they stand there.
 
     Raises `TdslError` when `rules` does not parse; its rules are not checked further.
     """
@@ -90,7 +90,7 @@ def catalog(rules: Path | None = None) -> list[Entry]:
         for file in load_files([rules]):
             path = Path(file.span.source.name)
             entries |= {entry.name: entry for entry in declared(file, path, prefix_of(path))}
-    return sorted(entries.values(), key=lambda entry: entry.name)
+    return sorted(entries.values(), key=lambda entry: entry.name.rpartition(".")[0])
 
 
 def matching(entries: Sequence[Entry], pattern: str) -> list[Entry]:

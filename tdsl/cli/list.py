@@ -71,8 +71,7 @@ def _print(entries: Sequence[Entry]) -> None:
     lines.add_column(no_wrap=True)
     lines.add_column(no_wrap=True)
     lines.add_column()
-    ordered = sorted(entries, key=lambda entry: entry.name.rpartition("."))
-    for home, group in groupby(ordered, key=lambda entry: entry.name.rpartition(".")[0]):
+    for home, group in groupby(entries, key=lambda entry: entry.name.rpartition(".")[0]):
         if lines.row_count:
             lines.add_row()
         if home:

@@ -188,23 +188,24 @@ class Nearest:
         attributes = [i for i, p in enumerate(patterns) if isinstance(p, Literal | Attribute | Anything)]
         operands = [i for i in range(len(patterns)) if i not in attributes]
         operands.sort(key=lambda i: isinstance(patterns[i], Bind))
-        for i in attributes:
-            label = names[i] if i < len(names) else f"argument {i}"
-            partial = self._attribute(patterns[i], arguments[i], partial, term, node, label)
-        for name, pattern, default in term.kwargs:
-            partial = self._attribute(pattern, node.kwargs.get(name, default), partial, term, node, name)
 
-        def operands_in(order: Sequence[Any]) -> Partial:
+        def in_order(given: Sequence[Any]) -> Partial:
             result = partial
+            for i in attributes:
+                label = names[i] if i < len(names) else f"argument {i}"
+                result = self._attribute(patterns[i], given[i], result, term, node, label)
+            for name, pattern, default in term.kwargs:
+                result = self._attribute(pattern, node.kwargs.get(name, default), result, term, node, name)
             for i in operands:
                 label = names[i] if i < len(names) else "operand"
-                result = self._argument(patterns[i], order[i], result, term, label)
+                result = self._argument(patterns[i], given[i], result, term, label)
             return result
 
-        written = operands_in(arguments)
-        if len(arguments) < 2 or {0, 1} & set(attributes) or written.mismatches == partial.mismatches:
+        written = in_order(arguments)
+        two = op is not None and len(arguments) >= 2 and all(p.is_operand for p in op.params[:2])
+        if not two or written.mismatches == partial.mismatches:
             return written
-        exchanged = operands_in([arguments[1], arguments[0], *arguments[2:]])
+        exchanged = in_order([arguments[1], arguments[0], *arguments[2:]])
         if term.commutative:
             return best((written, exchanged))
         if exchanged.merit > written.merit and exchanged.mismatches == partial.mismatches:

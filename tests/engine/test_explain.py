@@ -363,6 +363,26 @@ CASES = (
         """,
     ),
     Case(
+        "exchanged_number",
+        "rule r { 1 - x => 1 + -x }",
+        lambda m, x: x - 1,
+        lambda m, x: 1 - x,
+        """
+        rules.r fires nowhere among 1 candidate (sub)
+
+        0 of 1 terms and conditions hold
+          at sub = sub(x, 1)
+               model.py:N
+            matched  1 - x  is  sub
+            failed   x of sub is the input x, the rule asks for 1
+                     sub: model.py:N
+                     rules.tdsl:1:10
+                       rule r { 1 - x => 1 + -x }
+                                ^
+            hint     it would match with its operands exchanged, but sub does not commute
+        """,
+    ),
+    Case(
         "exchanged",
         "rule r { relu(x) - y => neg(y - relu(x)) }",
         lambda m, x: x - torch.relu(x),
