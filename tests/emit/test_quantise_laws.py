@@ -17,7 +17,8 @@ from tdsl.emit.runtime import run
 from tdsl.emit.storage import store
 from tdsl.quantise.table import SCHEMES
 
-ANY_ERROR = [f"{s.name}(error=100%)" for s in SCHEMES.values() if s.lossy and s.name != "binary"]
+LOSSY = [s for s in SCHEMES.values() if s.lossy and s.name != "binary"]
+ANY_ERROR = [f"{s.name}(error=100%)" if "error" in s.declared else f"{s.name}(kept=30%)" for s in LOSSY]
 ANY_ERROR.append("binary(bits=4, error=100%)")  # in fewer, these weights are too small for it
 
 
