@@ -259,6 +259,22 @@ def test_only_zeros_are_left_out(fill, left):
     assert_same(before, after, x=random(2, 3, 5))
 
 
+def test_a_state_that_is_filled_with_another_number_stays():
+    """The control of what a model without initial states looks like: the same graph filled with zeros."""
+    for fill, left in ((0.5, 6), (0.0, 3)):
+        filled = helper.make_tensor("fill", TensorProto.FLOAT, [1], [fill])
+        nodes = [
+            helper.make_node("ConstantOfShape", ["shape"], ["h"], value=filled),
+            helper.make_node("GRU", ["x", "w", "r", "", "", "h"], ["y"], hidden_size=4),
+        ]
+        constants = {"shape": [1, 3, 4], "w": random(1, 12, 5), "r": random(1, 12, 4)}
+        before = graph(nodes, {"x": [2, 3, 5]}, {"y": [2, 1, 3, 4]}, constants)
+        after, _ = shortened(before)
+        (layer,) = (node for node in after.graph.node if node.op_type == "GRU")
+        assert len(layer.input) == left
+        assert_same(before, after, x=random(2, 3, 5))
+
+
 # ---------------------------------------------------------------- slices, layers, quotients
 
 
@@ -326,6 +342,17 @@ def test_products_with_reciprocals_are_quotients(shared, left):
     before = graph(nodes, {"x": [3, 4], "v": [3, 1]}, outputs)
     after, kinds = shortened(before)
     assert kinds.keys() == left
+    assert_same(before, after, x=random(3, 4), v=np.abs(random(3, 1)) + 1)
+
+
+def test_a_reciprocal_that_is_added_stays():
+    nodes = [
+        helper.make_node("Reciprocal", ["v"], ["r"]),
+        helper.make_node("Add", ["x", "r"], ["y"]),
+    ]
+    before = graph(nodes, {"x": [3, 4], "v": [3, 1]}, {"y": [3, 4]})
+    after, kinds = shortened(before)
+    assert kinds == {"Reciprocal": 1, "Add": 1}
     assert_same(before, after, x=random(3, 4), v=np.abs(random(3, 1)) + 1)
 
 

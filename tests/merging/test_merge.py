@@ -191,6 +191,23 @@ def test_units_in_another_order_are_refused_and_aligned_on_request() -> None:
         torch.testing.assert_close(aligned.weights[path], tensor)
 
 
+@pytest.mark.parametrize(("moved", "refused"), [(2, False), (8, True)])
+def test_a_few_units_in_another_place_are_chance_and_a_third_of_them_an_order(moved, refused) -> None:
+    (a, b, _), samples = planted()
+    group = next(group for group in axis_groups(b) if group.size == 24)
+    order = [*range(1, moved), 0, *range(moved, 24)]
+    weights = weights_of(b.module)
+    args, sizes = (torch.randn(4, 8),), ({0: Dim("batch", min=1, max=64)},)
+    turned = capture(
+        with_weights(b.module, weights | group.permute(order, weights)), args, dynamic_shapes=sizes
+    )
+    if refused:
+        with pytest.raises(tdsl.TdslError, match=rf"another order .*: {moved} of 24 of"):
+            tdsl.merge([a, turned], samples=samples)
+    else:
+        tdsl.merge([a, turned], samples=samples)
+
+
 def test_merged_in_different_orders_a_model_is_worse_than_either_parent() -> None:
     """The control: without aligning it is not the model of either task."""
     (a, _, shuffled), samples = planted()
