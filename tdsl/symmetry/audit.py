@@ -147,7 +147,8 @@ class Audit:
     def first_broken(self) -> tuple[Element, Layer] | None:
         """The element and the layer at which a contract that is not kept breaks first.
 
-        Where some layer breaks it by more than weights do that are stored as float32, those do not count.
+        Where some layer breaks it by more than weights do that are stored as float32, those do not count, nor
+        where something else acts on an output than the contract says.
         """
         for element in self.elements:
             if element.defect <= self.tolerance:
@@ -157,8 +158,8 @@ class Audit:
                 [layer.breaks(self.tolerance) for layer in element.layers],
                 [(layer.own or 0.0) > seen for layer in element.layers],
                 [(layer.total or 0.0) > seen for layer in element.layers],
-                [(layer.own or 0.0) > self.tolerance for layer in element.layers],
-                [(layer.total or 0.0) > self.tolerance for layer in element.layers],
+                [(layer.own or 0.0) > self.tolerance and not element.reason for layer in element.layers],
+                [(layer.total or 0.0) > self.tolerance and not element.reason for layer in element.layers],
             ):
                 if any(broken):
                     return element, element.layers[broken.index(True)]

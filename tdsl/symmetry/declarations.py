@@ -62,10 +62,16 @@ class Declarations:
     def contract(self, name: str | None = None, span: Span | None = None) -> Contract:
         """The symmetry of that name, or the only one. Raises `TdslError`, where `span` names it."""
         if name is None:
-            if len(self.symmetries) != 1:
-                what = "no symmetry is declared" if not self.symmetries else "several symmetries are declared"
+            if not self.symmetries:
                 raise TdslError(
-                    what, expected=f"one of {', '.join(self.symmetries)}" if self.symmetries else None
+                    "no symmetry is declared",
+                    expected="`symmetry NAME { … }` in this file or one that it imports",
+                )
+            if len(self.symmetries) > 1:
+                raise TdslError(
+                    "several symmetries are declared",
+                    expected=f"the name of one: {', '.join(self.symmetries)}",
+                    hint="`--symmetry NAME` on the command line",
                 )
             name = next(iter(self.symmetries))
         if name not in self.symmetries:
@@ -104,7 +110,11 @@ class Declarations:
             _check_fit(edge, acting)
         for side in ("input", "output"):
             if not any(edge.side == side for edge in item.edges):
-                raise TdslError(f"this symmetry says nothing of any {side}", item.span)
+                raise TdslError(
+                    f"this symmetry says nothing of any {side}",
+                    item.span,
+                    expected=f"`{side} NAME: [N, …] by ACTION`, or `invariant`",
+                )
         if all(edge.action is None for edge in item.edges if edge.side == "input"):
             raise TdslError("nothing is done to any input, so that nothing is said", item.span)
         if item.tolerance is not None and number_of(item.tolerance, {}) <= 0:

@@ -369,7 +369,11 @@ def test_a_compiled_file_is_for_the_other_command(run: Callable[..., Any]) -> No
 
 def test_a_file_without_a_symmetry(run: Callable[..., Any]) -> None:
     Path("none.tdsl").write_text("group C4 = cyclic(4)\n", encoding="utf-8")
-    assert "error: no symmetry is declared" in run("audit", "net.py:good", "none.tdsl").stderr
+    said = run("audit", "net.py:good", "none.tdsl").stderr
+    assert "error: no symmetry is declared" in said and "expected: `symmetry NAME { … }`" in said
+    two = D4 + D4[D4.index("symmetry ") :].replace("symmetry ", "symmetry another_", 1)
+    Path("two.tdsl").write_text(two, encoding="utf-8")
+    assert "hint: `--symmetry NAME`" in run("audit", "net.py:good", "two.tdsl").stderr
 
 
 LAW = """\
