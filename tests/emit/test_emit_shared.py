@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
 import tdsl
+from tdsl.emit.duplicates import share_equal_weights
 
 WORDS, WIDTH = 200, 24
 
@@ -25,9 +28,11 @@ class Language(nn.Module):
             "tied": self.embedding.weight,
             "copied": nn.Parameter(table.clone()),
             "turned": nn.Parameter(table.T.contiguous()),
+            "almost": nn.Parameter(table.T.contiguous()),
             "close": nn.Parameter(table + 1e-6),
             "another": nn.Parameter(torch.randn(WORDS, WIDTH, generator=torch.Generator().manual_seed(1))),
         }
+        weights["almost"].data[2, 150] += 1  # far from the entries that are compared first
         self.weight = weights[head]
 
     def forward(self, ids: Tensor) -> Tensor:
@@ -55,7 +60,7 @@ def test_a_copy_is_found_and_said(head, tmp_path):
     assert "is the transpose of embedding.weight, which is stored once: 19.2 kB less" in note
 
 
-@pytest.mark.parametrize("head", ["close", "another"])
+@pytest.mark.parametrize("head", ["close", "almost", "another"])
 def test_what_is_no_copy_is_stored(head, tmp_path):
     result, model = compiled(head, tmp_path)
     assert sorted(tables(model)) == [(WIDTH, WORDS), (WORDS, WIDTH)]
@@ -66,6 +71,22 @@ def test_tied_tables_need_no_word(tmp_path):
     result, model = compiled("tied", tmp_path)
     assert tables(model) == [(WORDS, WIDTH)]
     assert [note for note in result.report.notes if note.kind == "storage"] == []
+
+
+def test_the_same_bits_of_another_type_are_another_weight():
+    nodes = [
+        helper.make_node("Add", ["x", "shift"], ["h"]),
+        helper.make_node("Gather", ["h", "first"], ["y"]),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y")]
+    zeros = [
+        numpy_helper.from_array(np.zeros(2, kind), name)
+        for kind, name in ((np.float32, "shift"), (np.int32, "first"))
+    ]
+    proto = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:], zeros), ir_version=9)
+    model = ir.serde.deserialize_model(proto)
+    share_equal_weights(model)
+    assert sorted(model.graph.initializers) == ["first", "shift"]
 
 
 def test_the_file_holds_the_bits_of_the_table(tmp_path):

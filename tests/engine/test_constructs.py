@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from rewriting import apply, graph_of, library
 
 from tdsl.engine import expression
+from tdsl.engine.functions import BUILTINS
 from tdsl.errors import TdslError
 from tdsl.factor.table import DECOMPOSITIONS
 
@@ -370,3 +371,28 @@ def test_a_kept_value_may_stand_behind_the_one_that_is_replaced(last):
     assert result.rules == ["sum_of_sums"]
     assert result.operators == ["sum", "sum", "relu"]
     result.assert_equal()
+
+
+TYPES = {
+    str(t).removeprefix("torch."): t for t in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+}
+TYPES |= {
+    str(t).removeprefix("torch."): t for t in (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
+}
+
+
+@pytest.mark.parametrize("wide", TYPES)
+@pytest.mark.parametrize("narrow", TYPES)
+def test_a_type_holds_another_where_its_extremes_survive(wide, narrow):
+    """Extremes, and the numbers next to 1: what a conversion rounds first."""
+    kind = TYPES[narrow]
+    info = torch.finfo(kind) if kind.is_floating_point else torch.iinfo(kind)
+    numbers = [
+        info.max,
+        info.min,
+        info.max - 1,
+        *((info.tiny, 1 + info.eps) if kind.is_floating_point else ()),
+    ]
+    given = torch.tensor(numbers, dtype=kind)
+    survive = [a == b for a, b in zip(given.tolist(), given.to(TYPES[wide]).tolist(), strict=True)]
+    assert BUILTINS["holds"](None, TYPES[wide], kind) == all(survive)
