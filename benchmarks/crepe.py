@@ -19,6 +19,7 @@ import resource
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,8 +135,8 @@ def _error(result: tdsl.Result) -> float:
 
 def apart(pipeline: str, parameters: dict[str, float], path: Path) -> Made:
     """`compiled` in a fresh process."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(compiled, (pipeline, parameters, path))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(compiled, pipeline, parameters, path).result()
 
 
 def pitch_error(path: Path) -> float:
