@@ -283,5 +283,14 @@ def _budget(bound: ContractBound) -> Budget:
             source.span,
             expected=f"{bound.metric} {wanted} …",
         )
-    share = bound.metric in COSTS and bound.value <= 1
+    if bound.value < 0 and wanted == "<=":
+        raise TdslError(
+            f"no plan has {bound.metric} {bound.relation} {bound.value:g}",
+            source.span,
+            expected="a share of the model such as `50%`, or a number above 0"
+            if bound.metric in COSTS
+            else "an error such as `5%`",
+        )
+    percent = isinstance(source.right, tree.Constant) and source.right.percent
+    share = bound.metric in COSTS and (bound.value <= 1 or percent)
     return Budget(bound.metric, wanted, bound.value, share, source.span)

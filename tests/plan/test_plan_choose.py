@@ -104,6 +104,13 @@ def test_several_budgets_hold_at_once() -> None:
     assert planner.measure(module).error <= 0.6
 
 
+def test_what_the_model_keeps_already_asks_for_nothing() -> None:
+    """More than 100 % is a share too, and not one and a half parameters."""
+    for budget in ("parameters <= 150%", "bytes <= 100%", "error <= 0%"):
+        _, _, _, journal = run(plan("error", budget))
+        assert not journal.entries
+
+
 def test_a_latency_table_decides_where_time_is_the_objective() -> None:
     """Where factors are as slow as a dense layer nothing pays; where they are fast, they do."""
     captured = perceptron()
@@ -135,6 +142,8 @@ class _Fixed(LatencyTable):
         ("parameters <= 30%, error <= 0.01%", "error <= 0.01% cannot be met within parameters <= 30%"),
         ("speed <= 3", "unknown budget speed"),
         ("error >= 3%", "cannot bound error with `>=`"),
+        ("parameters <= -5", "no plan has parameters <= -5"),
+        ("error <= -1%", "no plan has error <= -0.01"),
     ],
 )
 def test_a_budget_that_cannot_be_met_says_how_close_it_got(budgets: str, message: str) -> None:
