@@ -61,6 +61,17 @@ def test_verdicts_can_be_written_to_a_file(tdsl, folder):
     assert (folder / "again.json").read_bytes() == (folder / "proofs.json").read_bytes()
 
 
+def test_what_another_process_proved_meanwhile_stays_on_record(monkeypatch, tmp_path):
+    from tdsl.prove import record
+    from tdsl.prove.verdict import Verdict
+
+    monkeypatch.setattr(record, "_own_path", lambda: tmp_path / "proofs.json")
+    monkeypatch.setattr(record, "_own", lambda: record.Record({}, {}))
+    record.remember({"mine": Verdict("proved", "on one instance")})
+    record.remember({"theirs": Verdict("proved", "on one instance")})
+    assert sorted(record._read(tmp_path / "proofs.json").verdicts) == ["mine", "theirs"]
+
+
 def test_a_damaged_record_is_made_anew(tdsl, folder, monkeypatch):
     from tdsl.prove import record
 

@@ -1,0 +1,53 @@
+"""Lists of axes as rules compute with them, against what torch does to tensors."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tdsl.lang import axes
+
+PERMUTATIONS = st.integers(1, 5).flatmap(lambda n: st.permutations(range(n)))
+SIZES = (2, 3, 5, 7, 11)
+
+
+def values(count: int) -> torch.Tensor:
+    return torch.arange(torch.Size(SIZES[:count]).numel()).reshape(SIZES[:count])
+
+
+@given(PERMUTATIONS, st.data())
+def test_permutations_compose_and_are_undone(p: list[int], data: st.DataObject) -> None:
+    x, q = values(len(p)), data.draw(st.permutations(p))
+    assert torch.equal(x.permute(p).permute(q), x.permute(axes.compose(p, q)))
+    assert torch.equal(x.permute(p).permute(axes.inverse(p)), x)
+    a, b = data.draw(st.tuples(*[st.integers(0, len(p) - 1)] * 2))
+    assert torch.equal(x.transpose(a, b), x.permute(axes.exchange(len(p), a, b)))
+
+
+@given(PERMUTATIONS, st.data())
+def test_axes_that_go_are_found_and_the_others_keep_their_order(p: list[int], data: st.DataObject) -> None:
+    places = data.draw(st.sets(st.integers(-len(p), -1), max_size=len(p) - 1).map(sorted))
+    x, gone = values(len(p)), axes.sources(p, places)
+    folded = x.sum(gone) if gone else x
+    kept = axes.remaining(p, places)
+    assert torch.equal(x.permute(p).sum(places) if places else x.permute(p), folded.permute(kept))
+    assert [axes.sources(p, place) for place in places] == gone
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=3), st.data())
+def test_borders_are_mirrored_with_their_image(widths: list[int], data: st.DataObject) -> None:
+    rank = len(widths)
+    pad = [width for after in widths for width in (after, data.draw(st.integers(0, 4)))]
+    along = data.draw(st.sets(st.integers(-rank, -1)).map(sorted))
+    x = values(rank)
+    flipped = torch.nn.functional.pad(x.flip(along), axes.reflected(pad, along), value=-1)
+    assert torch.equal(torch.nn.functional.pad(x, pad, value=-1).flip(along), flipped)
+
+
+def test_lists_of_axes_and_sizes() -> None:
+    assert axes.apart([-1, -3], [-3, -2]) == [-2, -1]
+    assert axes.includes([1, 2], 2) and not axes.includes([1, 2], 3) and not axes.includes(2, 2)
+    assert axes.covers([], [-1]) and axes.covers([-2, -1], [-1]) and not axes.covers([-2], [-1])
+    assert axes.sizes((4, 5), [-1, -3]) == [5, 1]
+    assert axes.aligned((4, 5), 4) == [1, 1, 4, 5]
