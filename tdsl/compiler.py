@@ -15,21 +15,20 @@ from torch import Tensor, fx
 
 from tdsl.capture import Captured
 from tdsl.capture.captured import ModelLike
-from tdsl.emit import Emitted, emit_apart, save, session, size
-from tdsl.engine.census import Census, census, copied
-from tdsl.engine.journal import Applied, Journal
+from tdsl.emit import Emitted, emit_apart, save, session
+from tdsl.engine.census import census, copied
+from tdsl.engine.journal import Journal
 from tdsl.engine.law_transfer import laws_of
 from tdsl.engine.library import Library
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.errors import TdslError
 from tdsl.files import require_writable
 from tdsl.memory import give_back, returning
-from tdsl.plan.describe import described
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.loss import Function
-from tdsl.planner import DataPlanner
 from tdsl.prepare import SEED, Progress, prepare, require_kinds
-from tdsl.report import Note, Report, RewriteRecord, Size, correctness_of, notes_of, to_text, write_json
+from tdsl.report import Note, Report, correctness_of, notes_of, to_text, write_json
+from tdsl.reporting import plan_notes, records_of, refusals_of, size_of, str_contract
 from tdsl.samples import Batch
 from tdsl.storing import Storing, blame_of_storage, shared_notes, storage_note, stored_records
 from tdsl.symmetry.audit import Audit
@@ -41,15 +40,19 @@ from tdsl.verify import (
     Double,
     NotInDouble,
     Sample,
+    Task,
+    TaskMetric,
     Verdict,
     double_of,
     guilty,
+    measured_tasks,
     original_runner,
     session_latency,
     session_runner,
     steps_of,
     verify,
 )
+from tdsl.verify.task import Function as TaskFunction
 
 ROOM = 2**24
 """Bytes of outputs that are kept of a file while the original runs, or an eighth of its weights, if more."""
@@ -110,6 +113,7 @@ def compile(
     latency: bool = True,
     mask: str | None = None,
     loss: str | Function | None = None,
+    metric: str | TaskFunction | Sequence[str | TaskFunction] = (),
     cache: str | Path | None = None,
     profile: str | Path | LatencyTable | None = None,
     input_names: Sequence[str] | None = None,
@@ -126,7 +130,8 @@ def compile(
     that marks padding in them (one that is called a mask by default), `loss` is what their labels are for, a
     function of (output, labels) or the name of one of torch.nn.functional, whose gradients weigh errors
     (those of the outputs themselves by default), `profile` a table of latencies measured elsewhere, `cache` a
-    folder in which statistics are remembered.
+    folder in which statistics are remembered. `metric` names what the report measures by the labels of
+    held-out samples, before and after: `accuracy`, `calibration_error`, or a function of (output, labels).
 
     With `output` the file is written there and `report.json` beside it, once everything holds; otherwise
     nothing is written. `name` is what the report calls the model, its class by default; `progress` hears each
@@ -139,6 +144,8 @@ def compile(
     require_kinds(output=(output, (str, PathLike, NoneType)), opset=(opset, (int, NoneType)))
     if output is not None:
         require_writable(Path(output))
+    several = isinstance(metric, Sequence) and not isinstance(metric, str)
+    metrics = [TaskMetric.of(one) for one in (metric if several else (metric,))]  # type: ignore[arg-type,union-attr]
     prepared = prepare(
         model,
         args,
@@ -151,6 +158,7 @@ def compile(
         held_out=held_out,
         mask=mask,
         loss=loss,
+        labelled=bool(metrics),
         profile=profile,
         cache=cache,
         input_names=input_names,
@@ -186,6 +194,11 @@ def compile(
         feed = next(s for s in samples if s.kind == "example").inputs
         measured = session_latency(lambda: session(baseline), lambda: session(emitted), feed)
         give_back()
+    tasks: tuple[Task, ...] = ()
+    if metrics and verdict.passed:
+        progress("measure by labels")
+        tasks = measured_tasks(metrics, check.original, session_runner(session(emitted)), samples)
+        give_back()
     blame, too_coarse = None, False
     if not verdict.passed:
         progress("find the guilty rewrite")
@@ -198,16 +211,20 @@ def compile(
         model=name or captured.name,
         pipeline=pipeline,
         correctness=correctness_of(verdict, blame),
-        original=_size(census(captured.module), baseline),
-        result=_size(census(module), emitted),
+        original=size_of(census(captured.module), baseline),
+        result=size_of(census(module), emitted),
         latency=measured,
-        rewrites=(*map(_record, journal.entries), *stored_records(stored, emitted, len(journal.entries))),
+        tasks=tasks,
+        rewrites=(
+            *records_of(module, journal.entries),
+            *stored_records(stored, emitted, len(journal.entries)),
+        ),
         notes=(
             *notes_of(verdict),
             *shared_notes(emitted),
             *map(storage_note, stored),
-            *_plan_notes(planner),
-            *_refusals(runner, journal),
+            *plan_notes(planner),
+            *refusals_of(runner, journal),
         ),
         seeds={"samples": SEED},
     )
@@ -356,59 +373,6 @@ def _blame(number: int | None, journal: Journal) -> str:
     line = f" ({entry.source})" if entry.source else ""
     lost = "" if entry.error is None else f", relative error of the weight {entry.error:.3g}"
     return f"rewrite {number}, {entry.rule} at {place}{line}, is the one that breaks it{lost}"
-
-
-# ---------------------------------------------------------------- report
-
-
-def _size(counted: Census, emitted: Emitted) -> Size:
-    return Size(
-        bytes=size(emitted),
-        parameters=counted.parameters,
-        macs=counted.macs,
-        nodes=len(emitted.proto.graph.node),
-    )
-
-
-def _record(entry: Applied) -> RewriteRecord:
-    return RewriteRecord(
-        number=entry.number,
-        rule=entry.rule,
-        site=entry.site,
-        source=entry.source,
-        error=entry.error,
-        parameters=entry.saved_parameters or 0,
-        macs=entry.saved_macs,
-        nodes=entry.saved_nodes,
-    )
-
-
-def _refusals(runner: PipelineRunner, journal: Journal) -> tuple[Note, ...]:
-    """Approximate rules of the pipeline that were not applied anywhere; a plan speaks for its own."""
-    applied = {entry.rule for entry in journal.entries}
-    return tuple(
-        Note("nothing paid", f"{name} was not applied: no site met its conditions")
-        for name in runner.approximate
-        if name not in applied and name not in runner.planned
-    )
-
-
-def _plan_notes(planner: DataPlanner) -> tuple[Note, ...]:
-    """What the data are worth, what each plan came to, and what recovery gave."""
-    notes = [Note("calibration", text) for text in planner.cautions()]
-    notes += [Note("plan", text) for outcome in planner.outcomes for text in described(outcome)]
-    if planner.healed:
-        better = [h for h in planner.healed if h.after < h.before]
-        notes.append(
-            Note("heal", f"{len(better)} of {len(planner.healed)} factors solved anew by least squares")
-        )
-    return tuple(notes)
-
-
-def str_contract(report: Report) -> str:
-    """The promises of a report as text."""
-    promises = [promise.bound for promise in report.correctness.contract]
-    return ", ".join(promises) or "outputs equal to rounding"
 
 
 def _require_folder(folder: Path) -> None:

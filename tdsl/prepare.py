@@ -62,6 +62,7 @@ def prepare(
     held_out: Iterable[Batch] = (),
     mask: str | None = None,
     loss: str | Function | None = None,
+    labelled: bool = False,
     profile: str | Path | LatencyTable | None = None,
     cache: str | Path | None = None,
     verified: bool = True,
@@ -71,8 +72,9 @@ def prepare(
 ) -> Prepared:
     """Capture `model` and check everything else; the arguments are those of `tdsl.compile`.
 
-    Where nothing will be `verified`, no calibration sample is held out. Raises `TdslError` for a model that
-    does not trace or draws random numbers, and an argument that does not fit.
+    `labelled` says that held-out samples need labels. Where nothing will be `verified`, no calibration sample
+    is held out. Raises `TdslError` for a model that does not trace or draws random numbers, and an argument
+    that does not fit.
     """
     require_kinds(
         args=(args, (Tensor, Sequence)),
@@ -105,7 +107,7 @@ def prepare(
         library = library.extended(rules if isinstance(rules, Library) else load(rules))
     declared = library.pipeline(pipeline)
     measured_by = None if loss is None else Loss.of(loss)
-    samples = _samples(captured, calibration, held_out, verified, measured_by is not None)
+    samples = _samples(captured, calibration, held_out, verified, loss is not None, labelled)
     planner = _planner(library, captured, samples, mask, measured_by, profile, cache, progress)
     runner = Runner(library, declared, as_written(declared.parameters, parameters or {}), planner)
     return Prepared(captured, pipeline, runner, planner, samples)
@@ -164,6 +166,7 @@ def _samples(
     calibration: Iterable[Batch],
     held_out: Iterable[Batch],
     verified: bool,
+    by_loss: bool,
     labelled: bool,
 ) -> tuple[Sample, ...]:
     """Every sample; given ones with their labels where these are looked at; calibration needs them."""
@@ -171,14 +174,22 @@ def _samples(
     names = captured.input_names
     first = inputs[0].example if inputs else None
     known = [
-        as_given(batch, "calibration", names, labels=labelled, needed=True)
+        as_given(batch, "calibration", names, labels=by_loss or labelled, needed=by_loss)
         for batch in listed(calibration, first)
     ]
-    kept_back = [as_given(batch, "held-out", names, labels=labelled) for batch in listed(held_out, first)]
+    kept_back = [
+        as_given(batch, "held-out", names, labels=by_loss or labelled, needed=labelled)
+        for batch in listed(held_out, first)
+    ]
     known = _divided(captured, known, max((low for low, _ in ranges.values()), default=1))
     if verified and not kept_back and len(known) >= HELD_OUT_SHARE:
         kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
         known = [k for i, k in enumerate(known) if (i + 1) % HELD_OUT_SHARE]
+    if labelled and not any(one.labels for one in kept_back):
+        raise TdslError(
+            "a metric needs held-out samples with labels",
+            expected="(inputs, labels) as `held_out=`, `--held-out`, or four calibration batches of them",
+        )
     drawn = draw_samples(
         inputs,
         ranges=ranges,

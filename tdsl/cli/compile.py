@@ -9,7 +9,7 @@ import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.models import captured_model, default_output, short_name
-from tdsl.cli.options import AsJson, Cache, Calibration, Loss, Mask, Model, Profile, Rules, Set
+from tdsl.cli.options import AsJson, Cache, Calibration, Loss, Mask, Metric, Model, Profile, Rules, Set
 from tdsl.cli.settings import function_from, parameters_from
 from tdsl.errors import TdslError
 
@@ -41,6 +41,7 @@ def compile_model(
     ] = None,
     mask: Mask = None,
     loss: Loss = None,
+    metric: Metric = None,
     profile: Profile = None,
     cache: Cache = None,
     opset: Annotated[int | None, typer.Option(help="ONNX operator set.", min=1)] = None,
@@ -80,8 +81,10 @@ def compile_model(
         captured = captured_model(model)
         inputs, _ = inputs_of(captured)
         measured_by = function_from(loss)
-        known = samples_from(calibration, inputs, labelled=loss is not None, needed=True)
-        kept_back = samples_from(held_out, inputs, labelled=loss is not None)
+        metrics = [function_from(one) or one for one in metric or ()]
+        labelled = loss is not None or bool(metrics)
+        known = samples_from(calibration, inputs, labelled=labelled, needed=loss is not None)
+        kept_back = samples_from(held_out, inputs, labelled=labelled, needed=bool(metrics))
         broken: BrokenContract | None = None
         try:
             result = run(
@@ -95,6 +98,7 @@ def compile_model(
                 opset=opset,
                 mask=mask,
                 loss=measured_by,
+                metric=metrics,
                 profile=profile,
                 cache=cache,
                 metadata=metadata,

@@ -56,6 +56,14 @@ Loss = Annotated[
         "`cross_entropy`, or `file.py:function`.",
     ),
 ]
+Metric = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="METRIC",
+        help="What to measure by the labels of held-out samples: `accuracy`, `calibration_error`, or "
+        "`file.py:function`. May be repeated.",
+    ),
+]
 Profile = Annotated[
     Path | None,
     typer.Option(metavar="FILE.json", help="Latencies measured elsewhere by `tdsl profile`."),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tdsl.errors import TdslError, kind_of
 from tdsl.lang.spelling import did_you_mean
+from tdsl.verify.task import alone
 
 Function = Callable[[Any, Any], Tensor]
 """`loss(output, labels)`, the mean over a batch; tuples where the model has several outputs or labels."""
@@ -97,11 +98,6 @@ def losses() -> dict[str, Function]:
         if [each.name for each in takes[:2]] == ["input", "target"] and optional:
             found[name] = one
     return found
-
-
-def alone(tensors: Sequence[Tensor]) -> Any:
-    """The only tensor, or a tuple of several."""
-    return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
 
 def _shown(tensors: Sequence[Tensor]) -> str:

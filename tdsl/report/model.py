@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 
-from tdsl.verify import Latency, Metrics, Row, Verdict
+from tdsl.verify import Latency, Metrics, Row, Task, Verdict
 
 FORMAT = "tdsl-report/1"
 """Names the layout of the JSON; a change that a reader would notice counts up."""
@@ -84,7 +84,8 @@ class RewriteRecord:
 
     `site` is a module path and `source` a line of the user's model (`file.py:12`). `error` is the
     relative Frobenius error of the replaced weight, `None` for an exact rewrite. Savings are negative
-    where something was added; `macs` is `None` where not counted.
+    where something was added; `macs` is `None` where not counted. `condition` is the largest condition number
+    of the matrices that an approximate rewrite left, `None` where it left none.
     """
 
     number: int
@@ -95,6 +96,7 @@ class RewriteRecord:
     parameters: int = 0
     macs: int | None = 0
     nodes: int = 0
+    condition: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class Report:
     original: Size
     result: Size
     latency: Latency | None = None
+    tasks: tuple[Task, ...] = ()
+    """Metrics of the user's task by labels, where some were asked for."""
     rewrites: tuple[RewriteRecord, ...] = ()
     notes: tuple[Note, ...] = ()
     environment: Mapping[str, str] = field(default_factory=lambda: environment())

@@ -16,6 +16,7 @@ from rich.text import Text
 from tdsl.report import units
 from tdsl.report.dotted import DottedName
 from tdsl.report.model import Correctness, Note, Promise, Report, RewriteRecord
+from tdsl.verify import Task
 
 FEW = 12
 """Up to so many rewrites are listed one by one."""
@@ -36,6 +37,7 @@ def render(report: Report, *, everything: bool = False) -> RenderableType:
             ),
             _sizes(report),
             *_correctness(report.correctness),
+            *_tasks(report.tasks),
             *_rewrites(report.rewrites, everything),
             *_notes(report.notes, everything),
         ]
@@ -162,6 +164,16 @@ def _correctness(found: Correctness) -> Iterable[RenderableType]:
         if r.original is not None:
             text += f"; the original in float32 is {units.significant(r.original)} from it"
         yield Text(f"{text} (sample '{r.sample}', output '{r.output}')")
+
+
+def _tasks(tasks: Sequence[Task]) -> Iterable[RenderableType]:
+    """What metrics by labels were and are; a loss of the task is seen here, whatever cosines say."""
+    if tasks:
+        table = _table("by labels", "samples", "original", "result", "change")
+        for one in tasks:
+            numbers = (one.original, one.result, one.result - one.original)
+            table.add_row(one.metric, str(one.samples), *map(units.significant, numbers))
+        yield table
 
 
 def _limit(promise: Promise) -> str:

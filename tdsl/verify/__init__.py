@@ -13,6 +13,7 @@ from tdsl.verify.contract import METRICS, Bound, Contract, Violation, describe
 from tdsl.verify.latency import Latency, in_turn, session_latency
 from tdsl.verify.runner import Runner, Session, Tensors, module_runner, session_runner
 from tdsl.verify.samples import Input, Sample, draw_samples
+from tdsl.verify.task import Task, TaskMetric, measured_tasks
 from tdsl.verify.tolerance import Double, NotInDouble, double_runs, in_double, steps_of, stored_precision
 from tdsl.verify.verdict import Rounding, Row, Verdict, verify
 
@@ -32,6 +33,8 @@ __all__ = [
     "Runner",
     "Sample",
     "Session",
+    "Task",
+    "TaskMetric",
     "Tensors",
     "Verdict",
     "Violation",
@@ -44,6 +47,7 @@ __all__ = [
     "in_double",
     "in_turn",
     "inputs_of",
+    "measured_tasks",
     "module_runner",
     "original_runner",
     "session_latency",

@@ -1,0 +1,74 @@
+"""What a compilation has to report: sizes, rewrites, what plans came to, what was not applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import fx
+
+from tdsl.emit import Emitted, size
+from tdsl.engine.census import Census
+from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.strategy import Runner as PipelineRunner
+from tdsl.plan.describe import described
+from tdsl.planner import DataPlanner
+from tdsl.report import Note, Report, RewriteRecord, Size
+from tdsl.report.condition import conditions
+
+
+def size_of(counted: Census, emitted: Emitted) -> Size:
+    """What the file of a graph weighs."""
+    return Size(
+        bytes=size(emitted),
+        parameters=counted.parameters,
+        macs=counted.macs,
+        nodes=len(emitted.proto.graph.node),
+    )
+
+
+def records_of(module: fx.GraphModule, entries: Sequence[Applied]) -> list[RewriteRecord]:
+    """The rewrites, with the conditions of what approximate ones left."""
+    found = conditions(module, [entry.created if entry.approximate else () for entry in entries])
+    return [_record(entry, one) for entry, one in zip(entries, found, strict=True)]
+
+
+def _record(entry: Applied, condition: float | None) -> RewriteRecord:
+    return RewriteRecord(
+        number=entry.number,
+        rule=entry.rule,
+        site=entry.site,
+        source=entry.source,
+        error=entry.error,
+        parameters=entry.saved_parameters or 0,
+        macs=entry.saved_macs,
+        nodes=entry.saved_nodes,
+        condition=condition,
+    )
+
+
+def refusals_of(runner: PipelineRunner, journal: Journal) -> tuple[Note, ...]:
+    """Approximate rules of the pipeline that were not applied anywhere; a plan speaks for its own."""
+    applied = {entry.rule for entry in journal.entries}
+    return tuple(
+        Note("nothing paid", f"{name} was not applied: no site met its conditions")
+        for name in runner.approximate
+        if name not in applied and name not in runner.planned
+    )
+
+
+def plan_notes(planner: DataPlanner) -> tuple[Note, ...]:
+    """What the data are worth, what each plan came to, and what recovery gave."""
+    notes = [Note("calibration", text) for text in planner.cautions()]
+    notes += [Note("plan", text) for outcome in planner.outcomes for text in described(outcome)]
+    if planner.healed:
+        better = [h for h in planner.healed if h.after < h.before]
+        notes.append(
+            Note("heal", f"{len(better)} of {len(planner.healed)} factors solved anew by least squares")
+        )
+    return tuple(notes)
+
+
+def str_contract(report: Report) -> str:
+    """The promises of a report as text."""
+    promises = [promise.bound for promise in report.correctness.contract]
+    return ", ".join(promises) or "outputs equal to rounding"
