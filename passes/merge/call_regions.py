@@ -44,11 +44,18 @@ class Region:
 
 
 class Calls:
-    """The calls of a graph, what each depends on, and which of them are constants."""
+    """The calls of a graph, what each depends on, and which of them are constants.
 
-    def __init__(self, module: fx.GraphModule, allowed: Scope | None = None) -> None:
+    With `dynamic` calls whose sizes are not known are looked at as well: these are alike if they are the same
+    expressions, and sizes that are computed are constants.
+    """
+
+    def __init__(
+        self, module: fx.GraphModule, allowed: Scope | None = None, *, dynamic: bool = False
+    ) -> None:
         self.module = module
         self.allowed = allowed
+        self.dynamic = dynamic
         self.order = {node: place for place, node in enumerate(module.graph.nodes)}
         self.behind: dict[fx.Node, int] = {}
         """For each node the set of those it depends on, a bit for each place in the order."""
@@ -61,6 +68,8 @@ class Calls:
                 behind |= self.behind[source] | 1 << self.order[source]
             self.behind[node] = behind
             if node.op == "get_attr" or (_computes(node) and all(one in self.constant for one in inputs)):
+                self.constant.add(node)
+            if dynamic and isinstance(node.meta.get("val"), torch.SymInt):
                 self.constant.add(node)
 
     def depends(self, node: fx.Node, on: int) -> bool:
@@ -98,8 +107,8 @@ class Calls:
             return None
         if self.allowed is not None and not self.allowed(node):
             return None
-        sizes = _fixed(node.meta.get("val"))
-        ways = [_fixed(one.meta.get("val")) for one in self.operands(node)]
+        sizes = _sizes(node.meta.get("val"), self.dynamic)
+        ways = [_sizes(one.meta.get("val"), self.dynamic) for one in self.operands(node)]
         if sizes is None or not ways or None in ways:
             return None
         return (*self.like(node), sizes, tuple(ways))
@@ -134,7 +143,7 @@ def of_dynamic_sizes(calls: Calls) -> Iterator[Bundle]:
     groups: dict[Any, list[fx.Node]] = {}
     for node in calls.order:
         weighted = node.op == "call_function" and any(one.op == "get_attr" for one in node.all_input_nodes)
-        if weighted and node not in calls.constant and _fixed(node.meta.get("val")) is None:
+        if weighted and node not in calls.constant and _sizes(node.meta.get("val")) is None:
             groups.setdefault(calls.like(node), []).append(node)
     yield from (tuple(group) for group in groups.values() if len(group) > 1)
 
@@ -293,11 +302,13 @@ def _computes(node: fx.Node) -> bool:
     return node.target is getitem or (operator is not None and not operator.random)
 
 
-def _fixed(value: Any) -> Any:
-    """Element type and sizes of a value as a key; `None` where they are dynamic or not known."""
+def _sizes(value: Any, dynamic: bool = False) -> Any:
+    """Element type and sizes of a value as a key; `None` where they are not known, or dynamic."""
     if isinstance(value, list | tuple):
-        parts = tuple(_fixed(one) for one in value)
+        parts = tuple(_sizes(one, dynamic) for one in value)
         return None if None in parts else parts
-    if not isinstance(value, torch.Tensor) or not all(isinstance(size, int) for size in value.shape):
+    if not isinstance(value, torch.Tensor):
         return None
-    return (value.dtype, tuple(value.shape))
+    if not dynamic and not all(isinstance(size, int) for size in value.shape):
+        return None
+    return (value.dtype, tuple(size if isinstance(size, int) else str(size) for size in value.shape))

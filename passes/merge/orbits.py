@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tdsl.passes.merge.call_regions import Calls, Region, parted, regions
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 
 from tdsl.engine.driver import Scope
 from tdsl.engine.edit import Editor
@@ -48,6 +49,7 @@ class MergeOrbits(GraphPass):
 
     What acts on the results is inferred, through weights as well (channels may be permuted), and measured in
     float64 on random values. It takes the place of the other calls; averages of what is then equal are rules.
+    Axes whose size is dynamic must not be acted on, at any edge, so that what is found holds for every size.
     Test-time augmentation of an equivariant net ends so (Cohen & Welling, 2016).
     """
 
@@ -69,7 +71,7 @@ class MergeOrbits(GraphPass):
     def _one(
         self, work: Workspace, journal: Journal, scope: Scope | None, in_vain: set[tuple[fx.Node, fx.Node]]
     ) -> bool:
-        calls = Calls(work.module, scope)
+        calls = Calls(work.module, scope, dynamic=True)
         for region in regions(calls):
             for second in range(1, region.copies):
                 for first in range(second):
@@ -149,19 +151,56 @@ def _only_for(node: fx.Node, own: Sequence[fx.Node]) -> bool:
 
 
 def _action(work: Workspace, root: fx.Node, chain: Sequence[fx.Node]) -> Action | None:
-    """What the moves from a root on do to it, read off the numbers of its places."""
-    shape = [int(size) for size in root.meta["val"].shape]
+    """What the moves from a root on do to it, read off the numbers of its places.
+
+    `None` where they act on an axis whose size is dynamic. Such an axis has more places here than any number
+    in a move, so that no move leaves it alone by chance.
+    """
+    moves = chain[: chain.index(root)]
+    most = max((_largest(work, node) for node in moves), default=0)
+    sizes = root.meta["val"].shape
+    shape = [size if isinstance(size, int) else most + 2 + axis for axis, size in enumerate(sizes)]
     if prod(shape) > MOST_PLACES:
         return None
     places = torch.arange(prod(shape)).reshape(shape)
-    for node in reversed(chain[: chain.index(root)]):
+    for node in reversed(moves):
 
         def known(one: fx.Node, places: Tensor = places) -> Tensor:
             return work.tensor(one) if one.op == "get_attr" else places
 
         assert callable(node.target)
         places = node.target(*fx.node.map_arg(node.args, known), **fx.node.map_arg(node.kwargs, known))
-    return factored(places) if list(places.shape) == shape else None
+    found = factored(places) if list(places.shape) == shape else None
+    return found if found is not None and _still(found, sizes) else None
+
+
+def _largest(work: Workspace, move: fx.Node) -> int:
+    """The largest number in the arguments of a move, and the largest size of its tensors of places."""
+    found = [0]
+
+    def known(one: fx.Node) -> fx.Node:
+        found.extend(work.tensor(one).shape if one.op == "get_attr" else ())
+        return one
+
+    leaves = pytree.tree_leaves(fx.node.map_arg((move.args, move.kwargs), known))
+    return max(*found, *(abs(leaf) for leaf in leaves if isinstance(leaf, int)), 0)
+
+
+def _first_sizes(node: fx.Node) -> Sequence[int | torch.SymInt]:
+    """The sizes of a value, of the first one where there are several."""
+    value = node.meta["val"]
+    while isinstance(value, list | tuple):
+        value = value[0]
+    shape: Sequence[int | torch.SymInt] = value.shape
+    return shape
+
+
+def _still(acting: Action | None, sizes: Sequence[int | torch.SymInt]) -> bool:
+    """Whether axes whose sizes are dynamic are left alone."""
+    if acting is None:
+        return True
+    moved = {axis for axis, _ in acting.parts} | {a for a, b in enumerate(acting.order) if a != b}
+    return all(isinstance(sizes[axis], int) for axis in moved)
 
 
 def _told(
@@ -178,7 +217,8 @@ def _told(
     if len(acting) < len(between) or not acting:
         return None
     alone, known = _alone(work.module, calls, region, first)
-    free = len(alone.graph.find_nodes(op="placeholder")) - len(acting)
+    given = [isinstance(one.meta["val"], Tensor) for one in alone.graph.find_nodes(op="placeholder")]
+    free = sum(given) - len(acting)
     into: list[Action | None] = [*acting, *(None for _ in range(free))]
     try:
         inference = infer(alone, into)
@@ -190,7 +230,8 @@ def _told(
         parts = parted(calls, region.bundles, refused.__contains__)
         return next((one for part in parts if (one := _told(work, calls, part, first, second))), None)
     found = [one for one in inference.outputs if one is not None and one.permutes]
-    if len(found) < len(region.exits) or _measured(alone, into, found) > TOLERANCE:
+    still = all(_still(step.action, _first_sizes(step.node)) for step in inference.steps.values())
+    if len(found) < len(region.exits) or not still or _measured(alone, into, found) > TOLERANCE:
         return None
     return region, acting, found
 
@@ -224,6 +265,10 @@ def _alone(
     for source in shared:
         given(source)
     for node in own:
+        for source in node.all_input_nodes:
+            if isinstance(source.meta.get("val"), torch.SymInt) and source not in known:
+                given(source)
+    for node in own:
         copied(node)
     graph.output(tuple(known[way[copy]] for way in region.exits))
     return fx.GraphModule(module, graph), known
@@ -239,8 +284,10 @@ def _measured(alone: fx.GraphModule, into: Sequence[Action | None], out: Sequenc
     ]
     with torch.no_grad():
         plain, other = (fx.Interpreter(wide).run(*sample) for sample in samples)
+        waiting = iter(into)
+        acting = [next(waiting) if isinstance(value, Tensor) else None for value in samples[0]]
         moved = [
-            value if one is None else one.apply(value) for value, one in zip(samples[0], into, strict=True)
+            value if one is None else one.apply(value) for value, one in zip(samples[0], acting, strict=True)
         ]
         results = fx.Interpreter(wide).run(*moved)
     defects = [
@@ -250,11 +297,18 @@ def _measured(alone: fx.GraphModule, into: Sequence[Action | None], out: Sequenc
     return max(defects) if varies else float("inf")
 
 
-def _drawn(like: Tensor, generator: torch.Generator) -> Tensor:
-    shape = [int(size) for size in like.shape]
+def _drawn(like: Tensor | torch.SymInt, generator: torch.Generator) -> Any:
+    """A random value of the sizes of the example; a size is that of the example."""
+    if isinstance(like, torch.SymInt):
+        return _of_example(like)
+    shape = [_of_example(size) for size in like.shape]
     if like.is_floating_point():
         return widened_value(torch.randn(shape, generator=generator))
     return torch.zeros(shape, dtype=like.dtype)
+
+
+def _of_example(size: int | torch.SymInt) -> int:
+    return size if isinstance(size, int) else int(size.node.hint)
 
 
 def _moved(work: Workspace, node: fx.Node, acting: Action) -> Any:

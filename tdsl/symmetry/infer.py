@@ -65,7 +65,7 @@ def infer(
         value = node.meta.get("val")
         if node.op == "placeholder":
             if not isinstance(value, Tensor):
-                known[node] = Known((None,), None, True)
+                known[node] = Known((None,), _hint(value) if _is_number(value) else None, True)
                 continue
             acting = waiting.pop(0) if waiting else None
             known[node] = Known((_fitting(acting, node, _shape(value)),))

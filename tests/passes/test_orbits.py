@@ -10,6 +10,7 @@ import pytest
 import torch
 from rewriting import Rewritten, graph_of, run_pipeline
 from torch import Tensor, nn
+from torch.export import Dim
 
 import tdsl
 
@@ -89,6 +90,37 @@ def test_features_whose_channels_change_places_are_put_in_order() -> None:
     found = augmented(nn.Sequential(net, nn.Conv2d(16, 3, 1)))
     assert calls(found) == 1 + 8
     assert found.rules.count("orbits") == 7
+
+
+def test_with_a_dynamic_batch_it_is_one_call_as_well_and_with_dynamic_images_it_is_not() -> None:
+    """What acts on an axis of dynamic size might hold for the size of the example alone."""
+    pooled = nn.Sequential(P4M((2, 1)).layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3))
+    net = Augmented(pooled, turns=1).eval()  # the mean over a mirror
+    with torch.no_grad():
+        net.net[-1].weight[:] = 1.0  # of all channels alike
+    for axes, left in (({0: "n"}, 2), ({0: "n", 3: "w"}, 4)):
+        graph = graph_of(net, torch.randn(SHAPE), dynamic=({a: Dim(n, max=64) for a, n in axes.items()},))
+        found = run_pipeline(PIPELINE, graph)
+        found.assert_equal(tolerance=1e-4)
+        assert calls(found) == left
+        assert ("flip" in found.operators) == (left == 4)
+
+
+def test_the_order_of_a_batch_whose_size_is_dynamic_is_left_alone() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x) + self.net(x.roll(2, 0)) + self.net(x.flip(0))
+
+    example = torch.randn(2, 4)  # of two rows, a roll by two does nothing
+    found = run_pipeline(PIPELINE, graph_of(Both(), example, dynamic=({0: Dim("n")},)))
+    assert "orbits" not in found.rules
+    other = torch.randn(5, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(found.module(other), found.captured.module(other))
 
 
 @pytest.mark.parametrize("layer", [0, 3])
