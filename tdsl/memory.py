@@ -23,10 +23,18 @@ Made = TypeVar("Made")
 def give_back() -> None:
     """Return freed memory to the system, where its C library can (glibc); elsewhere nothing happens.
 
-    With it goes what the library of matrix products (MKL) has kept to pack its operands into.
+    With it goes what `forget_packed` gives back.
     """
-    _forget_packed()()
+    forget_packed()
     _trim()(0)
+
+
+def forget_packed() -> None:
+    """Return what the library of matrix products (MKL) has kept to pack its operands into.
+
+    It keeps some megabytes for each of the functions that large matrices went through.
+    """
+    _packing()()
 
 
 LARGE = 2**20
@@ -101,7 +109,7 @@ def _keep(apart: int, kept: int) -> None:
 
 
 @functools.cache
-def _forget_packed() -> Callable[[], object]:
+def _packing() -> Callable[[], object]:
     """MKL's own `mkl_free_buffers`, by the name that it has inside torch."""
     try:
         library = next(Path(sys.modules["torch"].__file__ or "").parent.glob("lib/libtorch_cpu.so"))

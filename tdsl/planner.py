@@ -43,6 +43,8 @@ GENTLE_LEVELS, GENTLE_TILE = (15 / 16, 31 / 32), 2
 MEMORY_SHARE = 2
 LEAST_MEMORY = 8 * 2**20
 """Bytes that decompositions may take: the model's own over the share, or this many."""
+BETWEEN = 2**17
+"""Bytes from which on tensors go back as soon as they are freed while samples wait between others' values."""
 TILE = 8
 """Ranks are multiples of this, which vector units like."""
 BLOCK = 16
@@ -234,7 +236,7 @@ class DataPlanner:
 
     # ------------------------------------------------------------ recovery
 
-    @returning()
+    @returning(BETWEEN)
     def heal(self, step: tree.Heal, module: fx.GraphModule, journal: Journal) -> int:
         """Re-solve the factors that approximate rewrites left; no rewrite is added to the journal.
 

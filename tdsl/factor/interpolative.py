@@ -26,6 +26,7 @@ from tdsl.factor.moment import (
     two_sided_error,
 )
 from tdsl.factor.rank import as_rank_rule, select_by_gains
+from tdsl.memory import forget_packed
 
 _ROUNDING = 1e-11
 """Share of the mean second moment that counts as none: a unit this well expressed by others is redundant."""
@@ -107,6 +108,7 @@ def _eliminated(weight: Tensor, moment: Tensor, size: int) -> Elimination:
 def _product(known: Tensor) -> Tensor:
     """K·Kᵀ, symmetric to the last bit."""
     found = known @ known.T
+    forget_packed()
     if torch.equal(found, found.T):
         return found
     for first in range(0, len(found), _ROWS):  # not all at once: it can be as large as a model
@@ -133,6 +135,7 @@ def _order(weight: Tensor, second: Tensor, size: int) -> Tensor:
     assert factor is not None  # a product of a matrix with itself, and more than its rounding
     inverse = torch.cholesky_inverse(factor, out=factor).T
     del damped, factor
+    forget_packed()
     state = _Alive(inverse, weight.T.contiguous(), size)
     del inverse
     blocks = torch.arange(len(second) // size)
@@ -209,7 +212,8 @@ class _Alive:
         units = alive.repeat_interleave(self.size).nonzero()[:, 0]
         columns = self.columns[units]
         inverse = _kept_in_place(self.inverse, units).addmm_(columns, columns.T, alpha=-1)
-        return _Alive(inverse, self.blame[units] - columns @ self.rows, self.size)
+        blame = self.blame[units].addmm_(columns, self.rows, alpha=-1)
+        return _Alive(inverse, blame, self.size)
 
 
 def _kept_in_place(matrix: Tensor, places: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
+from tdsl.memory import forget_packed
 
 DAMPING = 1e-8
 """Share of the mean diagonal added to a moment: directions that the data never took come last, but come."""
@@ -84,6 +85,7 @@ def cholesky_in_place(matrix: Tensor) -> Tensor | None:
     factor, failed = torch.linalg.cholesky_ex(
         by_columns, out=(by_columns, torch.empty((), dtype=torch.int32))
     )
+    forget_packed()
     return None if int(failed) else factor
 
 

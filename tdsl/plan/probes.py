@@ -174,11 +174,15 @@ class Effects:
     """What single changes do to the outputs of a module, measured: nothing else is changed."""
 
     def __init__(self, module: fx.GraphModule, data: Data, memory: int) -> None:
-        """No more samples run at once than leave about `memory` bytes of values."""
+        """No more samples run at once than leave about `memory` bytes of values.
+
+        The outputs of the module as it is are laid aside, a quarter of that in memory.
+        """
         self.module = module
         self.data = data
         self.memory = memory
-        self._expected: list[list[Tensor]] = []
+        self._shelf = Shelf(memory // 4)
+        self._expected: list[list[Fetch]] = []
 
     def errors(self, changes: Sequence[Change]) -> list[float]:
         """The relative error of the output under each change, as `verify` measures it.
@@ -214,8 +218,9 @@ class Effects:
             rest = run.fork({})
             rest.keep.clear()
             rest.advance()
-            self._expected.append(rest.outputs)
-        return self._expected[number]
+            self._expected.append([self._shelf.put(out) for out in rest.outputs])
+            return rest.outputs
+        return [fetch() for fetch in self._expected[number]]
 
     def _under(self, change: Change, run: Execution, batch: Batch, last: fx.Node) -> list[Tensor]:
         values = change.on(run)

@@ -25,7 +25,9 @@ LARGEST_SIZE = 512
 """A dynamic dimension is tried up to this size where its declared bound is larger or absent."""
 
 ELEMENTS = 4096
-"""… and only as far as no input has more elements than this (or eight times the example's)."""
+"""… and only as far as no input has more elements than this (or eight times the example's) …"""
+MANY = 2**16
+"""… nor more than this (or twice the example's): a run takes many times what its inputs do."""
 
 LARGE = 1e3
 """What "large magnitudes" multiplies the spread of ordinary values by."""
@@ -195,7 +197,8 @@ def _corners(
         for item in inputs:
             times = sum(dimension == name for dimension in item.dynamic.values())
             if times and item.example.numel():
-                growth = max(8.0, ELEMENTS / item.example.numel()) ** (1 / times)
+                known = item.example.numel()
+                growth = max(2.0, min(max(8.0, ELEMENTS / known), MANY / known)) ** (1 / times)
                 most = min(most, int(size * growth))
         corners.append({**sizes, name: max(most, smallest[name])})
     return corners

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 from plan_models import batches, drawn, perceptron, planned
@@ -283,3 +285,24 @@ class Stubborn(Problem):
 
     def solve(self, allowance):
         return None if allowance is not None else super().solve(allowance)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("memory", [0, 10**9])
+def test_outputs_that_changes_are_held_against_are_laid_aside(memory: int, monkeypatch) -> None:
+    monkeypatch.setattr(probes, "PRECISION", 0.0)
+    captured = perceptron()
+    effects = Effects(captured.module, Data.of(captured, batches()), memory)
+    alive = []
+    real = probes.compare
+
+    def noted(expected, changed):
+        alive.append(weakref.ref(expected))
+        return real(expected, changed)
+
+    monkeypatch.setattr(probes, "compare", noted)
+    made = [change for change, _ in changes(captured, Workspace(captured.module))]
+    first = effects.errors(made)
+    assert effects.errors(made) == first  # read from the shelf now
+    kept = {id(one()) for one in alive if one() is not None}
+    assert bool(kept) == (memory > 0)  # with room for them they stay

@@ -53,6 +53,12 @@ def test_sizes_stop_where_an_input_would_have_too_many_elements():
     assert min(sizes) == 1
 
 
+@pytest.mark.parametrize(("side", "most"), [(16, 16), (64, 5), (224, 4)])
+def test_of_large_inputs_few_run_at_once(side, most):
+    image = Input("image", torch.rand(2, 3, side, side), {0: "batch"})
+    assert max(s.inputs[0].shape[0] for s in draw_samples([image])) == most
+
+
 def test_a_batch_of_one_is_left_out_where_the_batch_has_a_larger_minimum():
     image = Input("image", torch.rand(4, 2), {0: "batch"})
     assert min(s.inputs[0].shape[0] for s in draw_samples([image], ranges={"batch": (2, 4)})) == 2
