@@ -1,4 +1,4 @@
-"""Rooms import what `docs/architecture.md` says that they know of, or what that knows of, and nothing else."""
+"""Rooms import what `docs/architecture.md` says that they know of, what that knows of, and nothing else."""
 
 from __future__ import annotations
 

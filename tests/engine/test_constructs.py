@@ -373,6 +373,24 @@ def test_a_kept_value_may_stand_behind_the_one_that_is_replaced(last):
     result.assert_equal()
 
 
+def test_a_value_that_others_read_stays_and_counts_on_neither_side():
+    rule = """
+    rule r {
+        h = neg(x)
+        y = relu(h)
+      =>
+        y = clamp(-x, min=0)
+      where
+        nodes(rhs) <= nodes(lhs)
+    }
+    """
+    assert apply(rule, graph_of(lambda x: torch.relu(-x), X)).rules == ["r"]
+    assert apply(rule, graph_of(lambda x: (torch.relu(h := -x), h.exp()), X)).rules == []
+    freely = rule.replace("nodes(rhs) <= nodes(lhs)", "nodes(lhs) == 1")
+    kept = apply(freely, graph_of(lambda x: (torch.relu(h := -x), h.exp()), X))
+    assert kept.rules == ["r"] and sorted(kept.operators) == ["clamp", "exp", "neg", "neg"]
+
+
 TYPES = {
     str(t).removeprefix("torch."): t for t in (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 }
