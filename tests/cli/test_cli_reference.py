@@ -6,6 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
+from tdsl.lang import library_files
+
 DOCS = Path(__file__).parents[2] / "docs"
 REFERENCE, NEW_RULES = DOCS / "cli.md", DOCS / "new-rules.md"
 COMMAND = re.compile(r"^\$ tdsl (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
@@ -33,7 +35,18 @@ def matches(printed, shown):
     return re.fullmatch(pattern, normal(printed)) is not None
 
 
-def test_every_command_prints_what_the_reference_shows(tdsl, folder):
+def of_one_file(monkeypatch):
+    """`tdsl test` without files takes the standard library, of which a file stands for all here.
+
+    Each example of the others is run in `tests/passes/test_examples.py`.
+    """
+    files = [
+        (prefix, path) for prefix, path in library_files.standard_files() if prefix == "cleanup.arithmetic"
+    ]
+    monkeypatch.setattr(library_files, "standard_files", lambda: iter(files))
+
+
+def test_every_command_prints_what_the_reference_shows(tdsl, folder, monkeypatch):
     model, mirror = blocks("python")
     lossy, upright, unsure, merge = blocks("tdsl")
     [layers] = blocks("python", NEW_RULES)
@@ -45,7 +58,12 @@ def test_every_command_prints_what_the_reference_shows(tdsl, folder):
     (folder / "unsure.tdsl").write_text(unsure, encoding="utf-8")
     (folder / "merge.tdsl").write_text(merge, encoding="utf-8")
     (folder / "ugly.tdsl").write_text("rule twice { relu(relu(x)) => relu(x) }\n", encoding="utf-8")
-    seen = {command: tdsl(*shlex.split(command)) for command, _ in examples()}
+    seen = {}
+    for command, _ in examples():
+        with monkeypatch.context() as patch:
+            if command == "test":
+                of_one_file(patch)
+            seen[command] = tdsl(*shlex.split(command))
     for command, shown in examples():
         printed = seen[command].out + seen[command].err
         assert matches(printed, shown), f"tdsl {command}\n{printed}"
