@@ -204,3 +204,43 @@ def test_what_is_not_orthogonal_is_an_error():
     with pytest.raises(TdslError, match="not orthogonal"):
         isotypic(Representation(cyclic(2), "sheared", 2, (sheared,)))
     assert isotypic(Representation(cyclic(2), "swap", 2, (Permutation((1, 0)),)))
+
+
+# ---------------------------------------------------------------- trained nets
+
+
+def shares_of_spaces(shuffled: bool) -> tuple[Tensor, Tensor]:
+    """A net is trained on all sums modulo 7; the largest share of its hidden units in one space, and place.
+
+    Of each unit, a vector of seven weights: in one irreducible space of the cyclic group, and at
+    one of the places. `shuffled` draws the sums in another order, which no group has.
+    """
+    n, units = 7, 48
+    random = torch.Generator().manual_seed(0)
+    a, b = (one.flatten() for one in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij"))
+    sums = (a + b) % n
+    sums = sums[torch.randperm(n * n, generator=random)] if shuffled else sums
+    first, second, last = ((0.3 * torch.randn(n, units, generator=random)).requires_grad_() for _ in range(3))
+    optimiser = torch.optim.Adam([first, second, last], lr=0.02)
+    for _ in range(900):
+        scores = (first[a] + second[b]).square() @ last.T
+        size = sum(one.square().sum() for one in (first, second, last))
+        loss = torch.nn.functional.cross_entropy(scores, sums) + 3e-4 * size
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert bool((scores.argmax(1) == sums).all())
+    weights = first.detach().double()
+    spaces = [c.copies.permute(1, 0, 2).flatten(1) for c in isotypic(regular(cyclic(n)))]
+    inside = torch.stack([(space.T @ weights).square().sum(0) for space in spaces[1:]])  # of what varies
+    energy = inside.sum(0)
+    used = energy > 1e-2 * energy.max()
+    places = (weights - weights.mean(0)).square()
+    return (inside.amax(0) / energy)[used].mean(), (places.amax(0) / places.sum(0))[used].mean()
+
+
+def test_a_net_that_learned_a_group_has_units_of_one_irreducible_space():
+    """Of modular addition (Nanda et al., 2023; Morwani et al., 2024); other sums have no such spaces."""
+    space, place = shares_of_spaces(shuffled=False)
+    assert space > 0.9 and place < 0.5
+    assert shares_of_spaces(shuffled=True)[0] < 0.75
