@@ -29,6 +29,9 @@ ELEMENTS = 4096
 MANY = 2**16
 """… nor more than this (or twice the example's): a run takes many times what its inputs do."""
 
+PIECE = 2**18
+"""Numbers that are looked at together."""
+
 LARGE = 1e3
 """What "large magnitudes" multiplies the spread of ordinary values by."""
 
@@ -228,16 +231,16 @@ class _Look:
 
     @classmethod
     def of(cls, values: Sequence[Tensor]) -> _Look:
-        """What several tensors look like together; one of them at a time is widened."""
+        """What several tensors look like together; `PIECE` of their numbers at a time are widened."""
         dtype = values[0].dtype
 
         def finite() -> Iterator[Tensor]:
             for value in values:
-                flat = value.detach().cpu().flatten()
-                flat = (flat.abs() if dtype.is_complex else flat).double()
-                flat = flat[torch.isfinite(flat)]
-                if flat.numel():
-                    yield flat
+                for flat in torch.split(value.detach().cpu().flatten(), PIECE):
+                    exact = (flat.abs() if dtype.is_complex else flat).double()
+                    exact = exact[torch.isfinite(exact)]
+                    if exact.numel():
+                        yield exact
 
         seen = [(len(flat), flat.min().item(), flat.max().item(), flat.sum().item()) for flat in finite()]
         if not seen:

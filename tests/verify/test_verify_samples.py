@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tdsl.errors import TdslError
-from tdsl.verify import Input, draw_samples
+from tdsl.verify import Input, draw_samples, samples
 
 TOKENS = Input("ids", torch.tensor([[5, 9, 2], [7, 3, 4]]), {0: "batch", 1: "sequence"})
 MASK = Input("mask", torch.tensor([[1, 1, 1], [1, 1, 0]]), {0: "batch", 1: "sequence"})
@@ -154,3 +154,12 @@ def test_labels_beside_the_inputs_are_said_to_be_none() -> None:
         draw_samples([item], calibration=[(torch.ones(2, 3), torch.zeros(2))])
     assert refused.value.hint is not None and "labels" in refused.value.hint
     assert draw_samples([item], calibration=[(torch.ones(2, 3),)])
+
+
+def test_what_inputs_look_like_does_not_depend_on_how_many_numbers_are_looked_at_together(monkeypatch):
+    values = [torch.randn(7, 9), torch.tensor([1.0, torch.inf, -3.0])]
+    whole = samples._Look.of(values)
+    monkeypatch.setattr(samples, "PIECE", 5)
+    parts = samples._Look.of(values)
+    assert (parts.least, parts.most) == (whole.least, whole.most)
+    assert (parts.mean, parts.deviation) == pytest.approx((whole.mean, whole.deviation), rel=1e-12)
