@@ -53,6 +53,7 @@ already.
 """
 _WITHOUT_DATA = f"""
 pipeline factorize(rank: Rank) {{
+    once cleanup.fold_constants  // weights that are computed, as by weight_norm
     repeat layout.linear.*, layout.contractions until stable  // products with weights are layers
     once layout.recurrent_layers
     once {", ".join(f"factorize.{rule}(rank=rank)" for rule in _RULES)}
@@ -123,7 +124,7 @@ def factorize(
         )
     for caution in prepared.planner.cautions():
         warnings.warn(caution, stacklevel=2)
-    return module
+    return module.eval()  # as it was captured: nothing is dropped, and statistics stay
 
 
 def _too_small(share: float, least: float) -> TdslError:

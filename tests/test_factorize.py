@@ -359,3 +359,49 @@ def test_a_ratio_is_any_number(skewed, scalar):
     model, batches, _ = skewed
     plain = tdsl.factorize(model, batches[0], rank=0.5)
     assert size(tdsl.factorize(model, batches[0], rank=scalar)) == size(plain)
+
+
+def perceptron() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64)).eval()
+
+
+def weight_norm() -> nn.Sequential:
+    model = perceptron()
+    nn.utils.parametrizations.weight_norm(model[0])
+    return model
+
+
+@pytest.mark.parametrize("make", [perceptron, weight_norm])
+def test_a_weight_that_is_computed_is_a_weight(make):
+    """Both layers are cut, and nothing of the parametrization is left."""
+    smaller = tdsl.factorize(make(), (torch.randn(4, 64),), rank=0.5)
+    assert sum(p.numel() for p in smaller.parameters()) < 0.52 * 128 * 128
+    assert not smaller.training
+
+
+def test_factors_of_frozen_weights_are_frozen():
+    model = perceptron()
+    model[0].requires_grad_(False)
+    smaller = tdsl.factorize(model, (torch.randn(4, 64),), rank=0.5)
+    trained = {name.split(".")[0]: weight.requires_grad for name, weight in smaller.named_parameters()}
+    assert trained == {"0": False, "2": True}
+
+
+def test_a_model_without_numbers_is_told():
+    with pytest.raises(tdsl.TdslError, match=r"`0\.weight` is on the device `meta`"):
+        tdsl.factorize(perceptron().to("meta"), (torch.randn(4, 64, device="meta"),))
+
+
+@pytest.mark.parametrize(
+    ("make", "remedy"),
+    [
+        (lambda: torch.jit.trace(perceptron(), torch.randn(4, 64)), "nn.Module"),
+        (lambda: nn.LazyLinear(4), "run the model once"),
+    ],
+    ids=["traced", "lazy"],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_model_that_is_none_yet_says_what_to_give(make, remedy):
+    with pytest.raises(tdsl.TdslError) as told:
+        tdsl.factorize(make(), (torch.randn(4, 64),))
+    assert remedy in (told.value.hint or "")

@@ -132,6 +132,7 @@ def capture(
             args, kwargs = _example_of(program)
         original: nn.Module = program.module(check_guards=False)
     elif isinstance(model, nn.Module):
+        _require_numbers(model)
         in_eval = not any(module.training for module in model.modules())
         original = model if in_eval else _EvalMode(model)
         program = _export(model, args, kwargs, dynamic_shapes)
@@ -146,6 +147,18 @@ def capture(
     return _described(
         module, original, args, kwargs, program, forward, dynamic_shapes, input_names, output_names
     )
+
+
+def _require_numbers(model: nn.Module) -> None:
+    """Refuse a model that is described and not loaded. Raises `TdslError`."""
+    held = [*model.named_parameters(), *model.named_buffers()]
+    name = next((name for name, tensor in held if tensor.is_meta), None)
+    if name is not None:
+        raise TdslError(
+            f"`{name}` is on the device `meta`, which has shapes and no numbers",
+            expected="a model whose weights are loaded",
+            hint="`model.to_empty(device='cpu')` makes room for them, `load_state_dict` fills it",
+        )
 
 
 def require_finite(module: nn.Module) -> None:

@@ -18,6 +18,22 @@ _ADVICE = (
         "give dynamic_shapes the structure of the inputs: one entry for each parameter of `forward`",
     ),
     (
+        ("ScriptModule", "torch.jit"),
+        "give the nn.Module that it was scripted or traced from",
+    ),
+    (
+        ("uninitialized parameter",),
+        "run the model once on its example inputs, which gives lazy layers their sizes",
+    ),
+    (
+        ("LinearPackedParams", "ConvPackedParams"),
+        "give the model in float: what stores its weights in few bits is a pipeline with `quantize`",
+    ),
+    (
+        ("inference tensor",),
+        "make or load the weights outside of torch.inference_mode(), or copy the model outside of it",
+    ),
+    (
         ("object at pos", "PackedSequence", "_pack_padded_sequence"),
         "a size may not come from the values of a tensor, as those of packed sequences do: give a recurrent "
         "layer the padded batch, and take its outputs where the mask is 1",

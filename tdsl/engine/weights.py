@@ -14,11 +14,17 @@ STANDS_FOR = "stands_for"
 
 
 def add_weight(module: fx.GraphModule, values: torch.Tensor, like: fx.Node | None, label: str) -> str:
-    """Register `values` beside the weight of `like` and return its path, which nothing else has."""
+    """Register `values` beside the weight of `like` and return its path, which nothing else has.
+
+    What is made of a frozen parameter is frozen.
+    """
     owner_path, _, leaf = str(like.target if like is not None else "").rpartition(".")
     owner: nn.Module = module.get_submodule(owner_path)
     stem = leaf if leaf.endswith(f"_{label}") or not label else f"{leaf}_{label}".lstrip("_")
     name = next(n for n in _numbered(stem or "constant") if not hasattr(owner, n))
+    known = attribute(module, str(like.target)) if like is not None else None
+    if isinstance(known, nn.Parameter) and not known.requires_grad and values.is_floating_point():
+        values = nn.Parameter(values, requires_grad=False)
     _register(owner, name, values)
     return f"{owner_path}.{name}" if owner_path else name
 

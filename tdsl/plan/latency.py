@@ -18,7 +18,7 @@ from tdsl.capture.naming import Axis
 from tdsl.engine.staged import Staged
 from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
-from tdsl.files import whole
+from tdsl.files import written
 from tdsl.lang.spelling import did_you_mean
 from tdsl.plan.steps import Step, steps_of
 from tdsl.plan.timing import measure
@@ -97,10 +97,10 @@ class LatencyTable:
             if (found := record["format"]) != FORMAT:
                 raise _another_format(path, str(found))
             seconds = {str(key): float(value) for key, value in record["seconds"].items()}
-            wrong = next((key for key, value in seconds.items() if not 0 <= value < math.inf), None)
-            if wrong is not None:
-                raise TdslError(f"{path} says that {wrong} takes {seconds[wrong]} s", expected="a time")
             spread = {str(key): float(value) for key, value in record.get("spread", {}).items()}
+            for key, value in (*seconds.items(), *spread.items()):
+                if not 0 <= value < math.inf:
+                    raise TdslError(f"{path} says that {key} takes {value} s", expected="a time")
             sizes = {str(name): int(size) for name, size in record.get("sizes", {}).items()}
             return cls(seconds, spread, str(record["machine"]), fixed=True, sizes=sizes)
         except OSError as reason:
@@ -112,7 +112,7 @@ class LatencyTable:
         """Write the table as JSON, whole or not at all."""
         tables = {"seconds": dict(sorted(self.seconds.items())), "spread": dict(sorted(self.spread.items()))}
         record = {"format": FORMAT, "machine": self.machine, "sizes": self.sizes, **tables}
-        with whole(path) as part:
+        with written(path) as part:
             part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
