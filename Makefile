@@ -33,9 +33,10 @@ crepe: $(VENV)/examples.stamp
 digits: $(VENV)/examples.stamp
 	$(BIN)/python examples/digits.py
 
-# A process for each core, each with one thread of its own; a file of tests stays in one process.
+# A process for each core, each with one thread of its own; a file of tests stays in one process. Files go in the
+# order of their names: with those of many tests first, the slow ones of few would come last, beside an idle core.
 test: $(VENV)/dev.stamp
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 bench: $(VENV)/examples.stamp $(PEERS)/stamp
 	$(BIN)/python -m benchmarks $(ONLY)
