@@ -33,6 +33,7 @@ from tdsl.plan.few_rows import Scarce, scarce, shrunk, told
 from tdsl.plan.judged import Judged, judged, outputs_of
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.shelf import Shelf
+from tdsl.verify.compare import Metrics
 
 LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15))
 """Ranks to try for a rule, as shares of the break-even rank."""
@@ -134,7 +135,7 @@ class DataPlanner:
                 problem,
                 module,
                 statistics,
-                self.measure,
+                self.judge,
                 lambda copy: self.finish(choice, copy, journal),
                 self.progress,
             )
@@ -226,13 +227,17 @@ class DataPlanner:
 
     # ------------------------------------------------------------ judging
 
-    def measure(self, module: fx.GraphModule) -> Judged:
+    def judge(self, module: fx.GraphModule) -> Judged:
         """How far `module` is from the captured model, on the batches that judge."""
         original = self.judged_on.captured.module
         memory = _memory(original) // 2
         if self._expected is None:
             self._expected = outputs_of(original, self.judged_on, memory)
         return judged(outputs_of(module, self.judged_on, memory), self._expected, self.judged_on)
+
+    def measure(self, module: fx.GraphModule) -> Metrics:
+        """The same, without how sure that is."""
+        return self.judge(module).metrics
 
     # ------------------------------------------------------------ recovery
 

@@ -18,7 +18,7 @@ from tdsl.engine.law_transfer import laws_of
 from tdsl.engine.strategy import ChoiceStep
 from tdsl.engine.weights import prune_weights
 from tdsl.errors import TdslError
-from tdsl.files import require_writable, whole
+from tdsl.files import require_writable, written
 from tdsl.memory import returning
 from tdsl.plan.candidates import COSTS
 from tdsl.plan.choose import Budget, Problem, Unrecorded, apply_plan, settle
@@ -72,7 +72,7 @@ class Curve:
     def write(self, path: Path) -> None:
         """Write the curve as JSON, whole or not at all."""
         record = {"format": "tdsl-sweep/1", **asdict(self)}
-        with whole(path) as part:
+        with written(path) as part:
             part.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
@@ -189,7 +189,7 @@ class _Sweeper(_First):
             planner.finish(choice, copy, journal)
             prune_weights(copy)
             self.visit(share, copy)
-            metrics = planner.measure(copy).metrics
+            metrics = planner.measure(copy)
             cost = {name: problem.cost(chosen, name) for name in COSTS}
             points.append(
                 Point(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 from tdsl.plan.candidates import COSTS, Candidate
@@ -31,6 +32,11 @@ def described(outcome: Outcome) -> list[str]:
     trial = outcome.measured
     if trial is not None:
         lines += [_quality(trial.judged, b) for b in problem.qualities]
+        if chosen:
+            lines.append(
+                f"what the rewrites lose one by one adds up to an error of "
+                f"{math.sqrt(sum(c.error**2 for c in chosen)):.3g}; all together {trial.metrics.error:.3g}"
+            )
     alone = _alone(outcome)
     paying = {c.root for c in problem.candidates if _pays(c, problem)}
     for why, roots in (

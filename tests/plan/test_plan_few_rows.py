@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from statistics import geometric_mean
 
 import pytest
@@ -125,6 +126,13 @@ def test_a_budget_on_the_error_holds_on_rows_that_nothing_was_fitted_to(wide) ->
     assert census(made.module).parameters < census(made.captured.module).parameters
     [note] = [note.text for note in made.report.notes if note.kind == "calibration"]
     assert note.startswith("few rows of calibration data")
+    [said] = [note.text for note in made.report.notes if " ± " in note.text]
+    assert re.fullmatch(
+        r"error: 0\.\d+ ± 0\.\d+ on the \d+ samples that judge plans, the budget is error <= 10%; "
+        r"on as many others up to 0\.\d+ is no surprise",
+        said,
+    )
+    assert any("adds up to an error of" in note.text for note in made.report.notes)
 
 
 def test_what_judged_takes_part_in_the_end(wide, draws) -> None:
