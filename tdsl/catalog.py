@@ -77,7 +77,7 @@ class Entry:
 
 
 def catalog(rules: Path | None = None) -> list[Entry]:
-    """The standard library, and what `rules` and its imports declare beside it; file by file, as they stand there.
+    """The standard library, and what `rules` and its imports declare beside it, file by file as they stand.
 
     Raises `TdslError` when `rules` does not parse; its rules are not checked further.
     """

@@ -32,6 +32,23 @@ def whole(target: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def written(target: Path) -> Iterator[Path]:
+    """As `whole`, for a file that a user asked for: its folder is made, and what is in the way is said.
+
+    Raises `TdslError` where the folder cannot be made, is full or not writable.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with whole(target) as part:
+            yield part
+    except OSError as reason:
+        raise TdslError(
+            f"cannot write {target}: {reason.strerror or reason}",
+            hint="the folder must be writable and have room",
+        ) from None
+
+
 def cache_folder() -> Path:
     """Where what can be computed anew is kept for this user, between processes."""
     home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tdsl.errors import TdslError
-from tdsl.files import require_writable, whole
+from tdsl.files import require_writable, whole, written
 
 
 def test_a_reader_of_the_old_file_goes_on_reading_it(tmp_path: Path) -> None:
@@ -34,6 +34,17 @@ def test_what_fails_leaves_everything_as_it_was(tmp_path: Path) -> None:
     with whole(target) as part:
         part.write_text("new")
     assert target.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_that_is_missing_is_made_and_what_is_in_the_way_is_said(tmp_path: Path) -> None:
+    with written(tmp_path / "a" / "b" / "curve.json") as part:
+        part.write_text("{}")
+    assert (tmp_path / "a" / "b" / "curve.json").read_text() == "{}"
+    with (
+        pytest.raises(TdslError, match=r"cannot write .*curve.json/x"),
+        written(tmp_path / "a" / "b" / "curve.json" / "x"),
+    ):
+        pass
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:

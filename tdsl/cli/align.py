@@ -11,7 +11,7 @@ from tdsl.cli import terminal
 from tdsl.cli.models import captured_model
 from tdsl.cli.options import SAMPLES, AsJson, Model
 from tdsl.errors import TdslError
-from tdsl.files import require_writable, whole
+from tdsl.files import require_writable, written
 
 if TYPE_CHECKING:
     from tdsl.capture import Captured
@@ -103,7 +103,7 @@ def _aligned(
     result = align(captured, module, samples, fixed)
     if output is not None:
         progress("write")
-        with whole(output) as part:
+        with written(output) as part:
             if program:
                 _save_program(other or captured, result, part)
             else:

@@ -61,9 +61,9 @@ def certify_file(
     if output is not None:
         import json
 
-        from tdsl.files import whole
+        from tdsl.files import written
 
-        with whole(output) as path:
+        with written(output) as path:
             path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if as_json:
         terminal.put_json(record)

@@ -13,7 +13,7 @@ from tdsl.cli import terminal
 from tdsl.cli.models import captured_model
 from tdsl.cli.options import SAMPLES, AsJson, Mask
 from tdsl.errors import TdslError
-from tdsl.files import require_writable, whole
+from tdsl.files import require_writable, written
 
 if TYPE_CHECKING:
     import torch
@@ -171,7 +171,7 @@ def _write(output: Path, merged: Merged, graph: Captured, state: dict[str, torch
     """The merged weights under the names that the first model's file has; or the merged program."""
     from tdsl.symmetry.hidden import checkpoint
 
-    with whole(output) as part:
+    with written(output) as part:
         if output.suffix == ".pt2":
             import torch
 

@@ -98,10 +98,7 @@ def _summary(derived: Derived, output: Path | None) -> str:
 
 
 def _write(output: Path, text: str) -> None:
-    from tdsl.files import whole
+    from tdsl.files import written
 
-    try:
-        with whole(output) as file:
-            file.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as reason:
-        raise TdslError(f"cannot write {output}: {reason.strerror}") from None
+    with written(output) as file:
+        file.write_text(text, encoding="utf-8", newline="\n")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tdsl.errors import TdslError
+from tdsl.files import written
 from tdsl.lang import tree
 from tdsl.lang.groups import with_groups
 from tdsl.lang.imports import load_files
@@ -46,7 +47,8 @@ def prove_files(
     record.remember(made.verdicts, made.outlines)
     if record_to is not None:
         outlines = record.outlines_of(read(path) for _, path in named) | made.outlines
-        record.write(record_to, record.Record({p.key: p.verdict for p in found}, outlines))
+        with written(record_to) as part:
+            record.write(part, record.Record({p.key: p.verdict for p in found}, outlines))
     return found
 
 

@@ -114,14 +114,13 @@ def remember(verdicts: Mapping[str, Verdict], outlines: Mapping[str, tuple[Line,
     with contextlib.suppress(OSError):
         _own_path().parent.mkdir(parents=True, exist_ok=True)
         there = _read(_own_path())
-        write(
-            _own_path(),
-            Record({**there.verdicts, **own.verdicts}, {**there.outlines, **own.outlines}),
-        )
+        together = Record({**there.verdicts, **own.verdicts}, {**there.outlines, **own.outlines})
+        with whole(_own_path()) as part:
+            write(part, together)
 
 
 def write(path: Path, record: Record) -> None:
-    """A record as a file, in the order of the keys."""
+    """A record as the content of a file, in the order of the keys."""
     plain = {
         "rules": {key: _plain(record.verdicts[key]) for key in sorted(record.verdicts)},
         "files": {
@@ -129,8 +128,7 @@ def write(path: Path, record: Record) -> None:
             for digest in sorted(record.outlines)
         },
     }
-    with whole(path) as part:
-        part.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(plain, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _plain(verdict: Verdict) -> dict[str, Any]:

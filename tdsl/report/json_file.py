@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tdsl.errors import TdslError
-from tdsl.files import whole
+from tdsl.files import written
 from tdsl.report.model import FORMAT, Report
 
 
@@ -43,14 +42,8 @@ def plain(value: Any) -> Any:
 def write_json(report: Report, path: Path) -> None:
     """Write `report` to `path`, replacing a file that is there; on failure that file is as it was.
 
-    Raises `TdslError` where the folder is missing, full or not writable.
+    A missing folder is made. Raises `TdslError` where it is full or not writable.
     """
     text = to_json(report)
-    try:
-        with whole(path) as file:
-            file.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise TdslError(
-            f"cannot write {path}: {error.strerror or error}",
-            hint="the folder must exist, be writable and have room",
-        ) from error
+    with written(path) as file:
+        file.write_text(text, encoding="utf-8", newline="\n")

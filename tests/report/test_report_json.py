@@ -90,9 +90,10 @@ def test_a_failed_write_leaves_the_old_report_and_nothing_else(tmp_path, monkeyp
     assert os.listdir(tmp_path) == ["report.json"]
 
 
-def test_a_missing_folder_is_the_users_mistake(tmp_path):
+def test_a_missing_folder_is_made_and_one_that_is_a_file_is_the_users_mistake(tmp_path):
+    write_json(REPORT, tmp_path / "missing" / "report.json")
     with pytest.raises(TdslError, match=r"cannot write .*report.json"):
-        write_json(REPORT, tmp_path / "missing" / "report.json")
+        write_json(REPORT, tmp_path / "missing" / "report.json" / "report.json")
 
 
 def test_a_verdict_becomes_the_correctness_of_a_report():
