@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from plan_models import batches, drawn, perceptron
@@ -51,6 +53,14 @@ def test_another_weight_other_data_and_another_request_are_collected_anew(tmp_pa
     other = perceptron(planted=4)
     cache.collect_cached(other.module, Data.of(other, batches()), [request(other)], tmp_path)
     assert len(passes) == 4
+
+
+def test_another_mask_and_another_draw_of_gradients_are_collected_anew(tmp_path, passes) -> None:
+    captured = perceptron()
+    data = Data.of(captured, batches())
+    for other in (data, replace(data, seed=1), replace(data, mask=0)):
+        cache.collect_cached(captured.module, other, [request(captured)], tmp_path)
+    assert len(passes) == 3
 
 
 def test_only_what_is_missing_is_collected(tmp_path, monkeypatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from typer.testing import CliRunner
 from tdsl.capture import capture
 from tdsl.cli.app import app
 from tdsl.errors import TdslError
-from tdsl.symmetry.audit import Audit, audit
+from tdsl.symmetry.audit import Audit, Lie, audit
 
 IMAGE = (2, 3, 12, 12)
 
@@ -100,6 +101,16 @@ def test_what_does_not_vary_is_vacuous() -> None:
     assert (found.verdict, found.defect, found.control) == ("vacuous", 0.0, 0.0)
     nn.init.zeros_(model.classifier.bias)  # zero itself
     assert held(model, D4, IMAGE).verdict == "vacuous"
+
+
+def test_a_control_within_ten_tolerances_says_nothing_and_derivatives_have_a_hundred() -> None:
+    found = held(P4M((1, 1)), D4, IMAGE)
+    assert found.verdict == "kept" and found.control > 1e-3
+    assert replace(found, tolerance=found.control / 11).verdict == "kept"
+    assert replace(found, tolerance=found.control / 9).verdict == "vacuous"
+    for factor, verdict in ((99, "kept"), (101, "broken")):
+        slope = Lie("A1", (factor * found.tolerance,))
+        assert replace(found, algebra=(slope,)).verdict == verdict
 
 
 def test_permutations_of_points_for_any_weights() -> None:
