@@ -11,7 +11,7 @@ from torch import fx
 
 from tdsl.engine.expression import compile_expression
 from tdsl.engine.frame import Frame, Test
-from tdsl.engine.partial import value_described
+from tdsl.engine.mismatch import value_described
 from tdsl.engine.sizes import describe
 from tdsl.engine.staged import CannotStage, tensors_in
 from tdsl.engine.text import call_text, value_text

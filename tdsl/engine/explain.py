@@ -12,8 +12,9 @@ from torch import fx
 
 from tdsl.engine.conditions import refute
 from tdsl.engine.frame import Frame, Test, Variant
+from tdsl.engine.mismatch import Mismatch, Partial, operator_name, operators_text
 from tdsl.engine.near_miss import hint, written_otherwise
-from tdsl.engine.partial import Mismatch, Nearest, Partial, operator_name, operators_text
+from tdsl.engine.partial import Nearest
 from tdsl.engine.pattern import Term
 from tdsl.engine.rule import Rule
 from tdsl.engine.staged import CannotStage

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import fx
 
-from tdsl.engine.partial import Mismatch, operator_name
+from tdsl.engine.mismatch import Mismatch, operator_name
 from tdsl.engine.pattern import Chain, Nary, Term
 from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of

@@ -24,7 +24,6 @@ from torch import fx
 
 from tdsl.engine.matching import MAX_LEAVES, REQUIRED_KEYWORD
 from tdsl.engine.pattern import (
-    ELLIPSIS,
     Anything,
     Apply,
     Arg,
@@ -37,11 +36,12 @@ from tdsl.engine.pattern import (
     Pattern,
     Splat,
     Term,
-    Type,
     binds,
     children,
 )
-from tdsl.engine.sizes import dtype_named, same, same_value, sizes_of
+from tdsl.engine.pattern_parts import term_users, typed_binds
+from tdsl.engine.pattern_values import applies, equals, has_type, is_node, same_operators
+from tdsl.engine.sizes import same_value
 
 Match = tuple[tuple[fx.Node, ...], dict[str, Any]]
 
@@ -101,8 +101,8 @@ class _Search:
         self.pattern = pattern
         self.optional = optional
         self.free = {id(t) for t in (*pattern.outputs, *(term for _, term in pattern.kept))}
-        self.terms, self.each, self.users = _pattern_users(pattern)
-        self.declared = [b for root in pattern.roots for b in _typed_binds(root)]
+        self.terms, self.each, self.users = term_users(pattern)
+        self.declared = [b for root in pattern.roots for b in typed_binds(root)]
 
     # ------------------------------------------------------------ structure
 
@@ -233,7 +233,7 @@ class _Search:
         """Ways to match a chain that begins at `value`; an output or root of the pattern is never empty."""
         links: list[fx.Node] = []
         below = [value]
-        while _is_node(below[-1]) and below[-1].target in chain.targets:
+        while is_node(below[-1]) and below[-1].target in chain.targets:
             links.append(below[-1])
             below.append(below[-1].args[0])
         removed = (*self.pattern.outputs, *self.pattern.roots)
@@ -306,7 +306,7 @@ class _Search:
         for bind, value in types:
             assert bind.type is not None
             absent = value is None and bind.name in self.optional
-            if not absent and not _has_type(value, bind.type, env):
+            if not absent and not has_type(value, bind.type, env):
                 return
         yield replace(partial, env=env)
 
@@ -319,69 +319,6 @@ def _injective(partial: _Partial) -> bool:
     return len(set(partial.nodes)) == len(partial.nodes)
 
 
-def _has_type(value: Any, type_: Type, env: dict[str, Any]) -> bool:
-    """Whether `value` is as written; sizes named for the first time are added to `env`."""
-    if type_.const and not (_is_node(value) and value.op == "get_attr"):
-        return False
-    if type_.dtype is not None and not dtype_named(value, type_.dtype):
-        return False
-    if type_.dims is None:
-        return True
-    sizes, dims = sizes_of(value), list(type_.dims)
-    if sizes is None:
-        return False
-    if ELLIPSIS in dims:
-        dots = dims.index(ELLIPSIS)
-        extra = len(sizes) - (len(dims) - 1)
-        if extra < 0:
-            return False
-        sizes = (*sizes[:dots], *sizes[dots + extra :])
-        del dims[dots]
-    return len(sizes) == len(dims) and all(
-        same(size, dim if isinstance(dim, int) else env.setdefault(dim, size))
-        for size, dim in zip(sizes, dims, strict=True)
-    )
-
-
-def _is_node(value: Any) -> bool:
-    return isinstance(value, fx.Node)
-
-
-def applies(term: Apply, value: Any) -> bool:
-    """Whether `value` is a node of one of the term's operators."""
-    return _is_node(value) and value.op == term.op and value.target in term.targets
-
-
-def equals(literal: Literal, value: Any, first: Any) -> bool:
-    """Whether an attribute has the literal's value, axes counted as the operator's normal form does."""
-    expected = literal.value
-    if literal.param is not None:
-        operand = first[0] if isinstance(first, list | tuple) and first else first
-        sizes = sizes_of(operand)
-        expected = literal.param.canonical(expected, None if sizes is None else len(sizes))
-    alike = type(value) is type(expected) or not (literal.exact and isinstance(expected, int | float))
-    return alike and same_value(value, expected)
-
-
-def same_operators(one: Any, other: Any) -> bool:
-    """Whether what an operator variable stands for, a node or the links of a chain, is the same twice."""
-    links, others = (value if isinstance(value, tuple) else (value,) for value in (one, other))
-    return len(links) == len(others) and all(map(_same_operator, links, others))
-
-
-def _same_operator(node: fx.Node, known: fx.Node) -> bool:
-    """Whether two nodes are one operator with the same attributes; operands may differ."""
-    return (
-        node.target is known.target
-        and node.kwargs == known.kwargs
-        and len(node.args) == len(known.args)
-        and all(
-            same_value(a, b) or (_is_node(a) and _is_node(b))
-            for a, b in zip(node.args, known.args, strict=True)
-        )
-    )
-
-
 def _rank(pattern: Arg, partial: _Partial) -> int:
     """The place of an operand in the order of visits."""
     if isinstance(pattern, Bind):
@@ -391,9 +328,7 @@ def _rank(pattern: Arg, partial: _Partial) -> int:
 
 def _leaves(value: Any, target: Any, inner: list[fx.Node], *, top: bool) -> list[Any]:
     """Leaves of the tree of `target` under `value`, left to right; its nodes are added to `inner`."""
-    inside = (
-        _is_node(value) and value.target is target and not value.kwargs and (top or len(value.users) == 1)
-    )
+    inside = is_node(value) and value.target is target and not value.kwargs and (top or len(value.users) == 1)
     if not inside:
         return [value]
     inner.append(value)
@@ -427,41 +362,7 @@ def _climb(value: Any, terms: Sequence[Apply]) -> Iterator[fx.Node]:
     """Nodes that apply the last of `terms` to … to the first of them to `value`."""
     if not terms:
         yield value
-    elif _is_node(value):
+    elif is_node(value):
         for user in value.users:
             if applies(terms[0], user):
                 yield from _climb(user, terms[1:])
-
-
-def _pattern_users(pattern: Pattern) -> tuple[list[Term], set[int], dict[int, list[Term]]]:
-    """Every term, which of them stand for the elements of a splat, and the terms that use each."""
-    terms: list[Term] = []
-    each: set[int] = set()
-    users: dict[int, list[Term]] = {}
-
-    def visit(arg: Arg, owner: Term | None) -> None:
-        if isinstance(arg, Splat) and arg.each is not None:
-            each.add(id(arg.each))
-        if not isinstance(arg, Term):
-            for child in children(arg):
-                visit(child, owner)
-            return
-        known = users.setdefault(id(arg), [])
-        if owner is not None:
-            known.append(owner)
-        if not any(arg is term for term in terms):
-            terms.append(arg)
-            for child in children(arg):
-                visit(child, arg)
-
-    for root in pattern.roots:
-        visit(root, None)
-    return terms, each, users
-
-
-def _typed_binds(arg: Arg) -> list[Bind]:
-    """The bindings with a type at and below `arg`; elements of a splat have none."""
-    if isinstance(arg, Splat):
-        return [b for other in (arg.each.args[1:] if arg.each else ()) for b in _typed_binds(other)]
-    own = [arg] if isinstance(arg, Bind) and arg.type is not None else []
-    return own + [b for child in children(arg) for b in _typed_binds(child)]

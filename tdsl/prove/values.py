@@ -11,8 +11,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
-
 from tdsl.errors import TdslError
 from tdsl.factor.declare import Decomposition
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, TERMS
@@ -29,6 +27,7 @@ from tdsl.prove.facts import FAMILIES, INDICES, Facts, decomposition_of
 from tdsl.prove.selecting import selecting_variables
 from tdsl.prove.sides import Sides
 from tdsl.prove.structures import ARRANGED
+from tdsl.prove.terms import InstanceTerms
 
 
 class Values(Sides):
@@ -314,7 +313,7 @@ class Values(Sides):
             return self.checker.function(FUNCTIONS[name], [self.value(a.value) for a in call.arguments])
         if name in TERMS:
             operands = [self._evaluate(a.value, True) for a in call.arguments]
-            return TERMS[name].function(_Terms(self), *operands)
+            return TERMS[name].function(InstanceTerms(self), *operands)
         if name in DECOMPOSITIONS:
             raise UnknownValueError(f"`{name}` stands for what its promise says")
         return super()._call(call, in_graph)
@@ -358,35 +357,6 @@ class Values(Sides):
 
     def _is_class(self, variable: str) -> bool:
         return any(p.name == variable and p.kinds[0] in self.vocabulary.classes for p in self.rule.parameters)
-
-
-class _Terms:
-    """Terms on the values of an instance, for a function that builds one."""
-
-    def __init__(self, values: Values) -> None:
-        self.values = values
-
-    def __call__(self, operator: str, *arguments: Any) -> Any:
-        op = self.values.vocabulary.operators[operator]
-        given = {
-            p.name: self.values.argument(value, p) for p, value in zip(op.params, arguments, strict=False)
-        }
-        return self.values.apply(op, given)
-
-    def known(self, value: Any) -> Tensor:
-        return self.values.checker.plain(value)
-
-    def constant(self, values: Tensor) -> Known:
-        return self.values.checker.constant(values)
-
-    def shape(self, value: Known) -> tuple[int, ...]:
-        return tuple(value.shape)
-
-    def narrower(self, value: Known, selection: Known) -> Any:
-        return self("linear", value, selection)
-
-    def split(self, value: Known, sizes: list[int], dim: int) -> list[Known]:
-        return list(self("split", value, sizes, dim))
 
 
 def _complete(operator: Operator, arguments: Mapping[str, Any]) -> dict[str, Any]:
