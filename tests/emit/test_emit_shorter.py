@@ -259,6 +259,14 @@ def test_only_zeros_are_left_out(fill, left):
     assert_same(before, after, x=random(2, 3, 5))
 
 
+def test_a_file_says_no_inner_shapes_but_those_of_inputs_and_outputs():
+    proto = emit(
+        capture(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)).eval(), (torch.randn(2, 4),))
+    )
+    assert len(proto.graph.node) == 3 and not proto.graph.value_info
+    assert [len(v.type.tensor_type.shape.dim) for v in (*proto.graph.input, *proto.graph.output)] == [2, 2]
+
+
 def test_a_state_that_is_filled_with_another_number_stays():
     """The control of what a model without initial states looks like: the same graph filled with zeros."""
     for fill, left in ((0.5, 6), (0.0, 3)):
