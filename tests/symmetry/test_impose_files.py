@@ -32,6 +32,10 @@ FORBIDDEN = {"DFT", "Einsum", "GatherND", "ScatterElements", "ScatterND", "Loop"
 WRAPPED = {
     "average, invariant": (GroupAverage(classifier(), D4), IMAGES),
     "average, equivariant": (GroupAverage(segmenter(), D4, D4), IMAGES),
+    "average, weighted": (
+        GroupAverage(classifier(), D4, weights=SCORE),
+        IMAGES,
+    ),
     "canonical, invariant": (Canonicalise(classifier(), D4, score=SCORE), IMAGES),
     "canonical, equivariant": (Canonicalise(segmenter(), D4, D4, score=SCORE), IMAGES),
     "frames, points and their gap": (FrameAverage(Forces(10), "SE", "points", gap=True), POINTS),

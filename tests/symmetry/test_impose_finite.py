@@ -59,6 +59,25 @@ def test_copies_in_one_batch_are_the_same_as_one_after_the_other() -> None:
     torch.testing.assert_close(batched, mean)
 
 
+@pytest.mark.parametrize("equivariant", [False, True])
+def test_copies_may_count_as_a_function_of_them_says(equivariant: bool) -> None:
+    model, score = (segmenter() if equivariant else classifier()), GenericScore(X.shape[1:])
+    found = GroupAverage(model, D4, D4 if equivariant else None, weights=score)
+    report = found.check(X)
+    assert report.passed and report.without > 0.1 and report.controls["one element left out"] > 1e-3
+    plain = GroupAverage(model, D4, D4 if equivariant else None)(X)
+    assert (found(X) - plain).abs().max() > 1e-4  # they do count
+    same = GroupAverage(model, D4, D4 if equivariant else None, weights=lambda x: x.new_zeros(len(x)))
+    torch.testing.assert_close(same(X), plain)
+    sharp = GroupAverage(model, D4, D4 if equivariant else None, weights=lambda x: 1e4 * score(x))
+    once = Canonicalise(model, D4, D4 if equivariant else None, score=score)
+    torch.testing.assert_close(sharp(X), once(X))  # the copy that counts most, alone
+    with pytest.raises(TdslError, match=r"the weights are shape \[2, 3\]"):
+        GroupAverage(model, D4, weights=lambda x: x.mean((2, 3)))(X)
+    with pytest.raises(TdslError, match="no batch axis"):
+        GroupAverage(model, D4, batch=None, weights=score)
+
+
 def test_images_that_are_not_square_are_averaged_one_by_one() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1))
     wide = images(2, 3, 5, 8)
