@@ -253,6 +253,14 @@ def test_automorphism_groups_of_known_order(graph, order):
         assert defect(gaussian(*matrix.shape), places, places) > 0.1
 
 
+def test_what_is_no_automorphism_breaks_the_graph_and_what_commutes():
+    matrix = adjacency(nx.cycle_graph(6))
+    ring, swap = defining(automorphisms(matrix)), defining(generated([Permutation((1, 0, 2, 3, 4, 5))]))
+    assert defect(matrix, ring, ring) == 0 and defect(matrix, swap, swap) > 0.1
+    weight = reynolds(gaussian(6, 6), ring, ring)
+    assert defect(weight, ring, ring) < 1e-15 and defect(weight, swap, swap) > 0.1
+
+
 def test_weights_of_edges_count():
     matrix = adjacency(nx.cycle_graph(6))
     matrix[0, 1] = matrix[1, 0] = 2.0
