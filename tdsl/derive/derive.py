@@ -136,9 +136,12 @@ def _without_ones(
     before: Function, after: Function, values: dict[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """The operands with axes of size 1, which a trace takes for broadcasting, larger where they may be."""
+    random = torch.Generator().manual_seed(1)
     for name, value in values.items():
         for axis in (axis for axis, size in enumerate(value.shape) if size == 1):
-            more = torch.randn_like(value) if value.is_floating_point() else value
+            more = value
+            if value.is_floating_point():
+                more = torch.randn(value.shape, generator=random, dtype=value.dtype)
             larger = {**values, name: torch.cat([values[name], more], axis)}
             try:
                 _require_equal(before, after, larger)
