@@ -8,10 +8,16 @@ from dataclasses import replace
 import cases_attention
 import cases_bilinear
 import cases_cleanup
+import cases_commute_axes
 import cases_commute_channels
+import cases_commute_factors
 import cases_commute_flips
+import cases_commute_layers
 import cases_commute_moves
+import cases_commute_places
+import cases_commute_products
 import cases_commute_tokens
+import cases_commute_transposed
 import cases_commute_windows
 import cases_diagrams
 import cases_einsum
@@ -49,6 +55,12 @@ CASES = [
     *cases_commute_flips.CASES,
     *cases_commute_moves.CASES,
     *cases_commute_tokens.CASES,
+    *cases_commute_axes.CASES,
+    *cases_commute_factors.CASES,
+    *cases_commute_layers.CASES,
+    *cases_commute_places.CASES,
+    *cases_commute_products.CASES,
+    *cases_commute_transposed.CASES,
     *cases_commute_channels.CASES,
     *cases_commute_windows.CASES,
     *cases_fold.CASES,
