@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 import time
 import warnings
@@ -119,6 +120,7 @@ def error_record(error: TdslError) -> dict[str, Any]:
 def stages() -> Iterator[Progress]:
     """Shows stages and how long each took while the block runs; nothing when standard error is no terminal.
 
+    One that is counted, `calibrate: batch 3 of 8`, is one stage with a bar, and one line when it is over.
     What models and the libraries under them print meanwhile goes to standard error as well: standard output
     belongs to the result. What libraries will change one day is nothing that the user can do something about.
     """
@@ -129,16 +131,34 @@ def stages() -> Iterator[Progress]:
         if not console.is_terminal:
             yield lambda stage: None
             return
-        current, began = "", time.perf_counter()
+        shown, current, began = "", "", time.perf_counter()
 
         def enter(stage: str) -> None:
-            nonlocal current, began
-            if stage == current:
+            nonlocal shown, current, began
+            if stage == shown:
                 return
-            if current:
-                status.console.print(Text(f"  {time.perf_counter() - began:6.1f} s  {current}", "dim"))
-            current, began = stage, time.perf_counter()
-            status.update(Text(stage))
+            name, bar = _counted(stage)
+            if name != current:
+                if current:
+                    took = f"  {time.perf_counter() - began:6.1f} s  {current}"
+                    status.console.print(Text(took, "dim"))
+                current, began = name, time.perf_counter()
+            shown = stage
+            status.update(Text(f"{bar}{stage}"))
 
         with console.status("starting") as status:
             yield enter
+
+
+_COUNTED = re.compile(r"(?P<name>\w+)\b.*\b(?P<done>\d+) of (?P<total>\d+)")
+WIDTH = 20
+"""Columns of a bar."""
+
+
+def _counted(stage: str) -> tuple[str, str]:
+    """What to call a stage when it is over, and a bar of how much is done; none where nothing is counted."""
+    found = _COUNTED.fullmatch(stage)
+    if found is None:
+        return stage, ""
+    done = WIDTH * int(found["done"]) // max(1, int(found["total"]))
+    return f"{found['name']}, {found['total']} in all", f"{'━' * done}{'┄' * (WIDTH - done)} "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -87,12 +88,12 @@ def test_a_bug_of_ours_is_a_traceback(tdsl, monkeypatch):
         tdsl("list")
 
 
-def on_a_terminal(*arguments, **environment):
+def on_a_terminal(*arguments, command=TDSL, **environment):
     """What a command prints on a terminal of 80 columns, standard error included."""
     keep = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
     leader, follower = pty.openpty()
     running = subprocess.Popen(
-        [*TDSL, *arguments],
+        [*command, *arguments],
         stdout=follower,
         stderr=follower,
         stdin=follower,
@@ -125,3 +126,24 @@ def test_an_error_is_red_on_a_terminal_only(tdsl):
     assert "\x1b[1;31merror:\x1b[0m" in on_a_terminal("show", "nosuch")
     assert "\x1b[1;31m" not in on_a_terminal("show", "nosuch", NO_COLOR="1")
     assert tdsl("show", "nosuch").err.startswith("error: no rule")
+
+
+STAGES = """
+from tdsl.cli import terminal
+with terminal.stages() as progress:
+    progress("capture")
+    for number in range(1, 41):
+        progress(f"calibrate: batch {number} of 40")
+    progress("try linear: 1 of 2")
+    progress("try linear_1: 2 of 2")
+"""
+
+
+def test_what_is_counted_is_a_bar_and_one_line_when_it_is_over():
+    code = (sys.executable, "-c", STAGES)
+    printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", on_a_terminal(command=code))
+    lines = [line for line in re.split(r"[\r\n]+", printed) if re.match(r" +[\d.]+ s  ", line)]
+    assert [line.split(" s  ")[1] for line in lines] == ["capture", "calibrate, 40 in all"]
+    assert "━" in printed
+    piped = subprocess.run(code, capture_output=True, text=True, check=True)
+    assert (piped.stdout, piped.stderr) == ("", "")
