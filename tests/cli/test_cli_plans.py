@@ -158,11 +158,14 @@ def test_a_size_that_means_nothing_is_an_error(tdsl, sizes, expected):
     assert outcome.status == 1 and expected in outcome.err and not Path("profile.json").exists()
 
 
-def test_a_profile_with_a_time_that_is_none_is_an_error(tdsl):
-    text = '{"format": "tdsl-profile/1", "machine": "", "seconds": {"linear(…)": NaN}}'
-    Path("wrong.json").write_text(text, encoding="utf-8")
+@pytest.mark.parametrize("seconds, spread", [("NaN", "0"), ("1", "NaN"), ("1", "-1")])
+def test_a_profile_with_a_time_that_is_none_is_an_error(tdsl, seconds, spread):
+    tables = f'"seconds": {{"linear(…)": {seconds}}}, "spread": {{"linear(…)": {spread}}}'
+    Path("wrong.json").write_text(
+        f'{{"format": "tdsl-profile/1", "machine": "", {tables}}}', encoding="utf-8"
+    )
     outcome = tdsl("sweep", "tiny.py:model", *SAMPLES, "--by", "latency", "--profile", "wrong.json")
-    assert outcome.status == 1 and "error: wrong.json says that linear(…) takes nan s" in outcome.err
+    assert outcome.status == 1 and "error: wrong.json says that linear(…) takes " in outcome.err
 
 
 def test_a_profile_without_an_operator_says_which(tdsl, fast):
