@@ -92,6 +92,8 @@ def least_squares(
             if later is not None:  # where less may be alive than here
                 pair.theirs.advance(later.target.next)
                 pair.rest(shelf)
+            else:
+                pair.end()
         solved, found = _solve(module, site, fitted, judging if judging.count else fitted, damping)
         healed.append(found)
         if solved:
@@ -115,6 +117,11 @@ class _Pair:
         for run in (self.ours, self.theirs):
             mine = [node for node in run.values if node.op != "get_attr"]
             self._aside.append((run, {node: shelf.put(run.values.pop(node)) for node in mine}))
+
+    def end(self) -> None:
+        """Forget all values: nothing is looked at any more."""
+        self.ours.values.clear()
+        self.theirs.values.clear()
 
     def resume(self) -> None:
         """Have all values again, those that the solved factors change computed anew."""

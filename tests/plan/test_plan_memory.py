@@ -178,6 +178,26 @@ def test_recovery_is_the_same_whether_batches_wait_in_memory_or_in_a_file(monkey
             torch.testing.assert_close(weight, b[name], rtol=1e-2, atol=1e-4)
 
 
+def test_no_batch_has_its_values_at_hand_while_a_factor_is_solved(monkeypatch) -> None:
+    pairs, at_hand = [], []
+    make, solve = healing._Pair.__init__, healing._solve
+
+    def noted(pair, *parts) -> None:
+        make(pair, *parts)
+        pairs.append(pair)
+
+    def solved(*given):
+        runs = [run for pair in pairs for run in (pair.ours, pair.theirs)]
+        at_hand.append([node for run in runs for node in run.values if node.op != "get_attr"])
+        return solve(*given)
+
+    monkeypatch.setattr(healing._Pair, "__init__", noted)
+    monkeypatch.setattr(healing, "_solve", solved)
+    found, _ = healed(0, monkeypatch)
+    assert len(pairs) > 1 and len(at_hand) == len(found) > 1
+    assert not any(at_hand)  # at the last factor, too
+
+
 # ---------------------------------------------------------------- files
 
 
