@@ -43,7 +43,7 @@ def test_list_groups_names_by_file(tdsl):
 
 
 def test_list_as_json(tdsl):
-    found = tdsl("list", "--rules", "lossy.tdsl", "halve", "--json").json
+    found = tdsl("list", "--rules", "lossy.tdsl", "lossy.halve", "--json").json
     assert found == {
         "format": "tdsl-list/1",
         "entries": [
