@@ -134,7 +134,7 @@ def _by_name(
         raise TdslError(
             f"{spec} has an array {stray}, and the model no input of that name",
             expected=f"arrays named {', '.join(names)}",
-            hint=f"`--loss` says what {LABELS} are for"
+            hint=f"`--loss` or `--metric` says what {LABELS} are for"
             if re.fullmatch(rf"{LABELS}(/\d+)?", stray)
             else did_you_mean(re.sub(r"/\d+$", "", stray), names),
         )
