@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,3 +52,20 @@ def test_lists_of_axes_and_sizes() -> None:
     assert axes.covers([], [-1]) and axes.covers([-2, -1], [-1]) and not axes.covers([-2], [-1])
     assert axes.sizes((4, 5), [-1, -3]) == [5, 1]
     assert axes.aligned((4, 5), 4) == [1, 1, 4, 5]
+
+
+def test_axes_of_a_reshape_are_found_where_they_are_left_alone() -> None:
+    x = values(3)
+    for shape in ((2, 3, 1, 5), (6, 5), (1, 2, 15)):
+        found = 0
+        for axis in (-3, -2, -1):
+            try:
+                place = axes.kept(x.shape, shape, axis)
+            except ValueError:
+                continue
+            assert torch.equal(x.flip(axis).reshape(shape), x.reshape(shape).flip(place))
+            found += 1
+        assert found
+    with pytest.raises(ValueError, match="none of"):
+        axes.kept((2, 3, 5), (6, 5), [-1, -2])
+    assert axes.kept((4, 1, 1), (4, 1, 1, 1), [-2, -1]) == [-1, -2]  # each has a place of its own
