@@ -18,14 +18,15 @@ from typing import Any
 
 from tdsl.engine.frame import Variant
 from tdsl.engine.lower import lower
-from tdsl.engine.parameters import parameter_values, vocabulary
+from tdsl.engine.parameters import parameter_values
 from tdsl.engine.passes import GraphPass, RulePass, standard_passes
 from tdsl.engine.rule import Rule
 from tdsl.errors import Span, TdslError
+from tdsl.factor.table import vocabulary
 from tdsl.lang import tree
 from tdsl.lang.groups import with_groups
 from tdsl.lang.imports import load_files
-from tdsl.lang.library_files import full_name, prefix_of
+from tdsl.lang.library_files import declared_twice, full_name, prefix_of
 from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.standard_trees import standard_trees
 from tdsl.lang.unsupported import refuse_unsupported
@@ -153,7 +154,7 @@ class Library:
                 continue
             name = full_name(prefix, item.name)
             if name in self.rules or name in self.pipelines:
-                raise TdslError(f"{name} is declared twice", item.span, hint="give one of them another name")
+                raise declared_twice(name, item.span)
             if isinstance(item, tree.Rule):
                 resolved = resolve(with_groups(item, self.symmetry.groups), vocabulary())
                 verdict = verdict_on(resolved, made)
