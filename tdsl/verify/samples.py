@@ -85,7 +85,7 @@ def draw_samples(
     given = [Sample("example", "example", tuple(item.example for item in inputs))]
     for kind, group in groups:
         given += [Sample(f"{kind} {i}", kind, tuple(values)) for i, values in enumerate(group, start=1)]
-    sizes, *_ = [_checked_sizes(sample, inputs) for sample in given]
+    sizes, *_ = [_checked_sizes(sample, inputs, ranges or {}) for sample in given]
 
     looks = [_Look.of([sample.inputs[i] for sample in given]) for i in range(len(inputs))]
     drawn: list[Sample] = []
@@ -123,7 +123,7 @@ def draw_samples(
 # ---------------------------------------------------------------- sizes
 
 
-def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
+def _checked_sizes(sample: Sample, inputs: Sequence[Input], ranges: Mapping[str, Range]) -> dict[str, int]:
     """Sizes of the dynamic dimensions in `sample`, in order of appearance; raises where it does not fit."""
     if len(sample.inputs) != len(inputs):
         names = ", ".join(item.name for item in inputs)
@@ -168,8 +168,8 @@ def _checked_sizes(sample: Sample, inputs: Sequence[Input]) -> dict[str, int]:
                     f"{where} has {dimension} = {size}, but an input before it has {sizes[dimension]}",
                     expected=f"one size of '{dimension}' in all inputs of a sample",
                 )
-    rows = [len(value) for item, value in zip(inputs, sample.inputs, strict=True) if 0 in item.dynamic]
-    if rows and not max(rows):
+    batches = {item.dynamic[0] for item in inputs if 0 in item.dynamic}
+    if any(not sizes[name] and ranges.get(name, (1, None))[0] for name in batches):
         raise TdslError(f"sample '{sample.name}' has no rows", expected="batches of one row or more")
     return sizes
 

@@ -348,7 +348,7 @@ def test_list_and_show_know_the_file(run, tdsl):
     """Examples have no names; what stands before and after them is found and shown as before."""
     run(MERGE + "\n/// An example.\nexample merge { relu(x: [3]) ~> x }\n" + FORGETFUL)
     listed = tdsl("list", "--rules", "rules.tdsl", "rules.*").out
-    assert [line.split()[:2] for line in listed.splitlines()[1:3]] == [["forgetful", "=>"], ["merge", "=>"]]
+    assert [line.split()[:2] for line in listed.splitlines()[1:3]] == [["merge", "=>"], ["forgetful", "=>"]]
     assert tdsl("show", "--rules", "rules.tdsl", "forgetful").out == FORGETFUL.lstrip()
 
 

@@ -252,7 +252,7 @@ def test_inputs_that_the_model_does_not_accept_are_refused_at_its_line(tmp_path)
     "samples, said",
     [
         ([torch.zeros(3, 11)], "11"),
-        ([torch.zeros(3)], "axes"),
+        ([torch.zeros(3)], "1 axis"),
         ([(torch.zeros(3, 12), torch.zeros(3, 12))], "2"),
         ([torch.zeros(3, 12, dtype=torch.int64)], "int64"),
         ([3], "a calibration sample is an int"),

@@ -30,7 +30,7 @@ def test_every_wrong_declaration_is_reported(editor):
     types = "rule c { relu(x: [n, m]) => permute(x, [1, 0]) }\n"
     pipeline = "pipeline d { once nothing }\n"
     assert editor.mistakes(syntax + names + RIGHT + types + pipeline) == [
-        "2:18 =: unexpected `=`",
+        "2:18 =>: unexpected `=>`",
         "4:10 rleu(relu(x)): there is no operator or function `rleu`",
         "10:29 permute(x, [1, 0]): the two sides have different shapes",
         "11:19 nothing: unknown rule or pass nothing",

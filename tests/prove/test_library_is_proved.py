@@ -20,12 +20,21 @@ TESTED = {
     "commute.scaling.homogeneous_of_quotient",
     "commute.scaling.homogeneous_of_scaled",
     "commute.scaling.max_pool2d_of_scaled",
+    "commute.scaling.multiple_of_relu_of_conv",
+    "commute.scaling.multiple_of_relu_of_linear",
+    "commute.scaling.prelu_of_scaled",
+    "commute.scaling.scaled_relu_of_conv",
+    "commute.scaling.scaled_relu_of_linear",
     "commute.tokens.extreme_of_permutation",
     "commute.tokens.extreme_of_roll",
+    "commute.tokens.largest_of_positions",
+    "commute.tokens.largest_value",
+    "commute.tokens.smallest_value",
 }
 """A field does not know that a square is never negative, or which number is positive.
 
-The largest of many elements says little about each of their orders, and no structure draws a weight of zeros.
+The largest of many elements says little about each of their orders, and nothing in a field; no structure draws a
+weight of zeros.
 """
 
 RULES = standard_library().rules
