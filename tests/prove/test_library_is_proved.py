@@ -33,8 +33,8 @@ TESTED = {
 }
 """A field does not know that a square is never negative, or which number is positive.
 
-The largest of many elements says little about each of their orders, and nothing in a field; no structure draws
-a weight of zeros.
+The largest of many elements says little about each of their orders, and nothing in a field; no structure
+draws a weight of zeros.
 """
 
 RULES = standard_library().rules
