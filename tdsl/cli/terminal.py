@@ -51,6 +51,12 @@ def _abandon_output() -> None:
         os.close(nowhere)
 
 
+def width() -> int:
+    """Columns of the terminal; what goes elsewhere is not broken into lines."""
+    out = Console()
+    return out.width if out.is_terminal else UNWRAPPED
+
+
 def show(item: RenderableType, *, wrap: bool = True) -> None:
     """Print `item`, in colours on a terminal; `wrap=False` breaks lines only there."""
     out = Console()
@@ -59,7 +65,7 @@ def show(item: RenderableType, *, wrap: bool = True) -> None:
         file=page,
         force_terminal=out.is_terminal,
         color_system=out.color_system,  # type: ignore[arg-type]  # a name, or `None` without colours
-        width=out.width if wrap or out.is_terminal else UNWRAPPED,
+        width=out.width if wrap else width(),
         highlight=False,
         legacy_windows=False,
     )
