@@ -8,6 +8,8 @@ search (`bilinear_search`) whose result is made an identity of small fractions w
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ from tdsl.factor.cp import cp
 from tdsl.factor.declare import CompileTimeFunction, Decomposition, forms
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
-from tdsl.factor.rank import Energy, Error, Fixed, RankRule, Tiled, as_rank_rule
+from tdsl.factor.rank import Error, Fixed, allowed_error, as_rank_rule
 
 EXACT = 1e-10
 """Relative distance within which terms stand for a tensor of float64."""
@@ -40,7 +42,9 @@ def bilinear(tensor: Tensor, rank: object) -> tuple[Tensor, Tensor, Tensor]:
         a, b, c = exact.shape
         return exact.new_zeros(0, a), exact.new_zeros(0, b), exact.new_zeros(c, 0)
     whole = _whole(exact)
-    if _allowed(rule) <= _ASKED_EXACTLY or (isinstance(rule, Fixed) and rule.rank >= len(whole[0])):
+    if allowed_error(rule, math.inf) <= _ASKED_EXACTLY or (
+        isinstance(rule, Fixed) and rule.rank >= len(whole[0])
+    ):
         return whole
     first, middle, last = cp(exact, rule)  # its axes are outputs, inputs and positions
     approximate = last.squeeze(2).T, first.squeeze(2), middle.squeeze(1).T
@@ -103,19 +107,6 @@ def occurring_pairs(tensor: Array) -> Factors:
         best = (factors[0], factors[1], factors[2])
     assert best is not None
     return best
-
-
-def _allowed(rule: RankRule) -> float:
-    """The relative error that a rule allows; infinite where it speaks of none."""
-    match rule:
-        case Energy(kept=kept):
-            return float((1 - kept) ** 0.5)
-        case Error(bound=bound):
-            return bound
-        case Tiled(rule=inner):
-            return _allowed(inner)
-        case _:
-            return float("inf")
 
 
 DECLARED = (

@@ -24,6 +24,7 @@ from tdsl.factor.rank import (
     RankRule,
     Stable,
     Tiled,
+    allowed_error,
     as_rank_rule,
 )
 from tdsl.factor.rank_one import EXACT, SEED, cancellation, fit, rebuilt, stabilised, unfolded
@@ -98,7 +99,7 @@ def _decomposed(tensor: Tensor, rule: RankRule) -> tuple[Tensor, ...]:
     terms = _terms(tensor, rule)
     if terms is None or not tensor.any():
         return _exact(tensor)
-    return _stable(tensor, terms, _bound(rule))
+    return _stable(tensor, terms, allowed_error(rule))
 
 
 @memoised
@@ -129,7 +130,7 @@ def _terms(tensor: Tensor, rule: RankRule) -> int | None:
     if isinstance(rule, Stable):
         return _agreed(tensor, min(rule.most, most, limit)) or None
     if isinstance(rule, Energy | Error):
-        return _searched(tensor, _bound(rule), limit)
+        return _searched(tensor, allowed_error(rule), limit)
     if not rule.spectral:
         return rule.select(torch.empty(most, device="meta"), limit)
     matrices = (unfolded(tensor, mode) for mode in range(tensor.ndim))
@@ -137,19 +138,6 @@ def _terms(tensor: Tensor, rule: RankRule) -> int | None:
         rule.select(decompose(matrix).values, limit, aspect=min(matrix.shape) / max(matrix.shape))
         for matrix in matrices
     )
-
-
-def _bound(rule: RankRule) -> float:
-    """The relative error that a rule allows, as far as it speaks of errors."""
-    match rule:
-        case Energy(kept=kept):
-            return math.sqrt(1 - kept)
-        case Error(bound=bound):
-            return bound
-        case Tiled(rule=inner):
-            return _bound(inner)
-        case _:
-            return 0.0
 
 
 @memoised

@@ -17,7 +17,7 @@ from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.matrix import checked, decompose, select_rank
 from tdsl.factor.memo import memoised
 from tdsl.factor.moment import input_error, whitened
-from tdsl.factor.rank import Auto, Energy, Error, RankRule, Tiled, as_rank_rule, break_even
+from tdsl.factor.rank import Auto, RankRule, Tiled, allowed_error, as_rank_rule, break_even
 
 ENTRY = 1.25
 """What a code costs in numbers: `quantize sparse` stores its place in a byte beside four."""
@@ -138,19 +138,19 @@ def _of_size(seen: Tensor, truncation: Coded) -> Coded:
 def _fewest(seen: Tensor, rule: RankRule, truncation: Coded) -> Coded:
     """Codes and directions of fewest numbers within the error that `rule` allows."""
     sparse = _sparse_basis(seen, truncation)
-    if sparse is not None and _error(seen, sparse) <= _allowed(rule):
+    if sparse is not None and _error(seen, sparse) <= allowed_error(rule):
         return sparse
     best, price = truncation, float(truncation.codes.numel() + truncation.directions.numel())
-    if _allowed(rule) < FINEST:
+    if allowed_error(rule) < FINEST:
         return best
     values = decompose(seen).values
     lost = values.square().flip(0).cumsum(0).flip(0).sqrt() / values.norm()
     for share in SHARES:
-        count = int((lost <= share * _allowed(rule)).int().argmax())
-        if not lost[-1] <= share * _allowed(rule) or count * seen.shape[1] >= price:
+        count = int((lost <= share * allowed_error(rule)).int().argmax())
+        if not lost[-1] <= share * allowed_error(rule) or count * seen.shape[1] >= price:
             continue
         most = int((price - count * seen.shape[1]) / (ENTRY * len(seen)))
-        found = _within(seen, _rotated(seen, count), min(most, count, MOST), _allowed(rule))
+        found = _within(seen, _rotated(seen, count), min(most, count, MOST), allowed_error(rule))
         if found is not None and found.price < price:
             best, price = found, found.price
     return best
@@ -169,17 +169,6 @@ def _within(seen: Tensor, start: Coded, most: int, allowed: float) -> Coded | No
         else:
             low = middle
     return best
-
-
-def _allowed(rule: RankRule) -> float:
-    """The relative error that a rule allows."""
-    match rule:
-        case Error(bound=bound):
-            return bound
-        case Energy(kept=kept):
-            return math.sqrt(1 - kept)
-        case _:
-            return 0.0
 
 
 def _error(seen: Tensor, found: Coded) -> float:

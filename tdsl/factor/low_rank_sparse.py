@@ -17,7 +17,7 @@ from torch import Tensor
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.matrix import checked, decompose, select_rank
 from tdsl.factor.memo import memoised
-from tdsl.factor.rank import Auto, Energy, Error, RankRule, Tiled, as_rank_rule
+from tdsl.factor.rank import Auto, RankRule, Tiled, allowed_error, as_rank_rule
 
 PURSUIT = 60
 """Most steps of the pursuit; where there are two parts it takes about twenty."""
@@ -121,7 +121,7 @@ def fewest(weight: Tensor, rule: RankRule, prices: Prices = NUMBERS) -> Parts:
         if tried.price(prices) < best.price(prices):
             best = tried
         rank *= 2
-    pursuit = pursued(weight, max(FEASIBLE, _allowed(rule) / 2))
+    pursuit = pursued(weight, max(FEASIBLE, allowed_error(rule) / 2))
     if pursuit is not None:
         for parts in (pursuit, _shortened(pursuit, rule.share(2))):
             fitted = alternated(weight, parts, FEW_SWEEPS)
@@ -129,17 +129,6 @@ def fewest(weight: Tensor, rule: RankRule, prices: Prices = NUMBERS) -> Parts:
             if tried.price(prices) < best.price(prices):
                 best = tried
     return _improved(weight, best, rule, prices)
-
-
-def _allowed(rule: RankRule) -> float:
-    """The relative error that a rule allows."""
-    match rule:
-        case Error(bound=bound):
-            return bound
-        case Energy(kept=kept):
-            return math.sqrt(1 - kept)
-        case _:
-            return 0.0
 
 
 def _shortened(parts: Parts, rule: RankRule) -> Parts:
@@ -156,7 +145,7 @@ def _entries_for(weight: Tensor, left: Tensor, right: Tensor, rule: RankRule) ->
     sizes = rest[order].abs()
     # What is lost where so many are kept, summed from the smallest up.
     lost = torch.cat([sizes.square().flip(0).cumsum(0).flip(0), sizes.new_zeros(1)])
-    enough = lost <= _allowed(rule) ** 2 * weight.square().sum()
+    enough = lost <= allowed_error(rule) ** 2 * weight.square().sum()
     count = int(enough.int().argmax())
     return Parts(left, right, order[:count].sort().values)
 

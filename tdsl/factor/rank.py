@@ -291,6 +291,19 @@ class Tiled:
         return Tiled(self.rule.share(parts), self.multiple, self.fit)
 
 
+def allowed_error(rule: RankRule, unspoken: float = 0.0) -> float:
+    """The relative error that a rule allows; `unspoken` where it speaks of none."""
+    match rule:
+        case Energy(kept=kept):
+            return math.sqrt(1 - kept)
+        case Error(bound=bound):
+            return bound
+        case Tiled(rule=inner):
+            return allowed_error(inner, unspoken)
+        case _:
+            return unspoken
+
+
 @functools.cache
 def noise_threshold(aspect: float) -> float:
     """ω(β): the optimal hard threshold in medians of the singular values, β = shorter / longer side.
