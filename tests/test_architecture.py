@@ -1,9 +1,11 @@
-"""Rooms import what `docs/architecture.md` says that they know of, what that knows of, and nothing else."""
+"""Rooms import what `docs/architecture.md` says that they know of, and no modules import each other."""
 
 from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Container
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -34,17 +36,49 @@ def reached(start: str, *, always: bool) -> set[str]:
     return found
 
 
-def imported(room: str) -> dict[str, str]:
-    """The rooms that files of a room import, each with one of these files."""
-    found: dict[str, str] = {}
-    for path in sorted((ROOT / "tdsl" / room).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            for parts in (name.split(".") for name in names):
-                if parts[0] == "tdsl" and len(parts) > 1 and parts[1] not in {room, *BESIDE}:
-                    found.setdefault(parts[1], str(path.relative_to(ROOT)))
+def modules() -> dict[str, str]:
+    """The text of every module of the package, by its name."""
+    found = {}
+    for path in (ROOT / "tdsl").rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path.read_text(encoding="utf-8")
     return found
+
+
+MODULES = modules()
+
+
+def names_imported(text: str, known: Container[str]) -> set[str]:
+    """The modules that a module imports at its top, in functions or for type checkers alone."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in known else node.module for name in whole}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def imported(room: str) -> dict[str, str]:
+    """The rooms that modules of a room import, each with one of these modules."""
+    found: dict[str, str] = {}
+    for module, text in sorted(MODULES.items()):
+        if module.startswith(f"tdsl.{room}.") or module == f"tdsl.{room}":
+            for parts in (name.split(".") for name in names_imported(text, MODULES)):
+                if parts[0] == "tdsl" and len(parts) > 1 and parts[1] not in {room, *BESIDE}:
+                    found.setdefault(parts[1], module)
+    return found
+
+
+def circle(texts: dict[str, str]) -> list[str]:
+    """Modules that import each other in turn, the first one once more at the end; none: an empty list."""
+    graph = {name: names_imported(text, texts) & texts.keys() for name, text in texts.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 @pytest.mark.parametrize("room", TABLE)
@@ -61,3 +95,22 @@ def test_no_room_reaches_back_up(room: str) -> None:
 def test_every_room_is_in_the_table() -> None:
     rooms = {path.parent.name for path in (ROOT / "tdsl").glob("*/__init__.py")}
     assert {"prove", "lang", "symmetry"} < set(TABLE) and rooms - set(TABLE) == {"cli"}
+
+
+def test_no_modules_import_each_other() -> None:
+    assert circle(MODULES) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "import a",
+        "from a import thing",
+        "def later():\n    from a import thing",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a import thing",
+    ],
+)
+def test_a_circle_is_found_however_it_is_closed(back: str) -> None:
+    texts = {"a": "from b import other", "b": "import c", "c": back}
+    assert len(circle(texts)) == 4
+    assert circle({**texts, "b": "import d"}) == []

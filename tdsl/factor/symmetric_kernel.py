@@ -18,7 +18,7 @@ from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.matrix import checked
 from tdsl.factor.rank import as_rank_rule
 from tdsl.factor.splits import Way, best, enough
-from tdsl.symmetry.finite.orbits import components
+from tdsl.symmetry.components import components
 
 Places = tuple[Tensor, ...]
 """What each generator does to the places of a kernel: where every entry of the result comes from."""

@@ -17,7 +17,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import tdsl
 from tdsl.files import cache_folder, whole
 from tdsl.lang import tree
 from tdsl.prove.verdict import Counterexample, Verdict
@@ -60,7 +59,7 @@ def _shipped() -> Record:
 def _own_path() -> Path:
     """Where a user's proofs are: a file for every state of the prover."""
     digest = hashlib.sha256()
-    root = Path(tdsl.__file__).parent
+    root = Path(__file__).parents[1]
     for room in ROOMS:
         for path in sorted((root / room).glob("*.py")):
             digest.update(path.read_bytes())

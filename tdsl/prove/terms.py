@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from tdsl.prove.checker import Known
-
-if TYPE_CHECKING:
-    from tdsl.prove.values import Values
+from tdsl.prove.checker import Checker, Known
 
 
 class InstanceTerms:
     """Terms on the values of an instance, for a function that builds one: `tdsl.factor.declare.Terms`."""
 
-    def __init__(self, values: Values) -> None:
-        self.values = values
+    def __init__(self, checker: Checker, apply: Callable[[str, Sequence[Any]], Any]) -> None:
+        self.checker = checker
+        self.apply = apply
+        """The result of the operator of a name on operands in the order of its signature."""
 
     def __call__(self, operator: str, *arguments: Any) -> Any:
         """The result of an operator of the language."""
-        op = self.values.vocabulary.operators[operator]
-        given = {
-            p.name: self.values.argument(value, p) for p, value in zip(op.params, arguments, strict=False)
-        }
-        return self.values.apply(op, given)
+        return self.apply(operator, arguments)
 
     def known(self, value: Any) -> Tensor:
         """The values of a constant."""
-        return self.values.checker.plain(value)
+        return self.checker.plain(value)
 
     def constant(self, values: Tensor) -> Known:
         """A constant of these values."""
-        return self.values.checker.constant(values)
+        return self.checker.constant(values)
 
     def shape(self, value: Known) -> tuple[int, ...]:
         """The sizes of a value."""

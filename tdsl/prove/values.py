@@ -313,7 +313,7 @@ class Values(Sides):
             return self.checker.function(FUNCTIONS[name], [self.value(a.value) for a in call.arguments])
         if name in TERMS:
             operands = [self._evaluate(a.value, True) for a in call.arguments]
-            return TERMS[name].function(InstanceTerms(self), *operands)
+            return TERMS[name].function(InstanceTerms(self.checker, self._operated), *operands)
         if name in DECOMPOSITIONS:
             raise UnknownValueError(f"`{name}` stands for what its promise says")
         return super()._call(call, in_graph)
@@ -339,6 +339,11 @@ class Values(Sides):
     def apply(self, operator: Operator, arguments: Mapping[str, Any]) -> Any:
         """The result of an operator: `Known`, or a tuple of them."""
         return self.made(operator, arguments, "")
+
+    def _operated(self, name: str, operands: Sequence[Any]) -> Any:
+        operator = self.vocabulary.operators[name]
+        given = {p.name: self.argument(v, p) for p, v in zip(operator.params, operands, strict=False)}
+        return self.apply(operator, given)
 
     def made(self, operator: Operator, arguments: Mapping[str, Any], variable: str) -> Any:
         """The result of an operator, of a variable of a class that of any of its functions."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.symmetry.components import components
 from tdsl.symmetry.element import (
     Element,
     Linear,
@@ -286,8 +287,6 @@ def wreath(inner: Group, outer: Group) -> Group:
 
 def _orbits(group: Group) -> list[int]:
     """The least place of each orbit of a permutation group."""
-    from tdsl.symmetry.finite.orbits import components
-
     labels = components(
         group.degree, [torch.tensor(g.places) for g in group.generators if isinstance(g, Permutation)]
     )

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.symmetry.components import components
 from tdsl.symmetry.element import Permutation
-from tdsl.symmetry.finite.orbits import components
 from tdsl.symmetry.group import Group
 
 MOST_REFINEMENTS = 20_000

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-from tdsl.symmetry.hidden.layout import (
-    Atom,
-    Axes,
-    Choice,
-    Layout,
-    Sum,
-    atoms_in,
-    case_of,
-    plain_factors,
-    selectors_in,
-)
-
-if TYPE_CHECKING:
-    from tdsl.symmetry.hidden.system import System
+from tdsl.symmetry.hidden.layout import Atom, Choice, Layout, Sum, atoms_in, plain_factors
 
 
 def unambiguous(axes: Sequence[Layout]) -> frozenset[int]:
@@ -55,29 +41,3 @@ def dependences(
             if counts[number] == 1 and number not in elsewhere
         }
         yield from dependences(part, outside | siblings, elsewhere)
-
-
-def settle(system: System, layout: Layout, beside: Sequence[Layout]) -> None:
-    """Permutations along an axis depend on nothing but it and the axes `beside` it.
-
-    A choice whose selector is not among the axes is no choice: its cases are permuted alike.
-    """
-    layout = system.resolve(layout)
-    others = [system.resolve(other) for other in beside]
-    plain = unambiguous(others)
-    for selector in selectors_in(layout) & plain:
-        for k in range(system.size(Atom(selector))):
-            settle(system, case_of(layout, selector, k), [case_of(other, selector, k) for other in others])
-        return
-    elsewhere = frozenset(number for other in others for number in atoms_in(other))
-    for part, allowed in dependences(layout, plain - set(atoms_in(layout)), elsewhere):
-        if isinstance(part, Choice):
-            system.collapsed(part.parts)
-        else:
-            system.restrict(part.number, allowed)
-
-
-def settle_value(system: System, axes: Axes) -> None:
-    """The same for every axis of a tensor beside all others of it."""
-    for i, layout in enumerate(axes):
-        settle(system, layout, [*axes[:i], *axes[i + 1 :]])

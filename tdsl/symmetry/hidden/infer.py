@@ -21,10 +21,10 @@ from tdsl.symmetry.hidden import (  # noqa: F401 — each registers its laws
     windows,
 )
 from tdsl.symmetry.hidden.carrying import by_facts
-from tdsl.symmetry.hidden.dependence import settle_value
 from tdsl.symmetry.hidden.flow import AXIS_LAWS, Call, Value
 from tdsl.symmetry.hidden.layout import Axes
 from tdsl.symmetry.hidden.relation import Relation
+from tdsl.symmetry.hidden.settling import settle_value
 from tdsl.symmetry.hidden.sizes import Sizes
 from tdsl.symmetry.hidden.system import Site, System
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
-from tdsl.symmetry.hidden.dependence import settle
 from tdsl.symmetry.hidden.layout import UNIT, Axes, Choice, Layout
+from tdsl.symmetry.hidden.settling import settle
 from tdsl.symmetry.hidden.system import System
 
 Letter = Hashable
