@@ -13,6 +13,7 @@ from tdsl.emit.defaults import leave_out_defaults
 from tdsl.emit.duplicates import Shared, share_equal_weights
 from tdsl.emit.editing import Editor
 from tdsl.emit.flat import flatten_layers
+from tdsl.emit.joined import count_from_front
 from tdsl.emit.rearranging import rearrange
 from tdsl.emit.reciprocals import divide
 from tdsl.emit.slices import merge_slices
@@ -46,6 +47,7 @@ def shorten(model: ir.Model) -> None:
     rearrange(editor)
     flatten_layers(editor)
     divide(editor)
+    count_from_front(editor)
 
 
 def rename(values: Sequence[ir.Value], names: Sequence[str], model: ir.Model) -> None:

@@ -377,3 +377,39 @@ def test_an_expansion_before_a_broadcast_goes_and_one_that_makes_the_shape_stays
     assert kinds["Expand"] == 1
     for rows in (3, 1):
         assert_same(before, after, x=random(rows, 4))
+
+
+# ---------------------------------------------------------------- joins
+
+
+class Expanded(nn.Module):
+    """A part of SqueezeNet (Iandola et al., 2016): two convolutions of one image, joined along channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.squeeze, self.narrow = nn.Conv2d(32, 16, 1), nn.Conv2d(16, 16, 1)
+        self.wide, self.last = nn.Conv2d(16, 16, 3, padding=1), nn.Conv2d(32, 32, 1)
+
+    def forward(self, x):
+        x = self.squeeze(x).relu()
+        return self.last(torch.cat([self.narrow(x).relu(), self.wide(x).relu()], 1))
+
+
+def test_images_stay_in_blocks_where_they_are_joined(tmp_path):
+    model = emit(capture(Expanded().eval(), (torch.randn(1, 32, 9, 9),)))
+    axes = [a.i for node in model.graph.node if node.op_type == "Concat" for a in node.attribute]
+    assert axes == [1]
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 4
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = collections.Counter(node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node)
+    assert found["ReorderInput"] + found["ReorderOutput"] <= 2
+
+
+def test_an_axis_is_counted_from_the_front_where_the_number_of_axes_is_known():
+    join = helper.make_node("Concat", ["x", "y"], ["z"], axis=-2)
+    before = graph([join], {"x": ["n", 3, 4], "y": ["n", 5, 4]}, {"z": ["n", 8, 4]})
+    after, _ = shortened(before)
+    assert after.graph.node[0].attribute[0].i == 1
+    assert_same(before, after, x=random(2, 3, 4), y=random(2, 5, 4))
