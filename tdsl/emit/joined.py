@@ -1,7 +1,7 @@
 """The axis along which values are joined, as runtimes look for it.
 
-onnxruntime keeps images in its blocked layout only where they are joined along axis 1, and the third axis from the
-end of four does not count as that.
+onnxruntime keeps images in its blocked layout only where they are joined along axis 1; the third axis
+from the end does not count as that.
 """
 
 from __future__ import annotations
