@@ -178,15 +178,6 @@ class LeftSide:
         if call.repeat is not None:
             return self._chain(call, candidates, call.callee)
         bound = bind(call, candidates[0])
-        for name in bound:
-            places = {
-                [p.name for p in op.params].index(name) if op.param(name) else None for op in candidates
-            }
-            if len(places) > 1:
-                raise TdslError(
-                    f"{name} is not the same parameter in all operators that {call.callee} stands for",
-                    call.span,
-                )
         term = self._application(
             call, candidates, lambda p: self._argument(p, bound.get(p.name), omitted=Anything()), call.callee
         )
@@ -196,18 +187,20 @@ class LeftSide:
         self, call: tree.Call, ops: tuple[Operator, ...], argument: Any, variable: str | None = None
     ) -> Apply:
         op = ops[0]
-        arities = {sum(not p.keyword_only for p in o.params) for o in ops}
-        if len(arities) > 1 and any(p.is_operand for p in op.params[1:]):
-            raise TdslError(f"the operators of {call.callee} have different signatures", call.span)
         args = tuple(argument(p) for p in op.params if not p.keyword_only)
         if op.commutative and isinstance(args[0], Literal) and not isinstance(args[1], Literal):
             args = (args[1], args[0], *args[2:])  # in normal form a number stands second
+        commutative = all(o.commutative for o in ops)
         kwargs = tuple((p.name, argument(p), p.default) for p in op.params if p.keyword_only)
+        if variable is not None and commutative:  # in either order with other attributes at their defaults
+            kwargs = tuple((name, _or_default(given, default), default) for name, given, default in kwargs)
+        elif variable is not None:
+            kwargs = tuple(k for k in kwargs if not isinstance(k[1], Anything))
         return Apply(
             tuple(target for o in ops for target in overloads(o)),
             args,
-            kwargs if variable is None else tuple(k for k in kwargs if not isinstance(k[1], Anything)),
-            commutative=all(o.commutative for o in ops),
+            kwargs,
+            commutative=commutative,
             variable=variable,
             label=call.callee,
             span=call.span,
@@ -307,3 +300,7 @@ def _attributes(term: Apply) -> list[Arg]:
     for arg in term.args:
         found.extend(arg.items if isinstance(arg, Items) else (arg,))
     return found
+
+
+def _or_default(given: Arg, default: Any) -> Arg:
+    return Literal(default) if isinstance(given, Anything) else given

@@ -6,6 +6,7 @@ Alternatives are expanded first, so a rule becomes one or more variants, tried i
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from tdsl.engine.arithmetic import apply
 from tdsl.engine.expression import compile_expression
 from tdsl.engine.frame import DefinitionCode, Frame, Test, Variant
 from tdsl.engine.left_side import LeftSide
+from tdsl.engine.members import alike_members
 from tdsl.engine.pattern import Pattern, Term, find_roots
 from tdsl.engine.statistics import STATISTICS
 from tdsl.errors import TdslError
@@ -29,7 +31,7 @@ MAX_VARIANTS = 64
 def lower(resolved: Resolved, parameters: Mapping[str, Any]) -> tuple[Variant, ...]:
     """The variants of a resolved rule, with `parameters` as its parameters' values."""
     rule = resolved.rule
-    expanded = expand_alternatives(rule)
+    expanded = list(itertools.product(alike_members(resolved), expand_alternatives(rule)))
     if len(expanded) > MAX_VARIANTS:
         raise TdslError(
             f"rule {rule.name} has {len(expanded)} combinations of alternatives",
@@ -37,7 +39,7 @@ def lower(resolved: Resolved, parameters: Mapping[str, Any]) -> tuple[Variant, .
             expected=f"at most {MAX_VARIANTS}",
             hint="split the rule",
         )
-    return tuple(_Lowering(resolved, parameters, lhs, clauses).variant() for lhs, clauses in expanded)
+    return tuple(_Lowering(alike, parameters, *side).variant() for alike, side in expanded)
 
 
 class _Lowering:
