@@ -38,12 +38,9 @@ _RULES = (
     "conv_transpose.channel_svd_transposed",
     "conv_transpose.input_svd_transposed_1d",
     "conv_transpose.input_svd_transposed_3d",
-    *(
-        f"recurrent{both}.svd_{cell}_input{both}{plain}"
-        for both in ("", "_both")
-        for cell in ("lstm", "gru")
-        for plain in ("", "_unbiased")
-    ),
+    "recurrent.svd_*",
+    "recurrent_both.svd_*",
+    "recurrent_projected.svd_*",
     "embedding.svd_embedding",
     "embedding.tied_embedding",
 )
@@ -134,7 +131,7 @@ def _too_small(share: float, least: float) -> TdslError:
     if least >= 1:
         return TdslError(
             f"{asked} no layer of it can be factorized",
-            expected="dense or convolutional layers, embeddings, attention, LSTM or GRU layers large enough",
+            expected="dense, convolutional or recurrent layers, embeddings, attention large enough",
         )
     return TdslError(
         f"{asked} {100 * least:.3g}% are left when every layer is as small as it can be made",

@@ -129,6 +129,8 @@ class DataPlanner:
         Without calibration data only the error of the weights under bounds on costs can be planned. Raises
         `TdslError` for anything else then, and for budgets that cannot be met.
         """
+        if journal.full:  # not all that this plan was made after was done: nothing of it could be carried out
+            return 0
         problem, statistics = self.problem(choice, module, blindly=True)
         with MEMORY.limited(_memory(module), lambda: Shelf(0).put):
             outcome = search(

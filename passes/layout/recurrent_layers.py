@@ -18,9 +18,8 @@ from tdsl.engine.staged import Staged, parts_of
 from tdsl.engine.sweep import Change, SweepPass, with_unneeded
 from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS, Operator
+from tdsl.ops.recurrent import GATES
 from tdsl.ops.targets import operator_of
-
-RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
 
 
 @graph_pass
@@ -32,7 +31,7 @@ class RecurrentLayers(SweepPass):
     def at(self, work: Workspace, node: fx.Node) -> Change | None:
         """The layers of a stack, as they are at inference: nothing is dropped between them."""
         op = operator_of(node.target) if node.op == "call_function" else None
-        if op is None or op.name not in RECURRENT:
+        if op is None or op.name not in GATES:
             return None
         given: dict[str, Any] = dict(zip((p.name for p in op.params), node.args, strict=True))
         layers = given["num_layers"]

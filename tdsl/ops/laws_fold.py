@@ -1,4 +1,4 @@
-"""Laws of what computes: broadcasting, products, reductions, normalisation, recurrence."""
+"""Laws of what computes: broadcasting, products, reductions, normalisation."""
 
 from __future__ import annotations
 
@@ -277,34 +277,3 @@ def glu(op: Operator, x: Shape, dim: int) -> Shape:
     at = axis(dim, len(x))
     require(x[at] % 2 == 0, f"axis {dim} of {x} has no half")
     return replaced(x, at, x[at] // 2)
-
-
-# ---------------------------------------------------------------- recurrent layers
-
-
-def _recurrent(
-    x: Shape, state: Shape, weights: list[Shape], has_biases: bool, bidirectional: bool, num_layers: int
-) -> Shape:
-    """The shape of the outputs."""
-    directions = 2 if bidirectional else 1
-    require(len(x) == 3, f"{x} is no batch of sequences")
-    require(len(weights) % (num_layers * directions) == 0, f"{len(weights)} weights for {num_layers} layers")
-    require(weights[0][1] == x[-1], f"{x} does not fit the first weight {weights[0]}")
-    require(state[0] == num_layers * directions, f"state {state} for {num_layers} layers")
-    return (*x[:-1], directions * state[-1])
-
-
-@law
-def lstm(op: Operator, x: Shape, states: list[Shape], weights: list[Shape], **rest: Any) -> Shapes:
-    """The outputs, the last state and the last cell."""
-    state, cell = states
-    given = {key: rest[key] for key in ("has_biases", "bidirectional", "num_layers")}
-    # A projected state is as wide as the outputs, the cell as wide as the layer.
-    return _recurrent(x, state, weights, **given), state, cell
-
-
-@law
-def recurrent(op: Operator, x: Shape, state: Shape, weights: list[Shape], **rest: Any) -> Shapes:
-    """The outputs and the last state."""
-    given = {key: rest[key] for key in ("has_biases", "bidirectional", "num_layers")}
-    return _recurrent(x, state, weights, **given), state

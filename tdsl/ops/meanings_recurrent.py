@@ -68,14 +68,14 @@ def _layers(
     """The outputs of the last layer, and the last states of all, stacked.
 
     States are [layers · directions, batch, width]. A layer in two directions reads the outputs of both of the
-    layer before, side by side.
+    layer before, side by side. The last weight of a projected layer (Sak, Senior, Beaufays, 2014) is what its
+    outputs are multiplied with before anything reads them.
     """
     if len(x.shape) != 3:
         raise NotImplementedError("a recurrence without a batch")
     directions = 2 if bidirectional else 1
-    each = 4 if has_biases else 2
-    if len(weights) != each * num_layers * directions:
-        raise NotImplementedError("a recurrence with projections")
+    each = len(weights) // (num_layers * directions)
+    projected = each > (4 if has_biases else 2)
     steps = [x[:, i] if batch_first else x[i] for i in range(x.shape[1 if batch_first else 0])]
     last: list[State] = []
     for layer in range(num_layers):
@@ -84,8 +84,11 @@ def _layers(
             at = layer * directions + direction
             state: State = tuple(given[at] for given in states)
             outputs = []
+            own = weights[each * at : each * (at + 1)]
             for step in steps[::-1] if direction else steps:
-                state = cell(k, step, state, weights[each * at : each * (at + 1)])
+                state = cell(k, step, state, own[:-1] if projected else own)
+                if projected:
+                    state = (k.matmul(state[0], own[-1].transpose([1, 0])), *state[1:])
                 outputs.append(state[0])
             last.append(state)
             both.append(outputs[::-1] if direction else outputs)

@@ -11,6 +11,9 @@ _LAYERS = (
     "has_biases: bool, num_layers: int, dropout: float, train: bool, bidirectional: bool, batch_first: bool"
 )
 
+GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
+"""How many numbers a layer computes for each of its units at a step, by its operator."""
+
 
 def _macs(x: Shape, weights: list[Shape], **_: Any) -> Any:
     """Every matrix of every layer and direction, at every step."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tdsl.ops import laws_arrange, laws_fold, laws_index, laws_move, laws_window
+from tdsl.ops import laws_arrange, laws_fold, laws_index, laws_move, laws_recurrent, laws_window
 from tdsl.ops.laws import LAWS, NoShapeLaw, ShapeMismatch, broadcast_shapes, require
 from tdsl.ops.spec import REQUIRED, Operator, Param, Shape
 
 __all__ = ["NoShapeLaw", "ShapeMismatch", "broadcast_shapes", "result_shape"]
 
-_LAW_FILES = (laws_arrange, laws_fold, laws_index, laws_move, laws_window)  # imported for their laws
+# imported for their laws
+_LAW_FILES = (laws_arrange, laws_fold, laws_index, laws_move, laws_recurrent, laws_window)
 
 
 def result_shape(op: Operator, arguments: Mapping[str, Any]) -> Shape | tuple[Shape, ...]:

@@ -111,12 +111,6 @@ def spellings_of(target: Any) -> tuple[tuple[Operator, Spelling], ...]:
 
 
 @functools.cache
-def spellings_by_target() -> dict[Any, tuple[Operator, Spelling]]:
-    """Every other ATen overload that has a canonical one → (operator, spelling), first of `spellings_of`."""
-    return {target: candidates[0] for target, candidates in _spellings().items()}
-
-
-@functools.cache
 def operators_by_python_spelling() -> dict[Any, Operator]:
     """`torch.relu`, `F.relu`, `operator.add` (functions) and `"relu"` (a tensor method) → operator."""
     spaces = {"torch": torch, "F": F, "operator": python_operator}

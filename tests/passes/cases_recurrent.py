@@ -1,4 +1,4 @@
-"""Cases of `passes/factorize/recurrent.tdsl`, gates that read few numbers, of unrolled loops, of splines."""
+"""Cases of `passes/factorize/recurrent*.tdsl`, gates that read few numbers, of unrolled loops, of splines."""
 
 from __future__ import annotations
 
@@ -31,46 +31,12 @@ def of(case: Case, layer: nn.RNNBase) -> Case:
 
 
 OPTIONS = "has_biases=true, num_layers=1, dropout=0.0, train=false, bidirectional=false, batch_first=true"
-EXPECT = {
-    "lstm": """
-        zeros = zeros([1, 3, 5], dtype=f64, device=cpu)
-        zeros_1 = zeros([1, 3, 5], dtype=f64, device=cpu)
-        linear = linear(x, {weight})
-        lstm_1 = lstm(linear, zeros, zeros_1, {weight}_1, layer.weight_hh_l0, {bias}, {other}, {options})
-        getitem = lstm_1[0]
-    """,
-    "gru": """
-        zeros = zeros([1, 3, 5], dtype=f64, device=cpu)
-        linear = linear(x, {weight})
-        gru_1 = gru(linear, zeros, {weight}_1, layer.weight_hh_l0, {bias}, {other}, {options})
-        getitem = gru_1[0]
-    """,
-}
-
-
-def positive(rule: str, kind: type[nn.RNNBase], weight: str, bias: str = "") -> Case:
-    """The rule at the rank of the weight; `weight` and `bias` are what it adds to their names."""
-    expect = EXPECT[kind.__name__.lower()].format(
-        weight=f"layer.weight_ih_l0_{weight}",
-        bias=f"layer.bias_ih_l0{bias}",
-        other="layer.bias_hh_l0",
-        options=OPTIONS,
-    )
-    case = fires(
-        f"factorize.recurrent.{rule}",
-        lambda m, x: m.layer(x)[0],
-        X,
-        parameters={"rank": 2},
-        precision=FULL,
-        expect=expect,
-    )
-    return of(case, narrow(kind, 2))
 
 
 def negative(rule: str, layer: nn.RNNBase, because: str, rank: int = 2) -> Case:
     """The rule on a layer that it is not for."""
     case = leaves(
-        f"factorize.recurrent.{rule}",
+        f"factorize.{rule}",
         lambda m, x: m.layer(x)[0],
         X,
         parameters={"rank": rank},
@@ -79,11 +45,22 @@ def negative(rule: str, layer: nn.RNNBase, because: str, rank: int = 2) -> Case:
     return of(case, layer)
 
 
-def alike(cell: str, way: str, both: bool, biased: bool) -> list[Case]:
-    """A rule for layers in both directions or without biases: at the rank of what they read; a near miss."""
-    kind = {"lstm": nn.LSTM, "gru": nn.GRU}[cell]
-    last = f"{way}_{cell}_input{'_both' * both}{'_unbiased' * (not biased)}"
-    layer = narrow(kind, 2, bidirectional=both, bias=biased)
+KINDS = {
+    "lstm": (nn.LSTM, {}),
+    "gru": (nn.GRU, {}),
+    "rnn_tanh": (nn.RNN, {}),
+    "rnn_relu": (nn.RNN, {"nonlinearity": "relu"}),
+}
+
+
+def alike(cell: str, way: str, both: bool, biased: bool, projected: int = 0) -> list[Case]:
+    """A rule for a kind of layers: at the rank of what they read; a near miss."""
+    kind, options = KINDS[cell]
+    given: dict[str, Any] = {**options, **({"proj_size": projected} if projected else {})}
+    family = "lstm" if cell == "lstm" else "recurrent"
+    end = "_both" * both + "_unbiased" * (not biased) + "_projected" * bool(projected)
+    last = f"{way}_{family}_input{end}"
+    layer = narrow(kind, 2, bidirectional=both, bias=biased, **given)
     if both:
         joint = low_rank(2 * len(layer.weight_ih_l0), X[-1], 2)
         with torch.no_grad():
@@ -99,6 +76,7 @@ def alike(cell: str, way: str, both: bool, biased: bool) -> list[Case]:
             f"layer.weight_ih_l0_{name}",
             f"layer.weight_hh_l0{end}",
             *((f"layer.bias_ih_l0{end}{bias}", f"layer.bias_hh_l0{end}") if biased else ()),
+            *((f"layer.weight_hr_l0{end}",) if projected else ()),
         )
     ]
     states = ["zeros", "zeros_1"] if cell == "lstm" else ["zeros"]
@@ -106,15 +84,19 @@ def alike(cell: str, way: str, both: bool, biased: bool) -> list[Case]:
         f"has_biases={str(biased).lower()}, num_layers=1, dropout=0.0, train=false, "
         f"bidirectional={str(both).lower()}, batch_first=true"
     )
-    expect = [f"{state} = zeros([{1 + both}, 3, 5], dtype=f64, device=cpu)" for state in states]
+    widths = [projected or 5, 5]
+    expect = [
+        f"{state} = zeros([{1 + both}, 3, {width}], dtype=f64, device=cpu)"
+        for state, width in zip(states, widths, strict=False)
+    ]
     expect.append(f"linear = linear(x, layer.weight_ih_l0_{found})")
     expect.append(f"{cell}_1 = {cell}({', '.join(['linear', *states, *weights])}, {options})")
     expect.append(f"getitem = {cell}_1[0]")
-    rule = f"factorize.recurrent{'_both' * both}.{last}"
-    given: dict[str, Any] = {"parameters": {"rank": 2}}
-    positive = fires(rule, lambda m, x: m.layer(x)[0], X, precision=FULL, expect="\n".join(expect), **given)
-    other = narrow(kind, 2, bidirectional=both, bias=not biased)
-    near = leaves(rule, lambda m, x: m.layer(x)[0], X, because="its weights are others", **given)
+    rule = f"factorize.recurrent{'_projected' if projected else '_both' * both}.{last}"
+    at: dict[str, Any] = {"parameters": {"rank": 2}}
+    positive = fires(rule, lambda m, x: m.layer(x)[0], X, precision=FULL, expect="\n".join(expect), **at)
+    other = narrow(kind, 2, bidirectional=both, **({} if projected else {"bias": not biased, **given}))
+    near = leaves(rule, lambda m, x: m.layer(x)[0], X, because="its weights are others", **at)
     return [of(positive, layer), of(near, other)]
 
 
@@ -208,21 +190,54 @@ UNROLLED = [
 
 CASES = [
     *UNROLLED,
-    positive("svd_lstm_input", nn.LSTM, "svd"),
-    negative("svd_lstm_input", narrow(nn.LSTM, 2, num_layers=2), "two layers are one operator"),
-    negative("svd_lstm_input", narrow(nn.LSTM, 2, bidirectional=True), "both directions read the input"),
-    negative("svd_lstm_input", narrow(nn.LSTM, None), "factors of rank 8 are larger than the weight", 8),
-    positive("whitened_lstm_input", nn.LSTM, "whitened_svd", "_whitened_lstm_input"),
-    negative("whitened_lstm_input", narrow(nn.LSTM, 2, bidirectional=True), "both directions read the input"),
-    positive("svd_gru_input", nn.GRU, "svd"),
-    negative("svd_gru_input", narrow(nn.GRU, 2, num_layers=2), "two layers are one operator"),
-    positive("whitened_gru_input", nn.GRU, "whitened_svd", "_whitened_gru_input"),
-    negative("whitened_gru_input", narrow(nn.GRU, None), "factors of rank 7 are larger than the weight", 7),
+    negative("recurrent.svd_lstm_input", narrow(nn.LSTM, 2, num_layers=2), "two layers are one operator"),
+    negative(
+        "recurrent.svd_lstm_input", narrow(nn.LSTM, 2, bidirectional=True), "two directions read the input"
+    ),
+    negative(
+        "recurrent.svd_lstm_input", narrow(nn.LSTM, None), "factors of rank 8 are larger than the weight", 8
+    ),
+    negative(
+        "recurrent.svd_lstm_input", narrow(nn.LSTM, 2, proj_size=3), "what it reads of states is narrower"
+    ),
+    negative(
+        "recurrent.whitened_lstm_input", narrow(nn.LSTM, 2, bidirectional=True), "two directions read it"
+    ),
+    negative("recurrent.svd_recurrent_input", narrow(nn.GRU, 2, num_layers=2), "two layers are one operator"),
+    negative(
+        "recurrent.whitened_recurrent_input",
+        narrow(nn.GRU, None),
+        "factors of rank 7 are larger than the weight",
+        7,
+    ),
+    negative(
+        "recurrent.svd_recurrent_input",
+        narrow(nn.RNN, None),
+        "factors of rank 4 are larger than the weight",
+        4,
+    ),
+    negative(
+        "recurrent_projected.svd_lstm_input_projected",
+        narrow(nn.LSTM, None, proj_size=3),
+        "factors of rank 8 are larger than the weight",
+        8,
+    ),
     *STACKS,
     *(
         case
         for cell, way in itertools.product(("lstm", "gru"), ("svd", "whitened"))
-        for both, biased in ((False, False), (True, True), (True, False))
+        for both, biased in itertools.product((False, True), (False, True))
         for case in alike(cell, way, both, biased)
+    ),
+    *(
+        case
+        for cell, both in (("rnn_tanh", False), ("rnn_relu", True))
+        for biased in (True, False)
+        for case in alike(cell, "whitened", both, biased)
+    ),
+    *(
+        case
+        for way, both in itertools.product(("svd", "whitened"), (False, True))
+        for case in alike("lstm", way, both, True, projected=3)
     ),
 ]

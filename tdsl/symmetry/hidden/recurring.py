@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from tdsl.ops.recurrent import GATES
 from tdsl.symmetry.hidden.flow import Call, Value, axis_law
 from tdsl.symmetry.hidden.layout import Atom, Axes, Choice, Layout, total
 from tdsl.symmetry.hidden.system import System
 
 
-@axis_law("lstm", "gru", "rnn_tanh", "rnn_relu")
+@axis_law(*GATES)
 def _recurrent(call: Call) -> Value | None:
     """Every gate has one row for each hidden unit, so all gates are permuted alike."""
     system = call.system
@@ -22,7 +23,6 @@ def _recurrent(call: Call) -> Value | None:
     batch_first = call.arguments["batch_first"]
     batch, steps = (x[0], x[1]) if batch_first else (x[1], x[0])
     call.pin(steps, "a recurrent layer reads it in order")
-    gates = {"lstm": 4, "gru": 3}.get(call.operator.name, 1)
     hidden = system.size(weights[1][1])
     below: Layout = x[-1]
     units: list[Layout] = []
@@ -30,7 +30,7 @@ def _recurrent(call: Call) -> Value | None:
         found: list[Layout] = []
         for direction in range(directions):
             own = weights[each * (layer * directions + direction) :][:each]
-            unit = _unit(system, own, gates, hidden, below)
+            unit = _unit(system, own, GATES[call.operator.name], hidden, below)
             call.relate(((own[1][1],), ["unit"]), ((own[0][1],), ["in"]))
             found.append(unit)
         units.extend(found)
