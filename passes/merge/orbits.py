@@ -7,6 +7,7 @@ from math import prod
 from typing import Any
 
 import torch
+from tdsl.passes.commute.moves import moved
 from tdsl.passes.merge.call_regions import Calls, Region, parted, regions
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
@@ -16,15 +17,11 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
-from tdsl.engine.stage import stage
-from tdsl.engine.staged import CannotStage, Constant
+from tdsl.engine.staged import CannotStage
 from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
-from tdsl.ops import OPERATORS
 from tdsl.ops.targets import operator_of
 from tdsl.symmetry.action import Action
-from tdsl.symmetry.along import Turn, permutes
-from tdsl.symmetry.element import Permutation
 from tdsl.symmetry.infer import infer
 from tdsl.symmetry.probe import relative
 from tdsl.symmetry.transfer_moves import factored
@@ -90,9 +87,7 @@ class MergeOrbits(GraphPass):
             return False
         region, acting, found = told
         try:
-            values = tuple(
-                _moved(work, way[first], one) for way, one in zip(region.exits, found, strict=True)
-            )
+            values = tuple(moved(work, way[first], one) for way, one in zip(region.exits, found, strict=True))
         except CannotStage:
             return False
         outputs = tuple(way[second] for way in region.exits)
@@ -309,32 +304,6 @@ def _drawn(like: Tensor | torch.SymInt, generator: torch.Generator) -> Any:
 
 def _of_example(size: int | torch.SymInt) -> int:
     return size if isinstance(size, int) else int(size.node.hint)
-
-
-def _moved(work: Workspace, node: fx.Node, acting: Action) -> Any:
-    """A value acted on: flips, rolls and orders of places along its axes, then an order of the axes."""
-    value: Any = node
-    rank = acting.rank
-    flips, rolls = [], []
-    for axis, element in acting.parts:
-        if isinstance(element, Turn):
-            mirrored = element.mirrored or element.is_flip
-            shift = (element.start - element.size + 1 if mirrored else -element.start) % element.size
-            flips += [axis - rank] if mirrored else []
-            rolls += [(shift, axis - rank)] if shift else []
-    if flips:
-        value = stage(work, OPERATORS["flip"], {"x": value, "dims": flips})
-    if rolls:
-        shifts, dims = zip(*rolls, strict=True)
-        value = stage(work, OPERATORS["roll"], {"x": value, "shifts": list(shifts), "dims": list(dims)})
-    for axis, element in acting.parts:
-        if not isinstance(element, Turn):
-            assert isinstance(element, Permutation) and permutes(element)
-            places = Constant(torch.tensor(element.places), torch.int64, "places")
-            value = stage(work, OPERATORS["index_select"], {"x": value, "dim": axis - rank, "index": places})
-    if acting.reorders:
-        value = stage(work, OPERATORS["permute"], {"x": value, "dims": list(acting.order)})
-    return value
 
 
 __all__ = ["MergeOrbits"]

@@ -9,7 +9,7 @@ judged on their own.
 from __future__ import annotations
 
 import operator as python_operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -130,6 +130,43 @@ def _call(
         node, origins, taken, law.actions, strength, law.residual.norm, law.residual.worst, nominal=nominal
     )
     return Known(law.actions, nominal=nominal), step
+
+
+def passing(
+    module: fx.GraphModule,
+    node: fx.Node,
+    acting: Mapping[fx.Node, Action],
+    alike: Collection[fx.Node] = (),
+) -> tuple[Action, ...] | None:
+    """What acts on the results of one call, given what acts on its operands; nothing acts on the others.
+
+    `None` where they do not pass exactly, whatever the weights. Constants in `alike` follow what acts on the
+    first operand: they are taken for equal numbers.
+    """
+    known: dict[fx.Node, Known] = {}
+    for source in node.all_input_nodes:
+        value = source.meta.get("val")
+        if source in acting:
+            known[source] = Known((acting[source],))
+        elif source.op == "get_attr":
+            attribute = _attribute(module, source)
+            known[source] = Known((None,), torch.ones_like(attribute) if source in alike else attribute, True)
+        elif not isinstance(value, Tensor):
+            known[source] = Known((None,), _hint(value), True)
+        elif source.op == "call_function" and not source.all_input_nodes and not _is_random(source):
+            known[source] = Known((None,), _computed(source, {}), True)
+        else:
+            known[source] = Known((identity_on(value.ndim),))
+    _, step = _call(node, known, None, None)
+    if step is None or step.residual or step.strength not in ("structural", "weights"):
+        return None
+    found = [one for one in step.actions if one is not None]
+    return tuple(found) if len(found) == len(step.actions) else None
+
+
+def _is_random(node: fx.Node) -> bool:
+    operator = operator_of(node.target)
+    return operator is None or operator.random
 
 
 def _item(node: fx.Node, known: Mapping[fx.Node, Known]) -> tuple[Known, Step | None]:
@@ -272,4 +309,4 @@ def _fitting(acting: Action | None, node: fx.Node, shape: tuple[int, ...]) -> Ac
     return acting
 
 
-__all__ = ["Fallback", "Inference", "Measure", "Step", "Strength", "infer"]
+__all__ = ["Fallback", "Inference", "Measure", "Step", "Strength", "infer", "passing"]

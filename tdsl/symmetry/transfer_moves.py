@@ -16,7 +16,7 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.ops.targets import overload_for
 from tdsl.symmetry.action import Action, action, resized
-from tdsl.symmetry.along import Along, Turn, along, matrix, permutes
+from tdsl.symmetry.along import Along, Monomial, Turn, along, matrix, permutes, scales
 from tdsl.symmetry.element import Linear, Permutation, direct_sum
 from tdsl.symmetry.transfer import (
     Breaks,
@@ -131,10 +131,26 @@ def moves(site: Site) -> Law:
         at = site["dim"] % x.rank
         if at not in x.action.touched:
             return law(site, without(x.action, {at}, "select"))
+    if site.operator.name == "repeat_interleave" and dims is not None:
+        return law(site, _repeated(x, axes_of(dims, x.rank)[0], int(site["repeats"])))
     if not x.action.permutes:
         raise Breaks(f"{site.operator.name} takes places apart that {x.action} does more than permute")
     sources = _sources(site)
     return law(site, *(_followed(site, source, x) for source in sources))
+
+
+def _repeated(x: Value, axis: int, count: int) -> Action:
+    """What acts on an axis each of whose places is repeated in a row: groups of places as the places before."""
+    if x.action.order[axis] != axis:
+        raise Breaks(f"repeat_interleave along an axis that changes places under {x.action}")
+    parts = dict(x.action.parts)
+    element = parts[axis]
+    if isinstance(element, Linear):
+        raise Breaks("repeat_interleave along an axis on which a matrix acts")
+    places = [place * count + i for place in element.places for i in range(count)]
+    factors = [scale for scale in scales(element) for _ in range(count)]
+    parts[axis] = along(Monomial(tuple(places), tuple(factors)))
+    return action(x.rank, parts, x.action.order)
 
 
 def _joined(site: Site, acted: Sequence[Value]) -> Law:

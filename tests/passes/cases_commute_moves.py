@@ -582,7 +582,7 @@ INVARIANCE = [
         because="the shift differs along the axis",
     ),
     fires(
-        "commute.invariance.bias_of_keys",
+        "narrow.keys.bias_of_keys",
         lambda m, q, x, v: F.scaled_dot_product_attention(q, m.k(x).reshape(2, 5, 3, 4).transpose(1, 2), v),
         (2, 3, 7, 4),
         TOKENS,
@@ -597,7 +597,7 @@ INVARIANCE = [
         """,
     ),
     leaves(
-        "commute.invariance.bias_of_keys",
+        "narrow.keys.bias_of_keys",
         lambda m, q, x, v: F.scaled_dot_product_attention(
             q, m.k(x).reshape(2, 5, 3, 4).transpose(1, 2).relu(), v
         ),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import cases_attention
 import cases_bilinear
+import cases_carried
 import cases_cleanup
 import cases_commute_axes
 import cases_commute_channels
@@ -71,6 +72,7 @@ CASES = [
     *cases_merge.CASES,
     *cases_attention.CASES,
     *cases_heads.CASES,
+    *cases_carried.CASES,
     *cases_bilinear.CASES,
     *cases_recurrent.CASES,
     *cases_rows.CASES,

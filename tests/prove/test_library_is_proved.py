@@ -27,9 +27,11 @@ TESTED = {
     "commute.scaling.scaled_relu_of_linear",
     "commute.tokens.extreme_of_permutation",
     "commute.tokens.extreme_of_roll",
+    "commute.tokens.largest_of_permutation",
     "commute.tokens.largest_of_positions",
     "commute.tokens.largest_value",
     "commute.tokens.smallest_value",
+    "commute.tokens.sorted_permutation",
 }
 """A field does not know that a square is never negative, or which number is positive.
 

@@ -1,0 +1,1 @@
+"""Actions that move past operators, to where they end."""

@@ -1,0 +1,216 @@
+"""Actions carried past the operators that read them, by what is known of each operator."""
+
+from __future__ import annotations
+
+import operator as python_operator
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tdsl.passes.commute.follows import followers
+from tdsl.passes.commute.moves import Held, action_of, held_by, moved
+from torch import Tensor, fx
+
+from tdsl.engine.driver import Scope
+from tdsl.engine.edit import Editor
+from tdsl.engine.journal import Journal
+from tdsl.engine.passes import GraphPass, graph_pass
+from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.staged import CannotStage, Staged
+from tdsl.engine.workspace import Workspace
+from tdsl.ops.targets import operator_of
+from tdsl.symmetry.action import Action
+from tdsl.symmetry.element import Linear
+from tdsl.symmetry.infer import passing
+
+MOVEMENTS = frozenset(
+    {"permute", "reshape", "squeeze", "unsqueeze", "flip", "roll", "rot90", "index_select"}
+    | {"channel_shuffle", "pixel_shuffle", "pixel_unshuffle"}
+)
+"""Operators that rules carry past factors and matrices, so that these stay in front of them."""
+
+
+@dataclass(frozen=True)
+class Acted:
+    """A value as another one acted on: the root, what acts on it, and the nodes that do, last one first."""
+
+    root: fx.Node
+    action: Action
+    chain: tuple[fx.Node, ...]
+    held: tuple[Held, ...]
+
+
+@graph_pass
+class Carried(GraphPass):
+    """Carry flips, rolls, other orders of places, factors and orthogonal matrices past what reads them.
+
+    What each operator does with them is what inference knows of it, for any weights: they come out along
+    another axis, or end in a sum, at keys beside values, at their inverse. Operands that are acted on alike
+    pass together (a mask with its tokens); constants beside them, and the last layers of other operands, are
+    made to follow; a layer that reads them takes them into its weight. Nothing is gained by itself, so run it
+    in an `attempt`. Axes that are acted on have to have known sizes.
+    """
+
+    name = "commute.carried"
+
+    def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
+        """Every node once, operands first; what is made anew is behind it."""
+        work = Workspace(module)
+        count = 0
+        if not work.typed:
+            return count
+        for node in list(module.graph.nodes):
+            if journal.full:
+                break
+            if not node._erased and node.op == "call_function" and (scope is None or scope(node)):
+                count += _carried(work, node, journal)
+        if count:
+            module.graph.lint()
+        return count
+
+
+def _carried(work: Workspace, node: fx.Node, journal: Journal) -> bool:
+    """Carry what acts on the operands of a node past it, or join it with what the node does."""
+    runs = {one: found for one in node.all_input_nodes if (found := _runs(work, one))}
+    if not runs:
+        return False
+    own = action_of(work, node)
+    if own is not None and own[0] in runs:
+        return _joined(work, node, own[1], runs[own[0]][0], journal)
+    outputs = _results(node)
+    if outputs is None:
+        return False
+    tried = [{one: found[0] for one, found in runs.items()}, {one: found[-1] for one, found in runs.items()}]
+    return any(
+        _past(work, node, operands, outputs, journal)
+        for operands in (tried if tried[0] != tried[1] else tried[:1])
+    )
+
+
+def _past(
+    work: Workspace,
+    node: fx.Node,
+    operands: Mapping[fx.Node, Acted],
+    outputs: Mapping[fx.Node, int],
+    journal: Journal,
+) -> bool:
+    """Carry what acts on the operands past the node that reads them."""
+    operands = {one: acted for one, acted in operands.items() if not _stays(node, one, acted.action)}
+    if not operands:
+        return False
+    acting = {one: acted.action for one, acted in operands.items()}
+    for follow in followers(work, node, acting):
+        results = passing(work.module, node, {**acting, **follow.acting}, follow.alike)
+        if results is not None:
+            break
+    else:
+        return False
+    if any(not _can_be_made(results[place], one) for one, place in outputs.items()):
+        return False
+    plain: dict[fx.Node, Any] = {one: acted.root for one, acted in operands.items()}
+    plain.update(follow.values)
+    args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda one: _instead(plain, one))
+    call = Staged(node.target, tuple(args), dict(kwargs))
+    held = [one for acted in operands.values() for one in acted.held]
+    values = []
+    try:
+        for one, place in outputs.items():
+            value = call if one is node else Staged(python_operator.getitem, (call, place), {})
+            values.append(moved(work, value, results[place], held))
+    except CannotStage:
+        return False
+    chains = [one for acted in operands.values() for one in acted.chain]
+    matched = tuple(dict.fromkeys((*outputs, node, *follow.layers, *chains)))
+    return _apply(work, tuple(outputs), tuple(values), matched, journal)
+
+
+def _stays(node: fx.Node, operand: fx.Node, acting: Action) -> bool:
+    """Whether rules bring it the other way: more than a move stays in front of moves, and of attention."""
+    operator = operator_of(node.target)
+    name = operator.name if operator is not None else ""
+    at_values = name == "attention" and operand is node.args[2]
+    return (name in MOVEMENTS or at_values) and not acting.permutes
+
+
+def _joined(work: Workspace, node: fx.Node, own: Action, before: Acted, journal: Journal) -> bool:
+    """One run of actions in the place of a longer one."""
+    both = before.action.then(own)
+    if not _can_be_made(both, node):
+        return False
+    value = moved(work, before.root, both, before.held)
+    if _length(value) > len(before.chain):
+        return False
+    return _apply(work, (node,), (value,), (node, *before.chain), journal)
+
+
+def _apply(
+    work: Workspace,
+    outputs: tuple[fx.Node, ...],
+    values: tuple[Any, ...],
+    matched: tuple[fx.Node, ...],
+    journal: Journal,
+) -> bool:
+    name = Carried.name
+    before = _operators(work.module)
+    replacement = Replacement(Rule(name, ()), outputs, values, matched)
+    try:
+        edit = Editor(work).apply(replacement, journal.next_number)
+    except CannotStage:
+        return False
+    saved = before - _operators(work.module)
+    journal.note(name, matched[0], matched, saved_nodes=saved, created=edit.created)
+    return True
+
+
+def _operators(module: fx.GraphModule) -> int:
+    return sum(node.op == "call_function" for node in module.graph.nodes)
+
+
+def _runs(work: Workspace, node: fx.Node) -> list[Acted]:
+    """A value as others acted on: by the whole run of actions behind it, and by the last ones of one kind."""
+    found: list[Acted] = []
+    chain: list[fx.Node] = []
+    held: list[Held] = []
+    total: Action | None = None
+    while (last := action_of(work, node)) is not None:
+        source, own = last
+        if total is not None and own.permutes != total.permutes and not found:
+            found.append(Acted(node, total, tuple(chain), tuple(held)))
+        chain.append(node)
+        held += held_by(node, own)
+        total = own if total is None else own.then(total)
+        node = source
+    return [] if total is None else [Acted(node, total, tuple(chain), tuple(held)), *found]
+
+
+def _results(node: fx.Node) -> Mapping[fx.Node, int] | None:
+    """The tensors that a call gives, with their numbers; `None` where something else reads them together."""
+    if isinstance(node.meta.get("val"), Tensor):
+        return {node: 0}
+    if any(user.target is not python_operator.getitem for user in node.users):
+        return None
+    return {user: int(user.args[1]) for user in node.users}  # type: ignore[arg-type]
+
+
+def _can_be_made(acting: Action, node: fx.Node) -> bool:
+    """Whether an action on a value can be spelt: axes of known size in their order, matrices on the last."""
+    shape = node.meta["val"].shape
+    return not acting.reorders and all(
+        isinstance(shape[axis], int) and (axis == acting.rank - 1 or not isinstance(element, Linear))
+        for axis, element in acting.parts
+    )
+
+
+def _instead(values: Mapping[fx.Node, Any], node: fx.Node) -> Any:
+    return values.get(node, node)
+
+
+def _length(value: Any) -> int:
+    """How many operators a staged run of actions has."""
+    count = 0
+    while isinstance(value, Staged):
+        count, value = count + 1, value.args[0]
+    return count
+
+
+__all__ = ["Carried"]
