@@ -207,6 +207,13 @@ def _own_shape(frame: Frame, value: Any) -> list[Any]:
     return list(found)
 
 
+def _standing(_: Frame, along: Any, gone: Any) -> Any:
+    try:
+        return axes.standing(along, gone)
+    except ValueError as error:
+        raise CannotStage(str(error)) from None
+
+
 def _square(_: Frame, value: Any) -> bool:
     sizes = value if isinstance(value, list | tuple) else sizes_of(value)
     return sizes is not None and all(same(s, sizes[-1]) for s in sizes[-2:])
@@ -302,6 +309,7 @@ BUILTINS: Mapping[str, Builtin] = {
     "sizes": _sizes,
     "aligned": _aligned,
     "kept": _kept,
+    "standing": _standing,
     "square": _square,
     "used_once": _used_once,
     "same": _same,

@@ -30,17 +30,35 @@ def exchange(count: int, a: int, b: int) -> list[int]:
 
 def sources(permutation: Sequence[int], axes: Any) -> Any:
     """Which axes of x stand at the places `axes` of `permute(x, permutation)`; of one axis, one."""
+    if axes is None:
+        return None
     if isinstance(axes, list | tuple):
         return [sources(permutation, axis) for axis in axes]
     return permutation[axes] - len(permutation)
 
 
-def remaining(permutation: Sequence[int], axes: Sequence[int]) -> list[int]:
-    """The order in which `permutation` leaves the axes that stay when those at the places `axes` go."""
+def remaining(permutation: Sequence[int], axes: Any) -> list[int]:
+    """The order in which `permutation` leaves the axes that stay when those at the places `axes` go.
+
+    Where none are named, all go, as in a fold.
+    """
     count = len(permutation)
-    gone = {axis % count for axis in axes}
+    gone = {axis % count for axis in _listed(axes)} or set(range(count))
     kept = [axis for place, axis in enumerate(permutation) if place not in gone]
     return [sorted(kept).index(axis) for axis in kept]
+
+
+def standing(axes: Any, gone: Any) -> Any:
+    """Which axes these are when those of `gone` (where none are named: all) are no more; of one axis, one.
+
+    Raises `ValueError` for an axis that goes.
+    """
+    if not isinstance(axes, list | tuple):
+        return standing([axes], gone)[0]
+    going = set(_listed(gone))
+    if not going or going & set(axes):
+        raise ValueError(f"of the axes {list(axes)} some go with {gone}")
+    return [axis + sum(other > axis for other in going) for axis in axes]
 
 
 def kept(
@@ -77,7 +95,7 @@ def includes(values: Any, value: Any) -> bool:
 
 def covers(axes: Any, others: Sequence[int]) -> bool:
     """Whether a fold of `axes` (none of them: all) takes all of the others."""
-    return not axes or set(others) <= set(axes)
+    return not axes or set(others) <= set(_listed(axes))
 
 
 def reflected(pad: Sequence[Any], axes: Sequence[int]) -> list[Any]:
@@ -94,3 +112,8 @@ def sizes(shape: Sequence[Any], axes: Sequence[int]) -> list[Any]:
 def aligned(shape: Sequence[Any], count: int) -> list[Any]:
     """The shape with axes of size 1 in front, so that there are `count`."""
     return [1] * (count - len(shape)) + list(shape)
+
+
+def _listed(axes: Any) -> list[int]:
+    """Axes, or one of them, as a list; none as an empty one."""
+    return [] if axes is None else list(axes) if isinstance(axes, list | tuple) else [axes]

@@ -125,6 +125,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "exchange": axes.exchange,
     "sources": axes.sources,
     "remaining": axes.remaining,
+    "standing": axes.standing,
     "kept": lambda x, y, along: axes.kept(_shape(x), _shape(y), along),
     "apart": axes.apart,
     "includes": axes.includes,

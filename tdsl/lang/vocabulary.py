@@ -104,6 +104,7 @@ BUILT_IN: tuple[Function, ...] = (
         exchange=("n a b", "The permutation of `n` axes that exchanges `a` and `b`."),
         sources=("p axes", "Which axes of x stand at the places `axes` of `permute(x, p)`."),
         remaining=("p axes", "The order of the axes of `permute(x, p)` that stay when those at `axes` go."),
+        standing=("axes gone", "Which axes these are when others are gone; fails where one of them goes."),
         kept=(
             "x y axes",
             "Which axes of `y`, a reshape of `x`, these axes of `x` are; fails where one is none.",
@@ -147,7 +148,9 @@ CLASSES: Mapping[str, Callable[[Operator], bool]] = MappingProxyType(
         "pointwise": lambda op: op.pointwise,
         "elementwise": lambda op: op.elementwise,
         "moves": lambda op: op.moves,
-        "reduces": lambda op: op.reduces,
+        "binary": lambda op: op.elementwise and len(op.operands) == 2,
+        "reduces": lambda op: op.reduces and op.results == 1,
+        "rowwise": lambda op: op.rowwise and op.results == 1,
     }
 )
 """Classes of operators by the fact that makes an operator a member."""

@@ -105,6 +105,8 @@ def _facts(operator: Operator) -> Iterator[str]:
             yield fact
     if operator.moves:
         yield "moves data only"
+    if operator.rowwise:
+        yield "treats rows alike"
     if operator.reduces:
         yield "reduces axes"
     if operator.linear_in:

@@ -176,6 +176,7 @@ ASSEMBLY = (
         normal=_slice,
         moves=True,
         linear_in=("x",),
+        rowwise=True,
         doc="Every step-th element from start up to, but not including, end along an axis.",
     ),
     operator(

@@ -92,6 +92,7 @@ NORMALISATION = (
         aten="aten.softmax.int",
         spellings={"aten._softmax.default": _from_kernel},
         torch="torch.softmax Tensor.softmax",
+        rowwise=True,
         doc="exp(x) / sum(exp(x)) along the axis.",
     ),
     operator(
@@ -99,6 +100,7 @@ NORMALISATION = (
         aten="aten.log_softmax.int",
         spellings={"aten._log_softmax.default": _from_kernel},
         torch="torch.log_softmax Tensor.log_softmax",
+        rowwise=True,
         doc="x - log(sum(exp(x))) along the axis.",
     ),
     operator(

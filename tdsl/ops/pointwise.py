@@ -133,6 +133,7 @@ GATES = (
         "glu(x, dim: dim = -1) -> glu",
         aten="aten.glu.default",
         torch="F.glu",
+        rowwise=True,
         doc="The first half of the axis times the sigmoid of the second.",
     ),
 )

@@ -185,23 +185,27 @@ REDUCTION = (
         aten="aten.topk.default",
         results=2,
         torch="torch.topk Tensor.topk",
+        rowwise=True,
         doc="The k largest (or smallest) elements along the axis, and where they are.",
     ),
     operator(
         "sort(x, dim: dim = -1, descending: bool = False) -> like_two",
         aten="aten.sort.default",
         results=2,
+        rowwise=True,
         doc="The elements along the axis in order, and where they were.",
     ),
     operator(
         "sort_stable(x, *, stable: bool, dim: dim = -1, descending: bool = False) -> like_two",
         aten="aten.sort.stable",
         results=2,
+        rowwise=True,
         doc="As sort; equal elements keep their order when stable.",
     ),
     operator(
         "argsort(x, dim: dim = -1, descending: bool = False) -> along",
         aten="aten.argsort.default",
+        rowwise=True,
         doc="Where the elements along the axis, in order, are.",
     ),
     operator(
@@ -209,6 +213,7 @@ REDUCTION = (
         aten="aten.cumsum.default",
         torch="torch.cumsum Tensor.cumsum",
         linear_in=("x",),
+        rowwise=True,
         doc="At each place along the axis the sum up to there.",
     ),
     operator(
@@ -222,12 +227,14 @@ REDUCTION = (
         "cumprod(x, dim: dim, *, dtype: dtype = None) -> along",
         aten="aten.cumprod.default",
         torch="torch.cumprod Tensor.cumprod",
+        rowwise=True,
         doc="At each place along the axis the product up to there.",
     ),
     operator(
         "logcumsumexp(x, dim: dim) -> along",
         aten="aten.logcumsumexp.default",
         torch="torch.logcumsumexp",
+        rowwise=True,
         doc="At each place along the axis log(sum(exp(x))) up to there.",
     ),
 )

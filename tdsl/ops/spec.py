@@ -184,6 +184,8 @@ class Operator:
     """
     reduces: bool = False
     """Folds the axes `dim` away, in whatever order their elements come."""
+    rowwise: bool = False
+    """Treats every row along the axis `dim` by itself, and all alike; each result has the axes of x."""
     random: bool = False
     """Draws random numbers or has an effect: never duplicated, shared, folded or removed."""
     linear_in: tuple[str, ...] = ()

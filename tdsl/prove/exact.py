@@ -23,7 +23,8 @@ from tdsl.ops import (  # the meanings register themselves
     meanings_reduce,  # noqa: F401
 )
 from tdsl.ops.meaning import MEANINGS
-from tdsl.ops.shapes import ShapeMismatch
+from tdsl.ops.meanings_rows import of_rows, of_sets
+from tdsl.ops.shapes import ShapeMismatch, result_shape
 from tdsl.prove import field
 from tdsl.prove.algebra import FieldAlgebra
 from tdsl.prove.checker import Known
@@ -166,7 +167,9 @@ class ExactChecker:
         return (x, self.filled(x.shape, 1)) if operator.results == 2 else x
 
     def unnamed(self, name: str, operator: Operator, arguments: Mapping[str, Any]) -> Any:
-        """An operator variable of a class: a function of its elements, or what the drawn member is."""
+        """An operator variable of a class: any function of elements, rows or sets, as the drawn member is."""
+        if operator.rowwise or operator.reduces:
+            return self._unnamed_fold(name, operator, arguments)
         if not (operator.pointwise or operator.elementwise):
             return self.apply(operator, arguments)
         given = [_values(arguments[p.name]) for p in operator.operands]
@@ -176,6 +179,22 @@ class ExactChecker:
         self.algebra.named = named  # what is shown for any function is shown
         first = next(v for v in arguments.values() if isinstance(v, Known))
         return Known(result.shape, result, first.dtype, first.dtype)
+
+    def _unnamed_fold(self, name: str, operator: Operator, arguments: Mapping[str, Any]) -> Known:
+        x, dim, keepdim = arguments["x"], arguments["dim"], arguments.get("keepdim", False)
+        if not x.shape:
+            raise NoMeaning(f"{operator.name} of a number")
+        shapes = {n: v.shape if isinstance(v, Known) else v for n, v in arguments.items()}
+        rest = [v for n, v in arguments.items() if n not in ("x", "dim", "keepdim")]
+        named = self.algebra.named
+        if operator.reduces:
+            result = of_sets(self.algebra, f"variable {name}", x.value, dim, keepdim, rest)
+        else:
+            count = result_shape(operator, shapes)[dim]
+            assert isinstance(count, int)
+            result = of_rows(self.algebra, f"variable {name}", x.value, dim, count, rest)
+        self.algebra.named = named  # what is shown for any function is shown
+        return Known(tuple(result.shape), result, x.dtype, x.dtype)
 
     def rebuilt(self, declared: Decomposition, factors: Sequence[Known]) -> Known:
         """The promise, its sums of products taken over the field."""

@@ -30,10 +30,10 @@ def test_permutations_compose_and_are_undone(p: list[int], data: st.DataObject) 
 def test_axes_that_go_are_found_and_the_others_keep_their_order(p: list[int], data: st.DataObject) -> None:
     places = data.draw(st.sets(st.integers(-len(p), -1), max_size=len(p) - 1).map(sorted))
     x, gone = values(len(p)), axes.sources(p, places)
-    folded = x.sum(gone) if gone else x
-    kept = axes.remaining(p, places)
-    assert torch.equal(x.permute(p).sum(places) if places else x.permute(p), folded.permute(kept))
+    kept = axes.remaining(p, places)  # of none all go, as in a sum
+    assert torch.equal(x.permute(p).sum(places), x.sum(gone).permute(kept))
     assert [axes.sources(p, place) for place in places] == gone
+    assert axes.sources(p, None) is None and axes.remaining(p, None) == []
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=3), st.data())
@@ -44,6 +44,20 @@ def test_borders_are_mirrored_with_their_image(widths: list[int], data: st.DataO
     x = values(rank)
     flipped = torch.nn.functional.pad(x.flip(along), axes.reflected(pad, along), value=-1)
     assert torch.equal(torch.nn.functional.pad(x, pad, value=-1).flip(along), flipped)
+
+
+@given(st.integers(1, 5), st.data())
+def test_axes_close_up_where_others_go(rank: int, data: st.DataObject) -> None:
+    gone = data.draw(st.sets(st.integers(-rank, -1), min_size=1).map(sorted))
+    x = values(rank)
+    for axis in range(-rank, 0):
+        if axis in gone:
+            with pytest.raises(ValueError, match="some go"):
+                axes.standing(axis, gone)
+        else:
+            assert torch.equal(x.flip(axis).sum(gone), x.sum(gone).flip(axes.standing(axis, gone)))
+    with pytest.raises(ValueError, match="some go"):
+        axes.standing([-1], None)
 
 
 def test_lists_of_axes_and_sizes() -> None:

@@ -144,6 +144,20 @@ def folds_in_any_order(op: Operator, found: Sample, generator: torch.Generator) 
     return compare(apply(op, {**found, "x": mixed.permute(back)}), expected)
 
 
+def treats_rows_alike(op: Operator, found: Sample, generator: torch.Generator) -> int:
+    """Rows in another order give results in that order; every result has the axes of x."""
+    x, rank = found["x"], found["x"].dim()
+    expected, compared = apply(op, found), 0
+    assert all(result.dim() == rank for result in expected)
+    for axis in range(rank):
+        if axis == found.get("dim", -1) % rank:
+            continue
+        order = torch.rand(x.shape[axis], generator=generator).argsort()
+        mixed = apply(op, {**found, "x": x.index_select(axis, order)})
+        compared += compare(mixed, [result.index_select(axis, order) for result in expected])
+    return compared
+
+
 def is_linear_in(name: str) -> Check:
     def check(op: Operator, found: Sample, generator: torch.Generator) -> int:
         absent: Sample = {p.name: None for p in op.operands if p.optional and p.name != name}
@@ -201,6 +215,11 @@ def test_reduction(name: str) -> None:
     hold(folds_in_any_order, OPERATORS[name])
 
 
+@pytest.mark.parametrize("name", claimed("rowwise"))
+def test_rows(name: str) -> None:
+    hold(treats_rows_alike, OPERATORS[name])
+
+
 @pytest.mark.parametrize(
     ("name", "operand"), [(n, o) for n in claimed("linear_in") for o in OPERATORS[n].linear_in]
 )
@@ -225,6 +244,9 @@ def test_linear(name: str, operand: str) -> None:
         (moves, "exp"),
         (folds_in_any_order, "argmax"),
         (folds_in_any_order, "cumsum"),
+        (treats_rows_alike, "flip"),
+        (treats_rows_alike, "unfold"),
+        (treats_rows_alike, "argmax"),
         (is_linear_in("x"), "add"),
         (is_linear_in("x"), "relu"),
         (is_linear_in("x"), "layer_norm"),

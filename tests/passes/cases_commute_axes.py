@@ -1,6 +1,7 @@
 """Cases of `passes/commute/axes.tdsl`: actions along axes that an operator leaves alone."""
 
 import torch
+import torch.nn.functional as F
 from rule_cases import fires, leaves
 
 ORDER = {
@@ -9,7 +10,7 @@ ORDER = {
 
 CASES = [
     fires(
-        "commute.axes.reshape_of_flip",
+        "commute.axes.reshape_of_action",
         lambda m, x: x.flip(1).reshape(2, 5, 3, 2),
         (2, 5, 6),
         expect="""
@@ -18,22 +19,7 @@ CASES = [
         """,
     ),
     leaves(
-        "commute.axes.reshape_of_flip",
-        lambda m, x: x.flip(1).reshape(2, 30),
-        (2, 5, 6),
-        because="places and features are joined",
-    ),
-    fires(
-        "commute.axes.reshape_of_roll",
-        lambda m, x: x.roll(1, 1).reshape(2, 5, 3, 2),
-        (2, 5, 6),
-        expect="""
-            reshape_1 = reshape(x, [2, 5, 3, 2])
-            roll_1 = roll(reshape_1, [1], dims=[-3])
-        """,
-    ),
-    leaves(
-        "commute.axes.reshape_of_roll",
+        "commute.axes.reshape_of_action",
         lambda m, x: x.roll(1, 1).reshape(2, 30),
         (2, 5, 6),
         because="places and features are joined",
@@ -67,325 +53,335 @@ CASES = [
     ),
     leaves(
         "commute.axes.permute_of_permutation",
-        lambda m, x: x.index_select(1, m.i[:3]).permute(1, 2, 0),
-        (2, 5, 6),
+        lambda m, x: x.index_select(1, m.i).permute(1, 2, 0),
+        (2, 6, 6),
         i=ORDER[5],
-        because="some are left out",
+        because="some places are left out",
     ),
     fires(
-        "commute.axes.select_of_flip",
-        lambda m, x: x.flip(2).select(1, 2),
+        "commute.axes.select_of_action",
+        lambda m, x: x.flip(1)[:, :, 2],
         (2, 5, 6),
         expect="""
-            select_1 = select(x, -2, 2)
+            select_1 = select(x, -1, 2)
             flip_1 = flip(select_1, [-1])
         """,
     ),
     leaves(
-        "commute.axes.select_of_flip",
-        lambda m, x: x.flip(1).select(1, 2),
+        "commute.axes.select_of_action",
+        lambda m, x: x.flip(1)[:, 2],
         (2, 5, 6),
-        because="it is the axis itself",
-    ),
-    fires(
-        "commute.axes.select_of_roll",
-        lambda m, x: x.roll(1, 2).select(1, 2),
-        (2, 5, 6),
-        expect="""
-            select_1 = select(x, -2, 2)
-            roll_1 = roll(select_1, [1], dims=[-1])
-        """,
-    ),
-    leaves(
-        "commute.axes.select_of_roll",
-        lambda m, x: x.roll(1, 1).select(1, 2),
-        (2, 5, 6),
-        because="it is the axis itself",
+        because="the place counts from the other end",
     ),
     fires(
         "commute.axes.select_of_permutation",
-        lambda m, x: x.index_select(2, m.i).select(1, 2),
+        lambda m, x: x.index_select(1, m.i)[:, :, 2],
         (2, 5, 6),
-        i=ORDER[6],
+        i=ORDER[5],
         expect="""
-            select_1 = select(x, -2, 2)
+            select_1 = select(x, -1, 2)
             index_select_1 = index_select(select_1, -1, i)
         """,
     ),
     leaves(
         "commute.axes.select_of_permutation",
-        lambda m, x: x.index_select(1, m.j).select(1, 2),
+        lambda m, x: x.index_select(1, m.i)[:, 2],
         (2, 5, 6),
-        j=ORDER[5],
-        because="it is the axis itself",
+        i=ORDER[5],
+        because="another place is selected",
     ),
     fires(
-        "commute.axes.unbind_of_flip",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.flip(1).unbind(0)),
-        (3, 5, 6),
-        more_operators="each part is moved",
+        "commute.axes.select_of_permute",
+        lambda m, x: x.permute(2, 0, 1)[:, 1],
+        (2, 5, 6),
         expect="""
-            unbind_1 = unbind(x, dim=-3)
-            getitem_3 = unbind_1[0]
-            flip_1 = flip(getitem_3, [-2])
-            unbind_2 = unbind(x, dim=-3)
-            getitem_4 = unbind_2[1]
-            flip_2 = flip(getitem_4, [-2])
-            unbind_3 = unbind(x, dim=-3)
-            getitem_5 = unbind_3[2]
-            flip_3 = flip(getitem_5, [-2])
-            mul = mul(flip_1, flip_2)
-            add = add(mul, flip_3)
+            select_1 = select(x, -3, 1)
+            permute_1 = permute(select_1, [1, 0])
         """,
     ),
     leaves(
-        "commute.axes.unbind_of_flip",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.flip(0).unbind(0)),
-        (3, 5, 6),
-        because="it is the axis itself",
+        "commute.axes.select_of_permute",
+        lambda m, x: x.permute(2, 0, 1)[:, 0:1] + x.permute(2, 0, 1).exp()[:, 1],
+        (2, 5, 6),
+        because="several places are selected",
     ),
     fires(
-        "commute.axes.unbind_of_roll",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.roll(1, 1).unbind(0)),
-        (3, 5, 6),
-        more_operators="each part is moved",
+        "commute.axes.unbind_of_action",
+        lambda m, x: x.roll(1, 1).unbind(2)[3],
+        (2, 5, 6),
         expect="""
-            unbind_1 = unbind(x, dim=-3)
-            getitem_3 = unbind_1[0]
-            roll_1 = roll(getitem_3, [1], dims=[-2])
-            unbind_2 = unbind(x, dim=-3)
-            getitem_4 = unbind_2[1]
-            roll_2 = roll(getitem_4, [1], dims=[-2])
-            unbind_3 = unbind(x, dim=-3)
-            getitem_5 = unbind_3[2]
-            roll_3 = roll(getitem_5, [1], dims=[-2])
-            mul = mul(roll_1, roll_2)
-            add = add(mul, roll_3)
+            unbind_1 = unbind(x, dim=-1)
+            getitem = unbind_1[3]
+            roll_1 = roll(getitem, [1], dims=[-1])
         """,
     ),
     leaves(
-        "commute.axes.unbind_of_roll",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.roll(1, 0).unbind(0)),
-        (3, 5, 6),
-        because="it is the axis itself",
+        "commute.axes.unbind_of_action",
+        lambda m, x: x.roll(1, 1).unbind(1)[3],
+        (2, 5, 6),
+        because="other parts come first",
     ),
     fires(
         "commute.axes.unbind_of_permutation",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.index_select(1, m.i).unbind(0)),
-        (3, 5, 6),
+        lambda m, x: x.index_select(1, m.i).unbind(2)[3],
+        (2, 5, 6),
         i=ORDER[5],
-        more_operators="each part is moved",
         expect="""
-            unbind_1 = unbind(x, dim=-3)
-            getitem_3 = unbind_1[0]
-            index_select_1 = index_select(getitem_3, -2, i)
-            unbind_2 = unbind(x, dim=-3)
-            getitem_4 = unbind_2[1]
-            index_select_2 = index_select(getitem_4, -2, i)
-            unbind_3 = unbind(x, dim=-3)
-            getitem_5 = unbind_3[2]
-            index_select_3 = index_select(getitem_5, -2, i)
-            mul = mul(index_select_1, index_select_2)
-            add = add(mul, index_select_3)
+            unbind_1 = unbind(x, dim=-1)
+            getitem = unbind_1[3]
+            index_select_1 = index_select(getitem, -1, i)
         """,
     ),
     leaves(
         "commute.axes.unbind_of_permutation",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.index_select(0, m.j).unbind(0)),
-        (3, 5, 6),
-        j=ORDER[3],
-        because="it is the axis itself",
+        lambda m, x: x.index_select(1, m.i).unbind(1)[3],
+        (2, 5, 6),
+        i=ORDER[5],
+        because="parts come in another order",
     ),
     fires(
-        "commute.axes.slice_of_flip",
-        lambda m, x: x.flip(1)[..., 1:4],
+        "commute.axes.unbind_of_permute",
+        lambda m, x: x.permute(2, 0, 1).unbind(1)[1],
         (2, 5, 6),
         expect="""
-            slice_2 = slice(x, dim=-1, start=1, end=4)
-            flip_1 = flip(slice_2, [-2])
+            unbind_1 = unbind(x, dim=-3)
+            getitem = unbind_1[1]
+            permute_1 = permute(getitem, [1, 0])
         """,
     ),
     leaves(
-        "commute.axes.slice_of_flip",
-        lambda m, x: x.flip(2)[..., 1:4],
+        "commute.axes.unbind_of_permute",
+        lambda m, x: x.permute(2, 0, 1).exp().unbind(1)[1],
         (2, 5, 6),
-        because="it is the axis itself",
+        because="another function stands between",
     ),
     fires(
-        "commute.axes.slice_of_roll",
-        lambda m, x: x.roll(1, 1)[..., 1:4],
+        "commute.axes.part_of_action",
+        lambda m, x: x.flip(1).split([2, 4], 2)[1],
         (2, 5, 6),
         expect="""
-            slice_2 = slice(x, dim=-1, start=1, end=4)
-            roll_1 = roll(slice_2, [1], dims=[-2])
+            split = split(x, [2, 4], dim=-1)
+            getitem = split[1]
+            flip_1 = flip(getitem, [-2])
         """,
     ),
     leaves(
-        "commute.axes.slice_of_roll",
-        lambda m, x: x.roll(1, 2)[..., 1:4],
+        "commute.axes.part_of_action",
+        lambda m, x: x.flip(2).split([2, 4], 2)[1],
         (2, 5, 6),
-        because="it is the axis itself",
+        because="the cut is elsewhere",
     ),
     fires(
-        "commute.axes.slice_of_permutation",
-        lambda m, x: x.index_select(1, m.i)[..., 1:4],
+        "commute.axes.part_of_permutation",
+        lambda m, x: x.index_select(1, m.i).split([2, 4], 2)[1],
         (2, 5, 6),
         i=ORDER[5],
         expect="""
-            slice_2 = slice(x, dim=-1, start=1, end=4)
-            index_select_1 = index_select(slice_2, -2, i)
+            split = split(x, [2, 4], dim=-1)
+            getitem = split[1]
+            index_select_1 = index_select(getitem, -2, i)
         """,
     ),
     leaves(
-        "commute.axes.slice_of_permutation",
-        lambda m, x: x.index_select(2, m.j)[..., 1:4],
-        (2, 5, 6),
-        j=ORDER[6],
-        because="it is the axis itself",
-    ),
-    fires(
-        "commute.axes.split_of_flip",
-        lambda m, x: (lambda p, q: p * q.sin())(*x.flip(1).split([3, 3], 2)),
-        (2, 5, 6),
-        more_operators="each part is moved",
-        expect="""
-            split = split(x, [3, 3], dim=-1)
-            getitem_2 = split[0]
-            flip_1 = flip(getitem_2, [-2])
-            split_1 = split(x, [3, 3], dim=-1)
-            getitem_3 = split_1[1]
-            flip_2 = flip(getitem_3, [-2])
-            sin = sin(flip_2)
-            mul = mul(flip_1, sin)
-        """,
-    ),
-    leaves(
-        "commute.axes.split_of_flip",
-        lambda m, x: (lambda p, q: p * q.sin())(*x.flip(2).split([3, 3], 2)),
-        (2, 5, 6),
-        because="it is the axis itself",
-    ),
-    fires(
-        "commute.axes.split_of_roll",
-        lambda m, x: (lambda p, q: p * q.sin())(*x.roll(1, 1).split([3, 3], 2)),
-        (2, 5, 6),
-        more_operators="each part is moved",
-        expect="""
-            split = split(x, [3, 3], dim=-1)
-            getitem_2 = split[0]
-            roll_1 = roll(getitem_2, [1], dims=[-2])
-            split_1 = split(x, [3, 3], dim=-1)
-            getitem_3 = split_1[1]
-            roll_2 = roll(getitem_3, [1], dims=[-2])
-            sin = sin(roll_2)
-            mul = mul(roll_1, sin)
-        """,
-    ),
-    leaves(
-        "commute.axes.split_of_roll",
-        lambda m, x: (lambda p, q: p * q.sin())(*x.roll(1, 2).split([3, 3], 2)),
-        (2, 5, 6),
-        because="it is the axis itself",
-    ),
-    fires(
-        "commute.axes.split_of_permutation",
-        lambda m, x: (lambda p, q: p * q.sin())(*x.index_select(1, m.i).split([3, 3], 2)),
+        "commute.axes.part_of_permutation",
+        lambda m, x: x.index_select(1, m.i).split([2, 3], 1)[1],
         (2, 5, 6),
         i=ORDER[5],
-        more_operators="each part is moved",
+        because="other places are in a part",
+    ),
+    fires(
+        "commute.axes.part_of_permute",
+        lambda m, x: x.permute(2, 0, 1).split([2, 4], 0)[1],
+        (2, 5, 6),
         expect="""
-            split = split(x, [3, 3], dim=-1)
-            getitem_2 = split[0]
-            index_select_1 = index_select(getitem_2, -2, i)
-            split_1 = split(x, [3, 3], dim=-1)
-            getitem_3 = split_1[1]
-            index_select_2 = index_select(getitem_3, -2, i)
-            sin = sin(index_select_2)
-            mul = mul(index_select_1, sin)
+            split = split(x, [2, 4], dim=-1)
+            getitem = split[1]
+            permute_1 = permute(getitem, [2, 0, 1])
         """,
     ),
     leaves(
-        "commute.axes.split_of_permutation",
-        lambda m, x: (lambda p, q: p * q.sin())(*x.index_select(2, m.j).split([3, 3], 2)),
+        "commute.axes.part_of_permute",
+        lambda m, x: x.permute(2, 0, 1).exp().split([2, 4], 0)[1],
         (2, 5, 6),
-        j=ORDER[6],
-        because="it is the axis itself",
+        because="another function stands between",
     ),
     fires(
-        "commute.axes.three_parts_of_flip",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.flip(1).split([2, 2, 2], 2)),
+        "commute.axes.concat_of_actions",
+        lambda m, x, y: torch.cat([x.flip(1), y.flip(1)], 2),
         (2, 5, 6),
-        more_operators="each part is moved",
+        (2, 5, 6),
         expect="""
-            split = split(x, [2, 2, 2], dim=-1)
-            getitem_3 = split[0]
-            flip_1 = flip(getitem_3, [-2])
-            split_1 = split(x, [2, 2, 2], dim=-1)
-            getitem_4 = split_1[1]
-            flip_2 = flip(getitem_4, [-2])
-            split_2 = split(x, [2, 2, 2], dim=-1)
-            getitem_5 = split_2[2]
-            flip_3 = flip(getitem_5, [-2])
-            mul = mul(flip_1, flip_2)
-            add = add(mul, flip_3)
+            concat = concat(x, y, dim=-1)
+            flip_2 = flip(concat, [-2])
         """,
     ),
     leaves(
-        "commute.axes.three_parts_of_flip",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.flip(2).split([2, 2, 2], 2)),
+        "commute.axes.concat_of_actions",
+        lambda m, x, y: torch.cat([x.flip(1), y.flip(1)], 1),
         (2, 5, 6),
-        because="it is the axis itself",
+        (2, 5, 6),
+        because="they are put together along that axis",
     ),
     fires(
-        "commute.axes.three_parts_of_roll",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.roll(1, 1).split([2, 2, 2], 2)),
+        "commute.axes.concat_of_permutes",
+        lambda m, x, y: torch.cat([x.mT, y.mT], 1),
         (2, 5, 6),
-        more_operators="each part is moved",
+        (2, 5, 6),
         expect="""
-            split = split(x, [2, 2, 2], dim=-1)
-            getitem_3 = split[0]
-            roll_1 = roll(getitem_3, [1], dims=[-2])
-            split_1 = split(x, [2, 2, 2], dim=-1)
-            getitem_4 = split_1[1]
-            roll_2 = roll(getitem_4, [1], dims=[-2])
-            split_2 = split(x, [2, 2, 2], dim=-1)
-            getitem_5 = split_2[2]
-            roll_3 = roll(getitem_5, [1], dims=[-2])
-            mul = mul(roll_1, roll_2)
-            add = add(mul, roll_3)
+            concat = concat(x, y, dim=-1)
+            permute = permute(concat, [0, 2, 1])
         """,
     ),
     leaves(
-        "commute.axes.three_parts_of_roll",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.roll(1, 2).split([2, 2, 2], 2)),
+        "commute.axes.concat_of_permutes",
+        lambda m, x, y: torch.cat([x.mT, y], 1),
         (2, 5, 6),
-        because="it is the axis itself",
+        (2, 6, 5),
+        because="one stands as it is",
     ),
     fires(
-        "commute.axes.three_parts_of_permutation",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.index_select(1, m.i).split([2, 2, 2], 2)),
+        "commute.axes.spread_of_action",
+        lambda m, x: x.flip(1).repeat(3, 1, 2),
+        (2, 5, 6),
+        expect="""
+            repeat_1 = repeat(x, [3, 1, 2])
+            flip_1 = flip(repeat_1, [-2])
+        """,
+    ),
+    leaves(
+        "commute.axes.spread_of_action",
+        lambda m, x: x.roll(1, 1).repeat(1, 2, 1),
+        (2, 5, 6),
+        because="the axis is repeated",
+    ),
+    fires(
+        "commute.axes.spread_of_permutation",
+        lambda m, x: x.index_select(1, m.i).expand(3, 2, 5, 6),
         (2, 5, 6),
         i=ORDER[5],
-        more_operators="each part is moved",
         expect="""
-            split = split(x, [2, 2, 2], dim=-1)
-            getitem_3 = split[0]
-            index_select_1 = index_select(getitem_3, -2, i)
-            split_1 = split(x, [2, 2, 2], dim=-1)
-            getitem_4 = split_1[1]
-            index_select_2 = index_select(getitem_4, -2, i)
-            split_2 = split(x, [2, 2, 2], dim=-1)
-            getitem_5 = split_2[2]
-            index_select_3 = index_select(getitem_5, -2, i)
-            mul = mul(index_select_1, index_select_2)
-            add = add(mul, index_select_3)
+            expand_1 = expand(x, [3, 2, 5, 6])
+            index_select_1 = index_select(expand_1, -2, i)
         """,
     ),
     leaves(
-        "commute.axes.three_parts_of_permutation",
-        lambda m, x: (lambda p, q, r: p * q + r)(*x.index_select(2, m.j).split([2, 2, 2], 2)),
+        "commute.axes.spread_of_permutation",
+        lambda m, x: x.index_select(1, m.i).repeat(1, 2, 1),
         (2, 5, 6),
+        i=ORDER[5],
+        because="the axis is repeated",
+    ),
+    fires(
+        "commute.axes.selection_of_action",
+        lambda m, x: x.flip(1).index_select(2, m.i),
+        (2, 5, 6),
+        i=ORDER[5],
+        expect="""
+            index_select_1 = index_select(x, -1, i)
+            flip_1 = flip(index_select_1, [-2])
+        """,
+    ),
+    leaves(
+        "commute.axes.selection_of_action",
+        lambda m, x: x.flip(1).index_select(1, m.i[:3]),
+        (2, 5, 6),
+        i=ORDER[5],
+        because="other places are selected",
+    ),
+    fires(
+        "commute.axes.selection_of_permute",
+        lambda m, x: x.permute(2, 0, 1).index_select(0, m.i),
+        (2, 5, 6),
+        i=ORDER[5],
+        expect="""
+            index_select_1 = index_select(x, -1, i)
+            permute_1 = permute(index_select_1, [2, 0, 1])
+        """,
+    ),
+    leaves(
+        "commute.axes.selection_of_permute",
+        lambda m, x: x.permute(2, 0, 1).index_select(2, m.i),
+        (2, 5, 6),
+        i=ORDER[5],
+        because="all places are there",
+    ),
+    fires(
+        "commute.axes.triangle_of_action",
+        lambda m, x: x.flip(0).tril(),
+        (2, 5, 6),
+        expect="""
+            tril_1 = tril(x)
+            flip_1 = flip(tril_1, [-3])
+        """,
+    ),
+    leaves(
+        "commute.axes.triangle_of_action",
+        lambda m, x: x.flip(1).tril(),
+        (2, 5, 6),
+        because="rows are reflected",
+    ),
+    fires(
+        "commute.axes.unfold_of_action",
+        lambda m, x: x.flip(1).unfold(2, 3, 2),
+        (2, 5, 6),
+        expect="""
+            unfold_1 = unfold(x, -1, 3, 2)
+            flip_1 = flip(unfold_1, [-3])
+        """,
+    ),
+    leaves(
+        "commute.axes.unfold_of_action",
+        lambda m, x: x.flip(1).unfold(1, 3, 2),
+        (2, 5, 6),
+        because="windows lie along that axis",
+    ),
+    fires(
+        "commute.axes.pad_of_roll",
+        lambda m, x: F.pad(x.roll(1, 1), (2, 1)),
+        (2, 5, 6),
+        expect="""
+            pad_1 = pad(x, [2, 1])
+            roll_1 = roll(pad_1, [1], dims=[-2])
+        """,
+    ),
+    leaves(
+        "commute.axes.pad_of_roll",
+        lambda m, x: F.pad(x.roll(1, 1), (0, 0, 2, 1)),
+        (2, 5, 6),
+        because="the border is along that axis",
+    ),
+    fires(
+        "commute.axes.roll_of_flip",
+        lambda m, x: x.flip(1).roll(1, 2),
+        (2, 5, 6),
+        expect="""
+            roll_1 = roll(x, [1], dims=[-1])
+            flip_1 = flip(roll_1, [-2])
+        """,
+    ),
+    leaves(
+        "commute.axes.roll_of_flip",
+        lambda m, x: x.flip(1).roll(1, 1),
+        (2, 5, 6),
+        because="both act along one axis",
+    ),
+    fires(
+        "commute.axes.permutations_of_two_axes",
+        lambda m, x: x.index_select(1, m.i).index_select(2, m.j),
+        (2, 5, 6),
+        i=ORDER[5],
         j=ORDER[6],
-        because="it is the axis itself",
+        expect="""
+            index_select_2 = index_select(x, -1, j)
+            index_select_3 = index_select(index_select_2, -2, i)
+        """,
+    ),
+    leaves(
+        "commute.axes.permutations_of_two_axes",
+        lambda m, x: x.index_select(2, m.j).index_select(1, m.i),
+        (2, 5, 6),
+        i=ORDER[5],
+        j=ORDER[6],
+        because="the last axis comes first",
     ),
 ]

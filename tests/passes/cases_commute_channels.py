@@ -121,45 +121,6 @@ SELECT = [
         because="what is left out need not be computed",
     ),
     fires(
-        "commute.channels.elementwise_of_permutations",
-        lambda m, x, y: x.index_select(1, m.i) - y.index_select(1, m.i),
-        ROWS,
-        ROWS,
-        i=ORDER,
-        expect="""
-            sub_1 = sub(x, y)
-            index_select_2 = index_select(sub_1, -1, i)
-        """,
-    ),
-    leaves(
-        "commute.channels.elementwise_of_permutations",
-        lambda m, x, y: x.index_select(1, m.i) - y.index_select(1, m.j),
-        ROWS,
-        ROWS,
-        i=ORDER,
-        j=BACK,
-        because="they are in different orders",
-    ),
-    fires(
-        "commute.channels.elementwise_of_permutation_and_broadcast",
-        lambda m, x, y: x.index_select(1, m.i) * y,
-        IMAGE,
-        (2, 1, 4, 5),
-        i=ORDER,
-        expect="""
-            mul_1 = mul(x, y)
-            index_select_1 = index_select(mul_1, -3, i)
-        """,
-    ),
-    leaves(
-        "commute.channels.elementwise_of_permutation_and_broadcast",
-        lambda m, x, y: x.index_select(1, m.i) * y,
-        IMAGE,
-        (2, 6, 1, 1),
-        i=ORDER,
-        because="each channel has a gate of its own",
-    ),
-    fires(
         "commute.channels.elementwise_of_permutation_and_constant",
         lambda m, x: x.index_select(1, m.i) + m.c,
         ROWS,
@@ -343,20 +304,6 @@ LAYERS = [
         ROWS,
         i=SOME,
         because="a part has other shares",
-    ),
-    fires(
-        "commute.channels.fold_of_permutation",
-        lambda m, x: x.index_select(1, m.i).mean((1, 2)),
-        SERIES,
-        i=ORDER,
-        expect="mean_1 = mean(x, dim=[-2, -1])",
-    ),
-    leaves(
-        "commute.channels.fold_of_permutation",
-        lambda m, x: x.index_select(1, m.i).sum(1),
-        SERIES,
-        i=SOME,
-        because="a part has another sum",
     ),
 ]
 

@@ -1,6 +1,5 @@
 """Cases of `passes/commute/pointwise.tdsl` and `flips.tdsl`: mirror images on their way to where they end."""
 
-import torch
 import torch.nn.functional as F
 from rule_cases import fires, leaves, number
 from torch import nn
@@ -39,56 +38,6 @@ POINTWISE = [
         TOKENS,
         because="a running sum depends on the order",
     ),
-    fires(
-        "commute.pointwise.elementwise_of_actions",
-        lambda m, x, y: x.flip(1) - y.flip(1),
-        TOKENS,
-        TOKENS,
-        expect="""
-            sub_1 = sub(x, y)
-            flip_2 = flip(sub_1, [-2])
-        """,
-    ),
-    leaves(
-        "commute.pointwise.elementwise_of_actions",
-        lambda m, x, y: x.roll(1, 1) + y.roll(2, 1),
-        TOKENS,
-        TOKENS,
-        because="they are turned by different amounts",
-    ),
-    fires(
-        "commute.pointwise.elementwise_of_action_itself",
-        lambda m, x: (h := x.flip(1)) * h,
-        TOKENS,
-        expect="""
-            mul_1 = mul(x, x)
-            flip_1 = flip(mul_1, [-2])
-        """,
-    ),
-    leaves(
-        "commute.pointwise.elementwise_of_action_itself",
-        lambda m, x: x.flip(1) * x,
-        TOKENS,
-        because="one factor is as it was",
-    ),
-    fires(
-        "commute.pointwise.elementwise_of_action_and_number",
-        lambda m, x: x.reshape(2, 30) * 3 + 1,
-        TOKENS,
-        times=2,
-        expect="""
-            mul_1 = mul(x, 3)
-            add_1 = add(mul_1, 1)
-            reshape_2 = reshape(add_1, [2, 30])
-        """,
-    ),
-    leaves(
-        "commute.pointwise.elementwise_of_action_and_number",
-        lambda m, x: x.transpose(1, 2) + m.c,
-        TOKENS,
-        c=number(5),
-        because="each column has a number of its own",
-    ),
 ]
 
 COMBINED = [
@@ -119,40 +68,6 @@ COMBINED = [
         because="a batch may be large",
     ),
     fires(
-        "commute.flips.elementwise_of_flip_and_broadcast",
-        lambda m, x, y: x.flip(-1) * y,
-        IMAGE,
-        (2, 4, 1, 1),
-        expect="""
-            mul_1 = mul(x, y)
-            flip_1 = flip(mul_1, [-1])
-        """,
-    ),
-    leaves(
-        "commute.flips.elementwise_of_flip_and_broadcast",
-        lambda m, x, y: x.flip(-1) * y,
-        IMAGE,
-        (2, 4, 1, 5),
-        because="the gate has columns",
-    ),
-    fires(
-        "commute.flips.elementwise_of_broadcast_and_flip",
-        lambda m, x, y: y - x.flip(-1),
-        IMAGE,
-        (4, 1, 1),
-        expect="""
-            sub_1 = sub(y, x)
-            flip_1 = flip(sub_1, [-1])
-        """,
-    ),
-    leaves(
-        "commute.flips.elementwise_of_broadcast_and_flip",
-        lambda m, x, y: y - x.flip(-1),
-        IMAGE,
-        (5,),
-        because="what is subtracted from has columns",
-    ),
-    fires(
         "commute.flips.elementwise_of_flip_and_constant",
         lambda m, x: x.flip(-1) + m.c,
         IMAGE,
@@ -168,23 +83,6 @@ COMBINED = [
         IMAGE,
         c=number(5),
         because="what is added is computed",
-    ),
-    fires(
-        "commute.flips.concat_of_flips",
-        lambda m, x, y: torch.cat([x.flip(-1), y.flip(-1)], 1),
-        IMAGE,
-        IMAGE,
-        expect="""
-            concat = concat(x, y, dim=-3)
-            flip_2 = flip(concat, [-1])
-        """,
-    ),
-    leaves(
-        "commute.flips.concat_of_flips",
-        lambda m, x, y: torch.cat([x.flip(-1), y.flip(-1)], -1),
-        IMAGE,
-        IMAGE,
-        because="the pieces would change places",
     ),
 ]
 
@@ -451,36 +349,6 @@ LAYERS = [
     ),
 ]
 
-FOLDS = [
-    fires(
-        "commute.flips.fold_of_flip",
-        lambda m, x: x.flip(-1, -2).sum((2, 3)),
-        IMAGE,
-        expect="sum_2 = sum(x, dim=[-2, -1])",
-    ),
-    fires("commute.flips.fold_of_flip", lambda m, x: x.flip(0).mean(), IMAGE, expect="mean_1 = mean(x)"),
-    leaves(
-        "commute.flips.fold_of_flip", lambda m, x: x.flip(-1).sum(2), IMAGE, because="columns are not summed"
-    ),
-    fires(
-        "commute.flips.extreme_of_flip",
-        lambda m, x: x.flip(-1).amax((2, 3)),
-        IMAGE,
-        expect="amax_1 = amax(x, dim=[-2, -1])",
-    ),
-    leaves("commute.flips.extreme_of_flip", lambda m, x: x.flip(-1).amax(2), IMAGE, because="columns stay"),
-    fires(
-        "commute.flips.kept_fold_of_flip",
-        lambda m, x: x.flip(-1).mean(1, keepdim=True),
-        IMAGE,
-        expect="""
-            mean_1 = mean(x, dim=[-3], keepdim=true)
-            flip_1 = flip(mean_1, [-1])
-        """,
-    ),
-    leaves(
-        "commute.flips.kept_fold_of_flip", lambda m, x: x.flip(-1).mean(1), IMAGE, because="places change"
-    ),
-]
+FOLDS = []
 
 CASES = [*POINTWISE, *COMBINED, *WINDOWS, *LAYERS, *FOLDS]

@@ -116,45 +116,6 @@ ROTATIONS = [
         because="the constant enlarges the value",
     ),
     fires(
-        "commute.rotations.softmax_of_permute",
-        lambda m, x: x.transpose(1, 2).softmax(-1),
-        TOKENS,
-        expect="""
-            softmax_1 = softmax(x, -2)
-            permute = permute(softmax_1, [0, 2, 1])
-        """,
-    ),
-    leaves(
-        "commute.rotations.softmax_of_permute",
-        lambda m, x: x.softmax(-1).transpose(1, 2),
-        TOKENS,
-        because="it is so already",
-    ),
-    fires(
-        "commute.rotations.fold_of_permute",
-        lambda m, x: x.permute(0, 2, 3, 1).mean((1, 2)),
-        IMAGE,
-        expect="""
-            mean_1 = mean(x, dim=[-2, -1])
-            permute_1 = permute(mean_1, [0, 1])
-        """,
-    ),
-    fires(
-        "commute.rotations.fold_of_permute",
-        lambda m, x: x.permute(3, 2, 0, 1).sum(1),
-        IMAGE,
-        expect="""
-            sum_2 = sum(x, dim=[-2])
-            permute_1 = permute(sum_2, [2, 0, 1])
-        """,
-    ),
-    leaves(
-        "commute.rotations.fold_of_permute",
-        lambda m, x: x.permute(0, 2, 3, 1).mean((1, 2), keepdim=True),
-        IMAGE,
-        because="the axes keep their places",
-    ),
-    fires(
         "commute.rotations.conv2d_of_transpose",
         lambda m, x: m.c(x.transpose(2, 3)),
         IMAGE,
@@ -247,23 +208,6 @@ ROLLS = [
         because="a batch may be large",
     ),
     fires(
-        "commute.rolls.elementwise_of_roll_and_broadcast",
-        lambda m, x, y: x.roll(2, 1) * y,
-        TOKENS,
-        (2, 1, 6),
-        expect="""
-            mul_1 = mul(x, y)
-            roll_1 = roll(mul_1, [2], dims=[-2])
-        """,
-    ),
-    leaves(
-        "commute.rolls.elementwise_of_roll_and_broadcast",
-        lambda m, x, y: x.roll(2, 1) * y,
-        TOKENS,
-        (2, 5, 1),
-        because="each row has a gate of its own",
-    ),
-    fires(
         "commute.rolls.elementwise_of_roll_and_constant",
         lambda m, x: x.roll(2, 1) + m.c,
         TOKENS,
@@ -347,15 +291,6 @@ ROLLS = [
         lambda m, x: x.roll(2).softmax(1),
         TOKENS,
         because="rows run into each other",
-    ),
-    fires(
-        "commute.rolls.fold_of_roll",
-        lambda m, x: x.roll(2, 1).sum(1),
-        TOKENS,
-        expect="sum_2 = sum(x, dim=[-2])",
-    ),
-    leaves(
-        "commute.rolls.fold_of_roll", lambda m, x: x.roll(2, 1).sum(2), TOKENS, because="rows are not summed"
     ),
 ]
 

@@ -13,33 +13,6 @@ SOME = torch.tensor([3, 0, 3, 1, 2])
 
 CASES = [
     fires(
-        "commute.tokens.extreme_of_permutation",
-        lambda m, x: x.index_select(1, m.i).amax(-2, keepdim=True),
-        TOKENS,
-        i=ORDER,
-        dynamic=BATCH,
-        expect="amax_1 = amax(x, dim=[-2], keepdim=true)",
-    ),
-    leaves(
-        "commute.tokens.extreme_of_permutation",
-        lambda m, x: x.index_select(1, m.i).amax(1),
-        TOKENS,
-        i=SOME,
-        because="a token is left out",
-    ),
-    fires(
-        "commute.tokens.extreme_of_roll",
-        lambda m, x: x.roll((2, 1), (1, 2)).amin((1, 2)),
-        TOKENS,
-        expect="amin_1 = amin(x, dim=[-2, -1])",
-    ),
-    leaves(
-        "commute.tokens.extreme_of_roll",
-        lambda m, x: x.roll((2, 1), (1, 2)).amin(1),
-        TOKENS,
-        because="features are rolled, too",
-    ),
-    fires(
         "commute.tokens.layer_norm_of_permuted_rows",
         lambda m, x: m.norm(x.index_select(1, m.i)),
         TOKENS,

@@ -11,12 +11,14 @@ import cases_carried
 import cases_cleanup
 import cases_commute_axes
 import cases_commute_channels
+import cases_commute_elements
 import cases_commute_factors
 import cases_commute_flips
 import cases_commute_layers
 import cases_commute_moves
 import cases_commute_places
 import cases_commute_products
+import cases_commute_rows
 import cases_commute_tokens
 import cases_commute_transposed
 import cases_commute_windows
@@ -57,6 +59,8 @@ CASES = [
     *cases_commute_moves.CASES,
     *cases_commute_tokens.CASES,
     *cases_commute_axes.CASES,
+    *cases_commute_elements.CASES,
+    *cases_commute_rows.CASES,
     *cases_commute_factors.CASES,
     *cases_commute_layers.CASES,
     *cases_commute_places.CASES,

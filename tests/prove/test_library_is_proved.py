@@ -14,7 +14,7 @@ from tdsl.prove.check import fresh_verdict
 TESTED = {
     "cleanup.identity.relu_of_nonnegative",
     "cleanup.zeros.zero_linear",
-    "commute.flips.extreme_of_flip",
+    "commute.invariance.largest_of_multiple",
     "commute.invariance.largest_of_softmax",
     "commute.laws.scale_relu",
     "commute.scaling.homogeneous_of_quotient",
@@ -25,11 +25,11 @@ TESTED = {
     "commute.scaling.prelu_of_scaled",
     "commute.scaling.scaled_relu_of_conv",
     "commute.scaling.scaled_relu_of_linear",
-    "commute.tokens.extreme_of_permutation",
-    "commute.tokens.extreme_of_roll",
     "commute.tokens.largest_of_permutation",
     "commute.tokens.largest_of_positions",
     "commute.tokens.largest_value",
+    "commute.tokens.place_of_largest",
+    "commute.tokens.place_of_smallest",
     "commute.tokens.smallest_value",
     "commute.tokens.sorted_permutation",
 }
