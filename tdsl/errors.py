@@ -83,8 +83,8 @@ class TdslError(Exception):
 class NotSupportedYet(TdslError):
     """Valid tdsl whose meaning this version does not implement."""
 
-    def __init__(self, what: str, span: Span | None = None, *, hint: str | None = None) -> None:
-        super().__init__(f"not supported yet: {what}", span, hint=hint)
+    def __init__(self, what: str, span: Span | None = None) -> None:
+        super().__init__(f"not supported yet: {what}", span)
 
 
 def kind_of(value: object) -> str:

@@ -16,8 +16,6 @@ from torch import fx
 from tdsl.ops.spec import Operator
 from tdsl.ops.targets import operators_by_python_spelling, overload, resolve
 
-aten = torch.ops.aten
-
 # What ATen calls a parameter, where `torch` or `torch.nn.functional` has another word for it.
 _PYTHON_NAMES: Mapping[str, tuple[str, ...]] = {
     "self": ("input", "x", "a"),

@@ -6,7 +6,7 @@ import difflib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,9 +22,7 @@ _Result = TypeVar("_Result")
 _EXPECTED = "(model, example_inputs) or (model, example_inputs, dynamic_shapes)"
 
 
-def capture_spec(
-    spec: str, *, input_names: Sequence[str] | None = None, output_names: Sequence[str] | None = None
-) -> Captured:
+def capture_spec(spec: str) -> Captured:
     """Capture what `spec` names: a `.pt2` file, or `file.py:function`.
 
     The function takes no arguments and returns `(model, example_inputs)` or `(model, example_inputs,
@@ -38,16 +36,9 @@ def capture_spec(
     if not colon or spec.endswith(".pt2"):
         if spec.endswith(".py"):
             raise TdslError(f"{spec!r} names no function", expected="path/to/file.py:function")
-        return capture(spec, input_names=input_names, output_names=output_names)
+        return capture(spec)
     model, args, kwargs, dynamic_shapes = _checked(*_called(path, function), function)
-    return capture(
-        model,
-        args,
-        kwargs,
-        dynamic_shapes=dynamic_shapes,
-        input_names=input_names,
-        output_names=output_names,
-    )
+    return capture(model, args, kwargs, dynamic_shapes=dynamic_shapes)
 
 
 def call_function(path: str, name: str, finish: Callable[[Any], _Result]) -> _Result:

@@ -175,7 +175,7 @@ class _Builder:
         origins = origins_of([value])
         alike = (weight for weight in origins if work.tensor(weight).shape == values.shape)
         like = next(alike, origins[0] if origins else None)
-        return self.mark(self.editor.add_parameter(values, dtype, like, value.label or self.label))
+        return self.mark(self.editor.add_parameter(values, dtype, like, self.label))
 
     def call(self, value: Staged) -> fx.Node:
         args = tuple([a if type(a) is fx.Node else self.argument(a) for a in value.args])

@@ -181,7 +181,7 @@ def _behind(module: fx.GraphModule, site: Site, node: fx.Node, before: fx.GraphM
             return None
         steps.append(step)
         result = result.args[0]
-    if not isinstance(result, fx.Node) or not _same_call(module, result, site, node, before):
+    if not isinstance(result, fx.Node) or not _same_call(module, result, node, before):
         return None
     found = identity_on(len(site.shapes[0]))
     for step in reversed(steps):
@@ -189,9 +189,7 @@ def _behind(module: fx.GraphModule, site: Site, node: fx.Node, before: fx.GraphM
     return found
 
 
-def _same_call(
-    module: fx.GraphModule, call: fx.Node, site: Site, node: fx.Node, before: fx.GraphModule
-) -> bool:
+def _same_call(module: fx.GraphModule, call: fx.Node, node: fx.Node, before: fx.GraphModule) -> bool:
     """Whether a call has the attributes and weights of the model's, and takes the inputs as they are."""
     inputs = [one for one in call.all_input_nodes if one.op == "placeholder"]
     if inputs != list(module.graph.find_nodes(op="placeholder")):

@@ -82,18 +82,14 @@ class GraphPass(PassBase):
 class RulePass(GraphPass):
     """A set of rules, applied together to a fixed point."""
 
-    def __init__(self, rules: Sequence[Rule], settings: Settings | None = None, name: str = "rules") -> None:
+    def __init__(self, rules: Sequence[Rule], name: str = "rules") -> None:
         super().__init__()
         self.rules = tuple(rules)
-        self.settings = settings or Settings()
         self.name = name
 
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Apply the rules; raises `TdslError` when they have no fixed point."""
-        settings = self.settings
-        if scope is not None:
-            settings = Settings(settings.order, settings.repeat, settings.limit, scope)
-        return rewrite(module, self.rules, settings, journal)
+        return rewrite(module, self.rules, Settings(scope=scope), journal)
 
 
 @cache

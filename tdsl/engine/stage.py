@@ -17,7 +17,7 @@ from tdsl.ops.spec import REQUIRED, Operand
 from tdsl.ops.targets import overload, overload_for
 
 
-def stage(work: Workspace, op: Operator, arguments: dict[str, Any], label: str = "") -> Any:
+def stage(work: Workspace, op: Operator, arguments: dict[str, Any]) -> Any:
     """`op` on `arguments` (by parameter name, defaults elsewhere), in normal form.
 
     Returns a `Staged` term, or something simpler when an operand is uniform: zeros vanish in a sum,
@@ -47,13 +47,13 @@ def stage(work: Workspace, op: Operator, arguments: dict[str, Any], label: str =
     ]
     kwargs = {p.name: values[p.name] for p in op.params if p.keyword_only}
     if _has_one_form(op) and not any(name in arguments for name in kwargs):
-        return Staged(overload(op), tuple(args), {}, label)
+        return Staged(overload(op), tuple(args), {})
     call = canonical_call(
         op, [_described(work, a) for a in args], {k: _described(work, v) for k, v in kwargs.items()}
     )
     if call is None:
         raise CannotStage(f"{op.name} has no meaning with these arguments")
-    return Staged(call[0], tuple(call[1]), call[2], label)
+    return Staged(call[0], tuple(call[1]), call[2])
 
 
 def stages_directly(op: Operator, names: Collection[str]) -> bool:

@@ -49,7 +49,6 @@ class Staged:
     target: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    label: str = ""
     _val: Any = field(default=REQUIRED, repr=False)
     _const: bool | None = field(default=None, repr=False)
     node: fx.Node | None = None

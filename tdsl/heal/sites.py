@@ -179,7 +179,7 @@ def _site(
         return None
     assert isinstance(weight, fx.Node)
     shape = attribute(module, str(weight.target)).shape
-    if node.target in _CONVOLUTIONS and not _plain_convolution(node, shape):
+    if node.target in _CONVOLUTIONS and not _plain_convolution(node):
         return None
     if shape[1:].numel() > largest:
         return None
@@ -199,7 +199,7 @@ def _own(node: object) -> bool:
     return isinstance(node, fx.Node) and node.op == "get_attr" and len(node.users) == 1
 
 
-def _plain_convolution(node: fx.Node, shape: torch.Size) -> bool:
+def _plain_convolution(node: fx.Node) -> bool:
     groups = node.args[6] if len(node.args) > 6 else 1
     return bool(groups == 1) and all(isinstance(v, list | tuple | int) for v in node.args[3:6])
 

@@ -81,8 +81,8 @@ def _doc(item: _Documented) -> list[Line]:
     return [Line(f"/// {t}".rstrip(), first + i, first + i) for i, t in enumerate(text)]
 
 
-def _indented(lines: Sequence[Line], by: str = INDENT) -> list[Line]:
-    return [replace(line, text=by + line.text) for line in lines]
+def _indented(lines: Sequence[Line]) -> list[Line]:
+    return [replace(line, text=INDENT + line.text) for line in lines]
 
 
 def _braced(head: str, body: Sequence[Line], node: tree.Node) -> list[Line]:

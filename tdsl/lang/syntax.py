@@ -42,12 +42,12 @@ def parse_expression(text: str, name: str = "<string>") -> tree.Expr:
     return expression
 
 
-def parse_words(text: str, name: str = "<string>") -> Tree[Token]:
+def parse_words(text: str) -> Tree[Token]:
     """`text` as lark's own tree: every word with its place, below the production it was written for.
 
     For what asks about words rather than meanings, such as an editor. Raises `TdslError`.
     """
-    return _parsed(Source(name, text), "start")
+    return _parsed(Source("<string>", text), "start")
 
 
 def continuations(text: str) -> dict[str, str]:

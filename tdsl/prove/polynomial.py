@@ -279,8 +279,3 @@ def _without(monomial: Monomial, factor: Monomial) -> Monomial | None:
             return None
         rest.remove(atom)
     return tuple(rest)
-
-
-def names_in(polynomials: Iterable[Polynomial]) -> list[str]:
-    """The variables of several polynomials, in order."""
-    return sorted({name for p in polynomials for name in p.variables})

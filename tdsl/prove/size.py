@@ -12,8 +12,8 @@ from fractions import Fraction
 from typing import Any
 
 from tdsl.ops.laws import UndecidedCondition, UndecidedSize
-from tdsl.prove.assumptions import ONE, Assumptions, Contradiction, Kind
-from tdsl.prove.polynomial import Join, Number, Polynomial, members_of
+from tdsl.prove.assumptions import ONE, Assumptions, Kind
+from tdsl.prove.polynomial import Join, Polynomial, members_of
 
 FINEST = 1 << 10
 """Largest denominator of a float that is taken for the fraction it is."""
@@ -304,11 +304,3 @@ def _polynomial(value: Any) -> Polynomial | None:
         ratio = Fraction(value)
         return Polynomial.constant(ratio) if ratio.denominator <= FINEST else None
     return None
-
-
-def polynomial_of(value: Any) -> Polynomial | None:
-    """A size or a number as an expression; `None` for anything else."""
-    return _polynomial(value)
-
-
-__all__ = ["Condition", "Contradiction", "Decision", "Number", "Path", "Size", "polynomial_of"]

@@ -22,7 +22,7 @@ BOOL = 9
 """Among the element types of ONNX."""
 
 
-def with_steps_of_bytes(places: Array, size: int) -> Array:
+def with_steps_of_bytes(places: Array) -> Array:
     """Ascending places in an array, with others between them so that no step is too long."""
     steps = np.diff(places, prepend=-1)
     long = np.flatnonzero(steps > LONGEST)
@@ -36,7 +36,7 @@ def scattered(recipe: Recipe, base: str, values: Array, places: Array) -> str:
 
     `places` ascend. Returns the key of the result, which onnxruntime computes when it loads the file.
     """
-    by_steps = with_steps_of_bytes(places, values.size)
+    by_steps = with_steps_of_bytes(places)
     width = values.dtype.itemsize
     if len(by_steps) * (1 + width) <= len(places) * width + math.ceil(values.size / BITS):
         steps = np.diff(by_steps, prepend=-1).astype(np.uint8)

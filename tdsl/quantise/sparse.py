@@ -69,7 +69,7 @@ def _stored(weight: Weight, error: float, kind: np.dtype[Any]) -> Stored | None:
         row, column = np.divmod(places, weight.inputs)
         places = np.sort(column * weight.outputs + row)
     first, second = first.astype(kind), second.astype(kind)
-    places = with_steps_of_bytes(places, weight.values.size)
+    places = with_steps_of_bytes(places)
     entries = (weight.values.reshape(-1) / np.float32(top)).astype(kind)
     rebuilt = (first.astype(np.float32) @ second.astype(np.float32)).reshape(-1)
     rebuilt[places] = entries[places]

@@ -81,7 +81,7 @@ def infer(
         else:
             known[node], step = _call(node, known, fallback, measure)
             if step is not None and measure is not None and (step.nominal or step.action is None):
-                again = behind(node, known, steps, measure)
+                again = behind(node, known, measure)
                 known[node], step = (known[node], step) if again is None else again
                 met.update({node} if again is not None else ())
             if step is not None:

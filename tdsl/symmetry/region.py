@@ -30,9 +30,7 @@ class Measure(Protocol):
         """The action on each result; `between` are nodes that it reads the sources through."""
 
 
-def behind(
-    node: fx.Node, known: Mapping[fx.Node, Known], steps: Mapping[fx.Node, Step], measure: Measure
-) -> tuple[Known, Step] | None:
+def behind(node: fx.Node, known: Mapping[fx.Node, Known], measure: Measure) -> tuple[Known, Step] | None:
     """What acts on a node behind some that nothing passes, measured from the last edges that are known.
 
     `None` where nothing does, or these are too far away.

@@ -52,7 +52,7 @@ def _permute(site: Site) -> Law:
 def _unsqueeze(site: Site) -> Law:
     x = site["x"]
     at = site["dim"] % (x.rank + 1)
-    return law(site, renumbered(x.action, lambda axis: axis + (axis >= at), x.rank + 1, [at]))
+    return law(site, renumbered(x.action, lambda axis: axis + (axis >= at), x.rank + 1))
 
 
 @transfer("squeeze")
@@ -77,7 +77,7 @@ def _grown(x: Value, axis: int, shape: Sequence[int]) -> bool:
     return at < 0 or x.shape[at] != shape[axis]
 
 
-def renumbered(acting: Action, place: Any, rank: int, fresh: Sequence[int] = ()) -> Action:
+def renumbered(acting: Action, place: Any, rank: int) -> Action:
     """The same action on a tensor whose axes have other numbers."""
     parts = {place(axis): element for axis, element in acting.parts}
     order = list(range(rank))
@@ -162,7 +162,7 @@ def _joined(site: Site, acted: Sequence[Value]) -> Law:
     if any(value.constant is not None for value in values):
         values, residual = _with_constants(site, acted[0], axis)
     if site.operator.name == "stack":
-        actions = [renumbered(v.action, lambda a: a + (a >= axis), rank, [axis]) for v in values]
+        actions = [renumbered(v.action, lambda a: a + (a >= axis), rank) for v in values]
         if any(one != actions[0] for one in actions):
             raise Breaks("stack of tensors that are acted on differently")
         return law(site, actions[0], residual=residual)
@@ -333,7 +333,7 @@ def _embedding(site: Site) -> Law:
         raise Breaks("the table of an embedding is acted on")
     if not indices.action.permutes:
         raise Breaks(f"indices are numbers that {indices.action} would change")
-    return law(site, renumbered(indices.action, lambda axis: axis, indices.rank + 1, [indices.rank]))
+    return law(site, renumbered(indices.action, lambda axis: axis, indices.rank + 1))
 
 
 @transfer("pad")

@@ -56,7 +56,7 @@ def product_of(site: Site, operands: Sequence[Operand], output: str) -> Law:
             if value.constant is not None and letter in letters
         ]
         if letter in output:
-            parts[output.index(letter)] = _kept(site, letter, here, constants)
+            parts[output.index(letter)] = _kept(site, here, constants)
         else:
             _summed(site, here, constants)
         for value, letters in constants:
@@ -79,7 +79,7 @@ def _by_letter(value: Value, letters: str) -> dict[str, tuple[Along | None, str]
     }
 
 
-def _kept(site: Site, letter: str, here: Sequence[Along], constants: Sequence[Operand]) -> Along:
+def _kept(site: Site, here: Sequence[Along], constants: Sequence[Operand]) -> Along:
     if len(here) == 1 and not constants:
         return here[0]
     if any(not _same(here[0], other) for other in here[1:]) or not permutes(here[0]):

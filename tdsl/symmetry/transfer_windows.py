@@ -29,9 +29,7 @@ class Spatial:
     """Why it does not pass, if the windows do not lie symmetrically; the rest says what would be."""
 
 
-def spatial(
-    acting: Action, windows: Sequence[Windows], results: Sequence[int], *, circular: bool = False
-) -> Spatial:
+def spatial(acting: Action, windows: Sequence[Windows], results: Sequence[int]) -> Spatial:
     """What becomes of the parts of an action on the last axes, windows moving along them.
 
     `results` are the sizes of these axes in the result. Raises `Breaks` for what no windows commute with.

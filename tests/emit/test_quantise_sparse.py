@@ -110,7 +110,7 @@ def test_inputs_that_are_never_there_may_lose_more():
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(places=st.lists(st.integers(0, 3000), unique=True).map(sorted))
 def test_steps_of_a_byte_reach_every_place(places):
-    found = with_steps_of_bytes(np.array(places, dtype=np.int64), 3001)
+    found = with_steps_of_bytes(np.array(places, dtype=np.int64))
     steps = np.diff(found, prepend=-1)
     assert set(places) <= set(found.tolist())
     assert ((steps > 0) & (steps <= 255)).all() and len(found) <= len(places) + 3001 // 255
