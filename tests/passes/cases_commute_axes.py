@@ -140,22 +140,6 @@ CASES = [
         because="parts come in another order",
     ),
     fires(
-        "commute.axes.unbind_of_permute",
-        lambda m, x: x.permute(2, 0, 1).unbind(1)[1],
-        (2, 5, 6),
-        expect="""
-            unbind_1 = unbind(x, dim=-3)
-            getitem = unbind_1[1]
-            permute_1 = permute(getitem, [1, 0])
-        """,
-    ),
-    leaves(
-        "commute.axes.unbind_of_permute",
-        lambda m, x: x.permute(2, 0, 1).exp().unbind(1)[1],
-        (2, 5, 6),
-        because="another function stands between",
-    ),
-    fires(
         "commute.axes.part_of_action",
         lambda m, x: x.flip(1).split([2, 4], 2)[1],
         (2, 5, 6),
@@ -188,22 +172,6 @@ CASES = [
         (2, 5, 6),
         i=ORDER[5],
         because="other places are in a part",
-    ),
-    fires(
-        "commute.axes.part_of_permute",
-        lambda m, x: x.permute(2, 0, 1).split([2, 4], 0)[1],
-        (2, 5, 6),
-        expect="""
-            split = split(x, [2, 4], dim=-1)
-            getitem = split[1]
-            permute_1 = permute(getitem, [2, 0, 1])
-        """,
-    ),
-    leaves(
-        "commute.axes.part_of_permute",
-        lambda m, x: x.permute(2, 0, 1).exp().split([2, 4], 0)[1],
-        (2, 5, 6),
-        because="another function stands between",
     ),
     fires(
         "commute.axes.concat_of_actions",
