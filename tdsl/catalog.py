@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tdsl.errors import TdslError
 from tdsl.lang.library_files import full_name, library_path, prefix_of, standard_files
-from tdsl.lang.spelling import did_you_mean
+from tdsl.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from tdsl.lang import tree

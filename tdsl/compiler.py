@@ -292,13 +292,8 @@ class _Check:
 
 def _contract(runner: PipelineRunner) -> Contract:
     """What the pipeline's `check` steps promise. Raises `TdslError` at one that means nothing."""
-    bounds = []
-    for asked in runner.contract:
-        try:
-            bounds.append(Bound(asked.metric, asked.relation, asked.value))  # type: ignore[arg-type]
-        except TdslError as told:
-            raise TdslError(told.message, asked.source.span, expected=told.expected, hint=told.hint) from None
-    return Contract(tuple(bounds))
+    asked = runner.contract
+    return Contract(tuple(Bound.asked(a.metric, a.relation, a.value, a.source.span) for a in asked))
 
 
 def _audits(

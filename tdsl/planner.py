@@ -23,7 +23,6 @@ from tdsl.heal.least_squares import Healed, least_squares
 from tdsl.heal.sites import approximate_rules
 from tdsl.lang import tree
 from tdsl.lang.recovery import damping_of
-from tdsl.lang.spelling import did_you_mean
 from tdsl.memory import returning
 from tdsl.plan.cache import collect_cached
 from tdsl.plan.calibrate import Data, Progress
@@ -33,6 +32,7 @@ from tdsl.plan.few_rows import Scarce, scarce, shrunk, told
 from tdsl.plan.judged import Judged, judged, outputs_of
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.shelf import Shelf
+from tdsl.spelling import did_you_mean
 from tdsl.verify.compare import Metrics
 
 LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import inspect
 import sys
@@ -16,6 +15,7 @@ from torch import nn
 from tdsl.capture.captured import Captured, ModelLike, capture
 from tdsl.capture.failure import line_span, reason_of, span_of_exception
 from tdsl.errors import Source, Span, TdslError, kind_of
+from tdsl.spelling import did_you_mean
 
 _Result = TypeVar("_Result")
 
@@ -65,11 +65,10 @@ def load_function(path: str, name: str = "") -> Callable[..., Any]:
     if name in own or (not name and len(public) == 1):
         function: Callable[..., Any] = own[name or public[0]]
         return function
-    close = difflib.get_close_matches(name, own, 1)
     raise TdslError(
         f"{path} has no function `{name}`" if name else f"{path} has {len(public) or 'no'} functions",
         expected=f"one of {', '.join(f'{path}:{k}' for k in public)}" if public else "a function in it",
-        hint=f"did you mean `{close[0]}`?" if close else None,
+        hint=did_you_mean(name, own),
     )
 
 
@@ -84,13 +83,12 @@ def _called(
     function = namespace.get(name)
     if not callable(function):
         functions = [k for k, v in namespace.items() if inspect.isfunction(v) and v.__module__ == _name(file)]
-        close = difflib.get_close_matches(name, functions, 1)
         raise TdslError(
             f"{path} has no function `{name}`",
             expected=f"one of {', '.join(functions)}"
             if functions
             else f"a function that returns {_EXPECTED}",
-            hint=f"did you mean `{close[0]}`?" if close else None,
+            hint=did_you_mean(name, functions),
         )
     _require_no_arguments(function, path, name)
     return _run(lambda: finish(function()), path, file), function

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from tdsl.capture.spec_file import call_function
 from tdsl.errors import TdslError, kind_of
-from tdsl.lang.spelling import did_you_mean
 from tdsl.samples import LABELS, Given, as_given
+from tdsl.spelling import did_you_mean
 from tdsl.verify import Input, Tensors
 
 FORMS = "an .npz file, a .safetensors file, or path/to/file.py:function"

@@ -8,7 +8,6 @@ part where that is unambiguous. Every rule is resolved, type-checked and proved 
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from tdsl.memory import uncollected
 from tdsl.prove.check import refuse_refuted, verdict_on
 from tdsl.prove.record import remember
 from tdsl.prove.verdict import Verdict
+from tdsl.spelling import asking_for, nearest
 from tdsl.symmetry.declarations import Declarations
 
 
@@ -241,8 +241,8 @@ class Library:
 
 def _unknown(kind: str, name: str, known: list[str], span: Span | None) -> TdslError:
     short = {n.rpartition(".")[2]: n for n in known}
-    near = difflib.get_close_matches(name, [*known, *short], n=1, cutoff=0.6)
-    hint = f"did you mean `{short.get(near[0], near[0])}`?" if near else "`tdsl list` shows all of them"
+    near = nearest(name, [*known, *short])
+    hint = asking_for(short.get(near, near)) if near else "`tdsl list` shows all of them"
     return TdslError(f"unknown {kind} {name}", span, hint=hint)
 
 

@@ -13,9 +13,9 @@ from tdsl.engine.staged import CannotStage
 from tdsl.errors import Span, TdslError
 from tdsl.factor.table import vocabulary
 from tdsl.lang import parse_expression, tree
-from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.vocabulary import PARAMETER_KINDS
 from tdsl.lang.walk import walk
+from tdsl.spelling import did_you_mean
 
 
 def parameter_values(

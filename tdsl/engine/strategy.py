@@ -21,8 +21,8 @@ from tdsl.engine.weights import prune_weights, restore_names
 from tdsl.engine.workspace import Workspace
 from tdsl.errors import NotSupportedYet, Span, TdslError
 from tdsl.lang import tree
-from tdsl.lang.spelling import did_you_mean
 from tdsl.provenance import is_within, module_path
+from tdsl.spelling import did_you_mean
 from tdsl.symmetry.contract import Contract
 
 OBJECTIVES = ("latency", "bytes", "parameters", "macs", "error")

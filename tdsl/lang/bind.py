@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.spelling import did_you_mean
 from tdsl.ops import Operator, Param
 from tdsl.ops.spec import REQUIRED
+from tdsl.spelling import did_you_mean
 
 Bound = dict[str, "tree.Expr | tuple[tree.Expr, ...]"]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from lark.exceptions import UnexpectedInput, UnexpectedToken
 
 from tdsl.errors import Source, Span, TdslError
-from tdsl.lang.spelling import nearest
+from tdsl.spelling import did_you_mean, nearest
 
 _TERM = ("a name", "a number", "(", "[")
 """Where all of these may stand, an expression may."""
@@ -165,8 +165,8 @@ def _hint(lines: list[str], line: int, column: int, found: str, accepted: list[s
     if not found and ")" in accepted:
         return "a comma may be missing; a line that begins with an operator continues the one before"
     keywords = [w for w in accepted if w.isidentifier()]
-    if found.isidentifier() and (meant := nearest(found, keywords, 0.55)):
-        return f"did you mean `{meant}`?"
+    if found.isidentifier() and (hint := did_you_mean(found, keywords, 0.55)):
+        return hint
     before = re.findall(r"\w+", text[: column - 1])[-1:] + [
         above.strip() for above in lines[max(0, line - 3) : line - 1] if above.strip().isidentifier()
     ]

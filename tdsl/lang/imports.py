@@ -9,8 +9,8 @@ from pathlib import Path
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.library_files import SUFFIX, library_path
-from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.syntax import parse_file
+from tdsl.spelling import did_you_mean
 
 
 def load_files(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.spelling import did_you_mean
+from tdsl.spelling import did_you_mean
 
 RECOVERY = ("least_squares",)
 """What `heal` can do."""

@@ -17,11 +17,11 @@ from tdsl.lang.bind import Bound, bind, is_nary
 from tdsl.lang.pattern import PatternReader
 from tdsl.lang.progress import require_progress
 from tdsl.lang.scope import Role, Scope
-from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.uses import Uses
 from tdsl.lang.vocabulary import PARAMETER_KINDS, Vocabulary
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator
+from tdsl.spelling import did_you_mean
 
 __all__ = ["Bound", "Resolved", "Role", "bind", "is_nary", "resolve"]
 

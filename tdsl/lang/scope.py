@@ -6,8 +6,8 @@ import enum
 from dataclasses import dataclass, field
 
 from tdsl.errors import Span, TdslError
-from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.vocabulary import SIDES, Vocabulary
+from tdsl.spelling import did_you_mean
 
 
 class Role(enum.Enum):

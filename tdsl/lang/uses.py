@@ -8,10 +8,10 @@ from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
 from tdsl.lang.scope import Role, Scope
-from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.vocabulary import DTYPES, INFIX, SIDES, Function
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator, Param
+from tdsl.spelling import did_you_mean
 
 _COMPARISONS = frozenset({"<", "<=", ">", ">=", "==", "!="})
 

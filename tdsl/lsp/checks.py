@@ -19,7 +19,6 @@ from tdsl.lang.groups import with_groups
 from tdsl.lang.imports import find_import
 from tdsl.lang.library_files import full_name
 from tdsl.lang.resolve import Resolved, resolve
-from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.unsupported import refuse_unsupported
 from tdsl.lang.walk import walk
 from tdsl.lsp.document import Document, Place, parsed
@@ -29,6 +28,7 @@ from tdsl.lsp.parts import Part
 from tdsl.prove.check import refuse_refuted, verdict_on
 from tdsl.prove.record import remember
 from tdsl.prove.verdict import Verdict
+from tdsl.spelling import did_you_mean
 
 if TYPE_CHECKING:
     from tdsl.engine.library import Declaration
@@ -275,6 +275,7 @@ def _run(
     """What is wrong with a pipeline as far as it needs no model."""
     from tdsl.engine.library import Library
     from tdsl.engine.strategy import Runner
+    from tdsl.verify.contract import Bound
 
     assert knowledge.library is not None
     library = knowledge.library.extended(Library({d.it.name: d.it for d in beside}))
@@ -283,7 +284,13 @@ def _run(
     pipeline = _item(text, index)
     assert isinstance(pipeline, tree.Pipeline)
     required = (p for p in pipeline.parameters if p.default is None)
-    return _caught(Runner, library, pipeline, {p.name: _PLACEHOLDERS.get(p.kinds[0]) for p in required})
+
+    def check() -> None:
+        runner = Runner(library, pipeline, {p.name: _PLACEHOLDERS.get(p.kinds[0]) for p in required})
+        for asked in runner.contract:
+            Bound.asked(asked.metric, asked.relation, asked.value, asked.source.span)
+
+    return _caught(check)
 
 
 # ---------------------------------------------------------------- mistakes and their places

@@ -19,9 +19,9 @@ from tdsl.engine.staged import Staged
 from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.files import written
-from tdsl.lang.spelling import did_you_mean
 from tdsl.plan.steps import Step, steps_of
 from tdsl.plan.timing import measure
+from tdsl.spelling import did_you_mean
 
 FORMAT = "tdsl-profile/1"
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError, kind_of
-from tdsl.lang.spelling import did_you_mean
+from tdsl.spelling import did_you_mean
 from tdsl.verify.task import alone
 
 Function = Callable[[Any, Any], Tensor]

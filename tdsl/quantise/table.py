@@ -12,8 +12,8 @@ from types import MappingProxyType
 import tdsl.quantise
 from tdsl.declared import declared_in
 from tdsl.errors import Span, TdslError
-from tdsl.lang.spelling import did_you_mean
 from tdsl.quantise.declare import Scheme
+from tdsl.spelling import did_you_mean
 
 SCHEMES: Mapping[str, Scheme] = MappingProxyType(declared_in(tdsl.quantise))
 """Every scheme, by its name in the language."""

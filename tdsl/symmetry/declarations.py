@@ -12,9 +12,9 @@ import torch
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.imports import load_files
-from tdsl.lang.spelling import did_you_mean
 from tdsl.lang.terms import tensor_type
 from tdsl.lang.walk import walk
+from tdsl.spelling import did_you_mean
 from tdsl.symmetry.contract import Acts, Contract, evaluated, free_sizes, names_in
 from tdsl.symmetry.declared import FAMILIES, number_of
 from tdsl.symmetry.element import Linear

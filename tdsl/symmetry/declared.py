@@ -8,7 +8,7 @@ from typing import Any
 
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.spelling import did_you_mean
+from tdsl.spelling import did_you_mean
 from tdsl.symmetry.element import Element, Linear, Permutation
 from tdsl.symmetry.group import Group
 from tdsl.symmetry.makers import MAKERS

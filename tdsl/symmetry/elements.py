@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tdsl.errors import TdslError
 from tdsl.lang import tree
-from tdsl.lang.spelling import did_you_mean
+from tdsl.spelling import did_you_mean
 from tdsl.symmetry.action import Action
 from tdsl.symmetry.contract import Acts, Contract
 from tdsl.symmetry.element import Linear

@@ -16,8 +16,8 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
-from tdsl.lang.spelling import did_you_mean
 from tdsl.ops import OPERATORS
+from tdsl.spelling import did_you_mean
 from tdsl.symmetry.action import Action, action, flipped, identity_on, rolled, rotated, translated, transposed
 from tdsl.symmetry.along import Along, Monomial, inverse, matrix
 from tdsl.symmetry.declared import number_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Sequence
@@ -10,7 +9,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from tdsl.errors import TdslError
+from tdsl.errors import Span, TdslError
+from tdsl.spelling import did_you_mean
 
 Relation = Literal["<=", ">="]
 
@@ -54,11 +54,10 @@ class Bound:
     def __post_init__(self) -> None:
         metric = METRICS.get(self.metric)
         if metric is None:
-            near = difflib.get_close_matches(self.metric, METRICS, n=1)
             raise TdslError(
                 f"unknown metric '{self.metric}'",
                 expected=f"one of {', '.join(METRICS)}",
-                hint=f"did you mean '{near[0]}'?" if near else None,
+                hint=did_you_mean(self.metric, METRICS),
             )
         if self.relation != metric.relation:
             raise TdslError(
@@ -68,6 +67,14 @@ class Bound:
             )
         if math.isnan(self.value):
             raise TdslError(f"{self.metric} is bounded by NaN", expected="a number")
+
+    @classmethod
+    def asked(cls, metric: str, relation: str, value: float, span: Span) -> Bound:
+        """The bound that a pipeline asks for at `span`, where a mistake in it is shown."""
+        try:
+            return cls(metric, relation, value)  # type: ignore[arg-type]  # any other relation is refused
+        except TdslError as told:
+            raise TdslError(told.message, span, expected=told.expected, hint=told.hint) from None
 
     @classmethod
     def parse(cls, text: str) -> Bound:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError, kind_of
+from tdsl.spelling import did_you_mean
 from tdsl.verify.runner import Runner, Tensors
 from tdsl.verify.samples import Sample
 
@@ -43,11 +43,10 @@ class TaskMetric:
                 if isinstance(wanted, str)
                 else f"`metric` is {kind_of(wanted)}"
             )
-            near = difflib.get_close_matches(str(wanted), NAMED, n=1)
             raise TdslError(
                 said,
                 expected=f"{', '.join(NAMED)}, or a function of (output, labels)",
-                hint=f"did you mean `{near[0]}`?" if near else None,
+                hint=did_you_mean(str(wanted), NAMED),
             )
         return cls(wanted)
 

@@ -73,6 +73,20 @@ def test_a_pipeline_is_checked_against_the_rules_beside_it(editor):
     assert editor.mistakes(right) == ["2:10 low(rank=r): unknown rule or pass low"]
 
 
+@pytest.mark.parametrize(
+    ("bound", "message", "hint"),
+    [
+        ("eror <= 1%", "unknown metric 'eror'", "did you mean `error`?"),
+        ("cosine <= 0.9", "a contract cannot bound cosine with '<='", None),
+    ],
+)
+def test_a_check_is_of_a_known_metric_on_its_side(editor, bound, message, hint):
+    text = f"pipeline p {{\n    check max_error <= 1, {bound}\n}}\n"
+    assert editor.mistakes(text) == [f"2:27 {bound}: {message}"]
+    assert hint is None or editor.hints(text) == [hint]
+    assert editor.mistakes(text.replace(bound, "cosine >= 0.9")) == []
+
+
 def test_imports_are_followed(editor):
     (editor.folder / "blocks.tdsl").write_text(RIGHT, encoding="utf-8")
     use = 'import "blocks.tdsl"\n\npipeline p { once blocks.twice }\n'

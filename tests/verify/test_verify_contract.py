@@ -33,7 +33,7 @@ def test_what_is_no_bound_is_refused(text):
 
 
 def test_a_misspelt_metric_gets_the_nearest_name():
-    with pytest.raises(TdslError, match="did you mean 'cosine'"):
+    with pytest.raises(TdslError, match="did you mean `cosine`"):
         Bound.parse("cosin >= 0.9")
 
 

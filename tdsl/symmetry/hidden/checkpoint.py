@@ -10,7 +10,7 @@ from torch import fx
 
 from tdsl.capture.normal import weights_of
 from tdsl.errors import TdslError
-from tdsl.lang.spelling import did_you_mean
+from tdsl.spelling import did_you_mean
 from tdsl.symmetry.hidden.align import Alignment
 from tdsl.symmetry.hidden.groups import with_weights
 

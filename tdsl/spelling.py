@@ -13,7 +13,12 @@ def nearest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     return found[0] if found else None
 
 
-def did_you_mean(word: str, names: Iterable[str]) -> str | None:
+def did_you_mean(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
     """A hint with the nearest name, if one is near."""
-    found = nearest(word, names)
-    return f"did you mean `{found}`?" if found else None
+    found = nearest(word, names, cutoff)
+    return asking_for(found) if found else None
+
+
+def asking_for(name: str) -> str:
+    """The hint that somebody meant that name."""
+    return f"did you mean `{name}`?"
