@@ -8,14 +8,16 @@ import typer
 
 from tdsl.cli import terminal
 from tdsl.cli.models import captured_model
-from tdsl.cli.options import AsJson, Model, Rules, Set
-from tdsl.cli.settings import parameters_from
+from tdsl.cli.options import AsJson, Calibration, Loss, Mask, Model, Rules, Set
+from tdsl.cli.settings import function_from, parameters_from
 from tdsl.errors import TdslError
 
 if TYPE_CHECKING:
     from torch import fx
 
+    from tdsl.capture import Captured
     from tdsl.engine.library import Library
+    from tdsl.planner import DataPlanner
 
 CLEANUP = "cleanup.*"
 
@@ -27,6 +29,9 @@ def explain_rule(
     model: Model,
     rules: Rules = None,
     settings: Set = None,
+    calibration: Calibration = None,
+    mask: Mask = None,
+    loss: Loss = None,
     limit: Annotated[int, typer.Option(metavar="N", help="Show at most so many places.", min=1)] = 3,
     no_cleanup: Annotated[
         bool, typer.Option("--no-cleanup", help=f"Take the graph as captured, before {CLEANUP}.")
@@ -36,6 +41,7 @@ def explain_rule(
     """Explain where RULE applies in MODEL, and why not elsewhere.
 
     The graph is first cleaned up, as pipelines do before they factorize: by every cleanup rule but RULE.
+    A rule that asks about the values of a model fires nowhere without --calibration.
     """
     with terminal.stages() as progress:
         progress("start torch")
@@ -55,7 +61,9 @@ def explain_rule(
             declared = library.rules[full].parameters if full in library.rules else ()
             chosen = library.rule(full, parameters_from(settings or (), f"rule {full}", declared))
         progress("capture")
-        module = copied(captured_model(model).module)
+        captured = captured_model(model)
+        planner = _planner(captured, library, calibration, mask, loss, progress)
+        module = copied(captured.module)
         state = "as captured"
         if not no_cleanup:
             progress("clean up")
@@ -64,14 +72,50 @@ def explain_rule(
             state += f", {count} rewrite{'' if count == 1 else 's'}"
         progress("explain")
         if isinstance(chosen, GraphPass):
+            if planner is not None:
+                chosen.statistics = planner.answers  # type: ignore[method-assign]
             explanation = chosen.explain(module, limit)
         else:
-            explanation = explain(chosen, module, limit)
+            known = None if planner is None else planner.statistics(module, [chosen], None)
+            explanation = explain(chosen, module, limit, known)
     if as_json:
         record = {"model": model, "rule": full, "state": state, **explanation.to_dict()}
         terminal.put_json({"format": "tdsl-explain/1", **record})
     else:
         terminal.put(f"// {model}, {state}\n{explanation.render().rstrip()}\n")
+
+
+def _planner(
+    captured: Captured,
+    library: Library,
+    calibration: str | None,
+    mask: str | None,
+    loss: str | None,
+    progress: terminal.Progress,
+) -> DataPlanner | None:
+    """What answers questions about calibration data; `None` without any."""
+    if calibration is None:
+        for option, value in (("--mask", mask), ("--loss", loss)):
+            if value is not None:
+                raise TdslError(
+                    f"{option} is about calibration data", expected="--calibration SAMPLES beside it"
+                )
+        return None
+    from tdsl.cli.samples import samples_from
+    from tdsl.prepare import prepare
+    from tdsl.verify import inputs_of
+
+    samples = samples_from(calibration, inputs_of(captured)[0], labelled=loss is not None, needed=True)
+    prepared = prepare(
+        captured,
+        rules=library,
+        calibration=samples,
+        mask=mask,
+        loss=function_from(loss),
+        verified=False,
+        progress=progress,
+    )
+    return prepared.planner
 
 
 def _one(names: list[str], asked: str) -> str:

@@ -103,12 +103,16 @@ def _run(path: Path, seed: int, progress: terminal.Progress) -> Iterator[Result]
 
     file = parse_file(path)
     examples = [item for item in file.items if isinstance(item, tree.Example)]
-    if not examples:
+    standard = path.resolve() in {standard.resolve() for _, standard in standard_files()}
+    if standard and not examples:
         return
     progress("read rules")
+    own = None if standard else load(path)  # rules that are wrong do not load, and need no example for that
+    if not examples:
+        return
     library, prefix = standard_library(), prefix_of(path)
-    if path.resolve() not in {standard.resolve() for _, standard in standard_files()}:
-        library = library.extended(load(path))
+    if own is not None:
+        library = library.extended(own)
     progress(f"run {path.name}")
     for example in examples:
         try:

@@ -18,6 +18,7 @@ from tdsl.engine.partial import Nearest
 from tdsl.engine.pattern import Term
 from tdsl.engine.rule import Rule
 from tdsl.engine.staged import CannotStage
+from tdsl.engine.statistics import Statistics
 from tdsl.engine.text import call_text
 from tdsl.engine.workspace import Workspace
 from tdsl.errors import Span
@@ -102,12 +103,15 @@ class Explanation:
         return _plain(self)  # type: ignore[no-any-return]
 
 
-def explain(rule: Rule, module: fx.GraphModule, limit: int = 5) -> Explanation:
+def explain(
+    rule: Rule, module: fx.GraphModule, limit: int = 5, statistics: Statistics | None = None
+) -> Explanation:
     """Say where `rule` fires in `module` and what is in the way at its `limit` best partial matches.
 
-    The graph is not changed. Sites that fail in the same way count as one.
+    `statistics` answers what the rule asks about calibration data. The graph is not changed. Sites that
+    fail in the same way count as one.
     """
-    search = _Explainer(rule, module)
+    search = _Explainer(rule, module, statistics)
     fired: list[fx.Node] = []
     attempts: list[_Attempt] = []
     candidates = 0
@@ -173,11 +177,12 @@ class _Attempt:
 
 
 class _Explainer:
-    def __init__(self, rule: Rule, module: fx.GraphModule) -> None:
+    def __init__(self, rule: Rule, module: fx.GraphModule, statistics: Statistics | None) -> None:
         self.rule = rule
         self.module = module
         self.refused: list[_Refusal] = []
         work = Workspace(module)
+        work.statistics = statistics
         self.ways = [
             (variant, frozenset(roots), Nearest(variant.pattern), rule.attempt(variant, work, self._hear))
             for variant, roots in zip(rule.variants, rule.roots, strict=True)

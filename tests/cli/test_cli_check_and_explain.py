@@ -147,6 +147,21 @@ def test_explain_shows_where_a_rule_fires(tdsl):
     assert "in drop, tiny.py:14" in outcome.out
 
 
+def test_explain_asks_for_calibration_data_and_says_what_stands_in_the_way_with_them(tdsl):
+    without = tdsl("explain", "whitened_linear", "tiny.py:model").out
+    assert "fires nowhere" in without and "covariance needs calibration data" in without
+    data = ("--calibration", "tiny.py:samples")
+    assert "fires at 2 of 2" in tdsl("explain", "whitened_linear", "tiny.py:model", *data, "--set", "rank=2").out
+    too_many = tdsl("explain", "whitened_linear", "tiny.py:model", *data, "--set", "rank=8").out
+    assert "fires nowhere" in too_many and "192 < 128 is false" in too_many
+
+
+@pytest.mark.parametrize(("option", "value"), [("--mask", "x"), ("--loss", "mse_loss")])
+def test_explain_refuses_what_is_about_calibration_data_without_any(tdsl, option, value):
+    refused = tdsl("explain", "whitened_linear", "tiny.py:model", option, value)
+    assert refused.status == 1 and f"{option} is about calibration data" in refused.err
+
+
 def test_explain_as_json(tdsl):
     found = tdsl("explain", "double_relu", "tiny.py:model", "--limit", "1", "--json").json
     assert list(found)[:4] == ["format", "model", "rule", "state"]

@@ -335,6 +335,11 @@ def test_files_without_examples(run, tdsl):
     assert tdsl("test", "missing.tdsl").err.startswith("error: there is no file missing.tdsl")
 
 
+def test_a_wrong_rule_is_refused_without_an_example_as_well(run):
+    outcome = run("rule wrong {\n    relu(x)\n  =>\n    tanh(x)\n}\n")
+    assert outcome.status == 1 and "rule wrong is wrong: the sides differ" in outcome.err
+
+
 def test_a_folder_means_every_file_below_it(run, folder, tdsl):
     run(MERGE)
     (folder / "more").mkdir()
