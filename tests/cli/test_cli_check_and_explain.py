@@ -151,7 +151,8 @@ def test_explain_asks_for_calibration_data_and_says_what_stands_in_the_way_with_
     without = tdsl("explain", "whitened_linear", "tiny.py:model").out
     assert "fires nowhere" in without and "covariance needs calibration data" in without
     data = ("--calibration", "tiny.py:samples")
-    assert "fires at 2 of 2" in tdsl("explain", "whitened_linear", "tiny.py:model", *data, "--set", "rank=2").out
+    two = tdsl("explain", "whitened_linear", "tiny.py:model", *data, "--set", "rank=2").out
+    assert "fires at 2 of 2" in two
     too_many = tdsl("explain", "whitened_linear", "tiny.py:model", *data, "--set", "rank=8").out
     assert "fires nowhere" in too_many and "192 < 128 is false" in too_many
 
