@@ -265,6 +265,16 @@ ARITHMETIC = [
             sub_1 = sub(div, y)
         """,
     ),
+    fires(
+        "cleanup.arithmetic.expand_right",
+        lambda m, x: F.normalize(x, dim=1),
+        X,
+        expect="""
+            linalg_vector_norm = norm(x, dim=[-1], keepdim=true)
+            clamp_min = clamp(linalg_vector_norm, min=1e-12)
+            div_1 = div(x, clamp_min)
+        """,
+    ),
     leaves(
         "cleanup.arithmetic.expand_right",
         lambda m, x, y: x - y.expand(3, 5),

@@ -26,6 +26,8 @@ OF_ORACLES = frozenset(
     {"attention", "softmax", "log_softmax", "std", "exp", "sqrt", "rsqrt", "sigmoid", "hardsigmoid", "glu"}
     | {"ceil", "floor", "round", "trunc", "lstm", "gru", "rnn_tanh", "weight_norm"}
     | {f"{kind}_norm" for kind in ("batch", "instance", "layer", "rms", "group")}
+    | {"norm", "logsumexp", "any", "all", "cumprod", "logcumsumexp", "sort", "sort_stable", "topk"}
+    | {"argmax", "argmin", "max_and_index", "min_and_index"}
 )
 """Operators that are rational in functions of which the field knows only the names."""
 
