@@ -30,6 +30,9 @@ class Packed(Mapping[Request, Tensor]):
             return fetch().double()
         return MEMORY.recall((self._identity, request), lambda: square(fetch(), request.size))
 
+    def __contains__(self, request: object) -> bool:
+        return request in self.stored  # without fetching it, which a mapping would do to find out
+
     def __iter__(self) -> Iterator[Request]:
         return iter(self.stored)
 

@@ -10,12 +10,12 @@ from torch import nn
 from tdsl.capture import capture
 from tdsl.engine.library import standard_library
 from tdsl.engine.staged import CannotStage
-from tdsl.engine.statistics import Recorder, Request, request_of
+from tdsl.engine.statistics import Answers, Recorder, Request, request_of
 from tdsl.engine.workspace import Workspace
 from tdsl.errors import TdslError
 from tdsl.plan.calibrate import Data, collect
 from tdsl.plan.candidates import Choice, requests_of
-from tdsl.plan.packed import Triangle, triangle
+from tdsl.plan.packed import Packed, Triangle, triangle
 from tdsl.plan.shelf import Shelf
 
 
@@ -163,6 +163,20 @@ def test_a_triangle_of_sums_is_that_of_the_whole_matrix(size: int, room: int) ->
     mean = rows.mean(0)
     torch.testing.assert_close(found.mean(40), triangle(rows.T @ rows / 40))
     torch.testing.assert_close(found.mean(40, mean), triangle(rows.T @ rows / 40 - torch.outer(mean, mean)))
+
+
+def test_a_statistic_is_fetched_once_when_it_is_asked_for() -> None:
+    """Whether there is one is known without reading it, which may be megabytes in a file."""
+    wanted, fetched = ask(perceptron(), "x", "first_moment"), []
+
+    def fetch():
+        fetched.append(1)
+        return torch.ones(wanted.size)
+
+    answers = Answers(Packed({wanted: fetch}))
+    assert wanted in answers.values and not fetched
+    torch.testing.assert_close(answers.answer(wanted), torch.ones(wanted.size, dtype=torch.float64))
+    assert len(fetched) == 1
 
 
 def test_statistics_are_the_same_however_few_samples_run_at_once(monkeypatch) -> None:
