@@ -47,6 +47,8 @@ def action_of(work: Workspace, node: fx.Node) -> tuple[fx.Node, Action] | None:
     value = node.meta.get("val")
     if operator is None or operator.name not in _READERS or not isinstance(value, Tensor):
         return None
+    if 0 in value.shape:
+        return None
     return _READERS[operator.name](work, node, operator)
 
 

@@ -172,7 +172,7 @@ def _joined(site: Site, acted: Sequence[Value]) -> Law:
     if any(other != rest[0] for other in rest) or len(orders) > 1:
         raise Breaks("concat of tensors that are acted on differently", None)
     parts: dict[int, Along] = dict(rest[0])
-    own = [value.action.part(axis) or Turn(value.shape[axis], 0) for value in values]
+    own = [value.action.part(axis) or Turn(value.shape[axis], 0) for value in values if value.shape[axis]]
     if first.order[axis] != axis:
         raise Breaks(f"concat along an axis that changes places under {first}")
     if all(permutes(element) for element in own):

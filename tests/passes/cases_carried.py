@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from rule_cases import fires, leaves, number
 from torch import Tensor, nn
+from torch.export import Dim
 
 TOKENS = (2, 5, 8)
 ORDER = torch.tensor([3, 0, 4, 1, 2])
@@ -11,6 +12,7 @@ OTHER = torch.tensor([1, 0, 2, 4, 3])
 ROWS = torch.tensor([4, 6, 0, 3, 1, 5, 2])
 FEATURES = torch.tensor([3, 0, 7, 1, 2, 6, 5, 4])
 SOME = torch.tensor([3, 0, 3, 1, 2])
+BATCH = Dim("batch")
 IDS = torch.tensor([[1, 6, 0], [2, 5, 3]])
 TURN = torch.linalg.qr(number(8, 8)).Q
 SMALL = torch.linalg.qr(number(4, 4)).Q
@@ -59,6 +61,7 @@ CASES = [
         TOKENS,
         i=ORDER,
         mask=number(5, 5),
+        dynamic={"x": {0: BATCH}, "y": {0: BATCH}},
         expect="""
             attention = attention(x, y, y, mask_carried)
             index_select_2 = index_select(attention, -2, i)
@@ -186,6 +189,20 @@ CASES = [
         p=FEATURES,
         layer=nn.Linear(8, 8),
         because="the layer is called twice",
+    ),
+    leaves(
+        "commute.carried",
+        lambda m, x: (x.index_select(1, m.i) + x.roll(1, 0)).cumsum(1),
+        TOKENS,
+        i=ORDER,
+        dynamic={"x": {0: BATCH}},
+        because="how many sequences there are is not known",
+    ),
+    leaves(
+        "commute.carried",
+        lambda m, x: torch.cat([x[:, 5:].flip(1), x], 1),
+        TOKENS,
+        because="nothing is flipped",
     ),
     fires(
         "layout.index.fourth_index",
