@@ -182,6 +182,12 @@ class Assumptions:
 
     def add(self, x: Polynomial, kind: Kind, outcome: bool = True) -> None:
         """Assume that x is zero (not negative), or that it is not. Raises `Contradiction` where it cannot."""
+        try:
+            self._add(x, kind, outcome)
+        except ZeroDivisionError:  # a quotient was made where its denominator is not zero
+            raise Contradiction from None
+
+    def _add(self, x: Polynomial, kind: Kind, outcome: bool) -> None:
         x = self.cleared(x)
         if self.known(x, kind) is (not outcome):
             raise Contradiction
@@ -222,7 +228,7 @@ class Assumptions:
                 continue
             name = monomial[0]
             rest = x - Polynomial({monomial: x.terms[monomial]})
-            if name not in rest.variables:
+            if name not in rest.variables | rest.atoms:
                 self._put(name, -rest if x.terms[monomial] == 1 else rest)
                 return
         self.zero.append(x)

@@ -213,11 +213,13 @@ def _atom_with(
 def quotient(
     numerator: Polynomial, denominator: Polynomial, positive: Callable[[Polynomial], bool]
 ) -> Polynomial:
-    """⌊numerator / denominator⌋, the denominator not zero.
+    """⌊numerator / denominator⌋. Raises `ZeroDivisionError` where the denominator is seen to be zero.
 
     Multiples of the denominator are taken out, and ⌊(⌊a / b⌋ + t) / c⌋ is ⌊(a + t·b) / (b·c)⌋ where b and c
     are positive.
     """
+    if not denominator.terms:
+        raise ZeroDivisionError(f"{numerator} by zero")
     scale = math.lcm(*(Fraction(c).denominator for p in (numerator, denominator) for c in p.terms.values()))
     sign = -1 if all(c < 0 for c in denominator.terms.values()) else 1
     factor = Polynomial.constant(scale * sign)

@@ -13,7 +13,7 @@ from typing import Any
 
 from tdsl.ops.laws import UndecidedCondition, UndecidedSize
 from tdsl.prove.assumptions import ONE, Assumptions, Kind
-from tdsl.prove.polynomial import Join, Polynomial, members_of
+from tdsl.prove.polynomial import Join, Number, Polynomial, members_of
 
 FINEST = 1 << 10
 """Largest denominator of a float that is taken for the fraction it is."""
@@ -78,7 +78,7 @@ class Path:
             found = self.known.known(x, kind)
         if found is not None:
             return found
-        value = x.at(self.values)
+        value = self._here(x)
         outcome = value == 0 if kind == "zero" else value >= 0
         if not self.matching and self.known.implies(x, kind, outcome, value):
             return outcome
@@ -87,6 +87,13 @@ class Path:
         self.decisions.append(Decision(x, kind, outcome))
         self._add(x, kind, outcome)
         return outcome
+
+    def _here(self, x: Polynomial) -> Number:
+        """x at the instance; 0 where it is not defined there, which is elsewhere on this path."""
+        try:
+            return x.at(self.values)
+        except ZeroDivisionError:
+            return 0
 
     def _apart(self, x: Polynomial) -> bool:
         """Decide which member of a broadcast size in x is not 1; whether that told something."""
