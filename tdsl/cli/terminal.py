@@ -1,4 +1,7 @@
-"""Where words go: results to standard output, messages, errors and progress to standard error."""
+"""Where words go: results to standard output, messages, errors and progress to standard error.
+
+rich is loaded by what is laid out or coloured, not by a line of plain text.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,13 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
-
-from rich.console import Console, RenderableType
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from tdsl.errors import TdslError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.text import Text
 
 UNWRAPPED = 10_000
 """Columns of a "terminal" whose lines are never broken: for output that other programs read."""
@@ -53,12 +57,16 @@ def _abandon_output() -> None:
 
 def width() -> int:
     """Columns of the terminal; what goes elsewhere is not broken into lines."""
+    from rich.console import Console
+
     out = Console()
     return out.width if out.is_terminal else UNWRAPPED
 
 
 def show(item: RenderableType, *, wrap: bool = True) -> None:
     """Print `item`, in colours on a terminal; `wrap=False` breaks lines only there."""
+    from rich.console import Console
+
     out = Console()
     page = io.StringIO()  # `put` alone writes to standard output
     console = Console(
@@ -81,15 +89,18 @@ def put_json(value: Any) -> None:
 # ---------------------------------------------------------------- messages
 
 
-def say(message: str | Text) -> None:
+def say(message: str) -> None:
     """Write a line for people to standard error."""
     with contextlib.suppress(OSError):
-        Console(stderr=True, highlight=False).print(message, soft_wrap=True, markup=False)
+        print(message, file=sys.stderr, flush=True)
 
 
 def say_error(error: TdslError) -> None:
     """Print a diagnostic, what is wrong in red."""
-    say(_diagnostic(error))
+    from rich.console import Console
+
+    with contextlib.suppress(OSError):
+        Console(stderr=True, highlight=False).print(_diagnostic(error), soft_wrap=True)
 
 
 def put_error(error: TdslError) -> None:
@@ -98,6 +109,8 @@ def put_error(error: TdslError) -> None:
 
 
 def _diagnostic(error: TdslError) -> Text:
+    from rich.text import Text
+
     text = Text(error.render())
     text.highlight_regex(r"^(?:\S+:\d+:\d+: )?error:", "bold red")
     text.highlight_regex(r"(?m)^\s*\^+$", "bold red")
@@ -130,6 +143,9 @@ def stages() -> Iterator[Progress]:
     What models and the libraries under them print meanwhile goes to standard error as well: standard output
     belongs to the result. What libraries will change one day is nothing that the user can do something about.
     """
+    from rich.console import Console
+    from rich.text import Text
+
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         for kind in () if sys.warnoptions else (FutureWarning, DeprecationWarning):
             warnings.simplefilter("ignore", kind)

@@ -21,8 +21,16 @@ def process(*arguments, **options):
     return subprocess.Popen([*TDSL, *arguments], stderr=subprocess.PIPE, text=True, **options)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["show", "svd_linear"], ["fmt", "lossy.tdsl"]])
-def test_what_needs_no_model_loads_no_torch(folder, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "besides"),
+    [
+        (["--help"], ()),
+        (["list"], ()),
+        (["show", "svd_linear"], ()),
+        (["fmt", "lossy.tdsl"], ("rich.console",)),
+    ],
+)
+def test_what_needs_no_model_loads_no_torch(folder, arguments, besides):
     script = f"""
 import sys
 from tdsl.cli.app import app
@@ -30,7 +38,7 @@ try:
     app({arguments!r}, prog_name="tdsl")
 except SystemExit as end:
     assert end.code == 0, end.code
-heavy = ("torch", "onnx", "onnxruntime", "numpy", "scipy")
+heavy = ("torch", "onnx", "onnxruntime", "numpy", "scipy", *{besides!r})
 print(sorted(set(heavy) & set(sys.modules)), file=sys.stderr)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
