@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -18,11 +18,14 @@ from tdsl.engine.library import Library, load, standard_library
 from tdsl.engine.parameters import as_written
 from tdsl.engine.strategy import Runner
 from tdsl.errors import TdslError
+from tdsl.lang import tree
+from tdsl.lang.walk import walk
 from tdsl.plan.calibrate import Data, samples_in
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.loss import Function, Loss
 from tdsl.planner import DataPlanner
 from tdsl.samples import Batch, Given, as_given, listed, parted_labels, require_as_many
+from tdsl.sound_samples import require_sound
 from tdsl.verify import Sample, draw_samples, inputs_of
 
 SEED = 0
@@ -107,7 +110,8 @@ def prepare(
         library = library.extended(rules if isinstance(rules, Library) else load(rules))
     declared = library.pipeline(pipeline)
     measured_by = None if loss is None else Loss.of(loss)
-    samples = _samples(captured, calibration, held_out, verified, loss is not None, labelled)
+    planned = any(isinstance(node, tree.Choose | tree.Heal) for node in walk(declared))
+    samples = _samples(captured, calibration, held_out, verified, measured_by, labelled, planned)
     planner = _planner(library, captured, samples, mask, measured_by, profile, cache, progress)
     runner = Runner(library, declared, as_written(declared.parameters, parameters or {}), planner)
     return Prepared(captured, pipeline, runner, planner, samples)
@@ -166,10 +170,15 @@ def _samples(
     calibration: Iterable[Batch],
     held_out: Iterable[Batch],
     verified: bool,
-    by_loss: bool,
+    loss: Loss | None,
     labelled: bool,
+    planned: bool,
 ) -> tuple[Sample, ...]:
-    """Every sample; given ones with their labels where these are looked at; calibration needs them."""
+    """Every sample; given ones with their labels where these are looked at; calibration needs them.
+
+    What is `planned` by goes into sums, which infinities spoil.
+    """
+    by_loss = loss is not None
     inputs, ranges = inputs_of(captured)
     names = captured.input_names
     first = inputs[0].example if inputs else None
@@ -177,10 +186,13 @@ def _samples(
         as_given(batch, "calibration", names, labels=by_loss or labelled, needed=by_loss)
         for batch in listed(calibration, first)
     ]
+    known = [replace(one, number=number) for number, one in enumerate(known, start=1)]
     kept_back = [
         as_given(batch, "held-out", names, labels=by_loss or labelled, needed=labelled)
         for batch in listed(held_out, first)
     ]
+    kept_back = [replace(one, number=number) for number, one in enumerate(kept_back, start=1)]
+    held_apart = bool(kept_back)
     known = _divided(captured, known, max((low for low, _ in ranges.values()), default=1))
     if verified and not kept_back and len(known) >= HELD_OUT_SHARE:
         kept_back = known[HELD_OUT_SHARE - 1 :: HELD_OUT_SHARE]
@@ -197,11 +209,19 @@ def _samples(
         held_out=[one.inputs for one in kept_back],
         seed=SEED,
     )
+    computed = [*known, *([] if held_apart else kept_back)]
+    require_sound(captured, _called("calibration", computed), loss, infinite=not planned)
+    require_sound(captured, _called("held-out", kept_back if held_apart else []), infinite=True)
     labels = iter([one.labels for one in (*known, *kept_back)])
     return tuple(
         replace(sample, labels=next(labels)) if sample.kind in ("calibration", "held-out") else sample
         for sample in drawn
     )
+
+
+def _called(kind: str, samples: Sequence[Given]) -> Iterator[tuple[str, Given]]:
+    """Samples with what they are called, as the user counts them."""
+    return ((f"{kind} sample {one.number}", one) for one in samples)
 
 
 def _divided(captured: Captured, known: Sequence[Given], least: int) -> list[Given]:
@@ -221,5 +241,6 @@ def _divided(captured: Captured, known: Sequence[Given], least: int) -> list[Giv
     found: list[Given] = []
     for one, even in zip(known, alike, strict=True):
         parts = data.portions(one.inputs, at_once) if even else [one.inputs]
-        found += map(Given, parts, parted_labels(one.labels, parts))
+        labels = parted_labels(one.labels, parts)
+        found += [Given(*part, one.number) for part in zip(parts, labels, strict=True)]
     return found

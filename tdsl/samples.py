@@ -27,6 +27,8 @@ class Given:
 
     inputs: Tensors
     labels: Tensors = ()
+    number: int = 0
+    """Which of those that were given it is, or is a part of, from 1."""
 
 
 def listed(batches: Iterable[Batch], like: Any = None) -> list[Batch]:

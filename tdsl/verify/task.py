@@ -143,6 +143,13 @@ def _classified(output: Any, labels: Any, name: str) -> tuple[Tensor, Tensor]:
     scores, classes = rows
     kept = classes != IGNORED
     scores, classes = scores[kept].double(), classes[kept]
+    stray = classes[(classes < 0) | (classes >= scores.shape[1])]
+    if len(stray):
+        count = scores.shape[1]
+        raise TdslError(
+            f"{name} cannot count a label {int(stray[0])}: the outputs have scores for {count} classes",
+            expected=f"labels from 0 to {count - 1}, or {IGNORED} for what is not to be counted",
+        )
     likely = (
         scores.min() >= 0 and bool(((scores.sum(1) - 1).abs() < SUMS_TO_ONE).all()) if len(scores) else True
     )

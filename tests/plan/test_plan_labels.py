@@ -170,7 +170,7 @@ def test_labels_go_with_their_inputs_through_every_split(tmp_path: Path, form: s
         (x, x),
         dynamic_shapes=({0: "n"}, {0: "n"}),
         calibration=known,
-        loss="mse_loss",
+        loss=lambda output, labels: (output.sum(1) - labels).square().mean(),
         input_names=("a", "b"),
     )
     data, kept = made.planner.data, [one for one in made.samples if one.kind == "held-out"]
@@ -216,11 +216,11 @@ def pairs(change: Callable[[Tensor], object] = lambda y: y) -> list:
         (pairs(lambda y: y.tolist()), BCE, "labels of a calibration sample are a list", "as_tensor"),
         (pairs(), "cross_entropi", "no loss 'cross_entropi'", "did you mean `cross_entropy`?"),
         (pairs(), 3, "`loss` is an int", "name of one of torch.nn.functional"),
-        (pairs(lambda y: y[:, :2]), BCE, "fails on calibration batch 1: ValueError", "float32 [8, 14]"),
+        (pairs(lambda y: y[:, :2]), BCE, "fails on calibration sample 1: ValueError", "float32 [8, 14]"),
         (pairs(), lambda out, y: (out - y).square(), "gives a tensor [8, 14]", "mean over the batch"),
         (pairs(), lambda out, y: float((out - y).detach().mean()), "gives a float", "without gradients"),
         (pairs(), lambda out, y: (out.argmax(1) == 0).float().mean(), "no gradient", "argmax"),
-        (pairs(), lambda out, y: (out - y).mean() / 0, "on calibration batch 1", "finite"),
+        (pairs(), lambda out, y: (out - y).mean() / 0, "on calibration sample 1", "finite"),
     ],
 )
 def test_mistakes_with_labels_and_losses_are_taught(
