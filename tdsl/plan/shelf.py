@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import tempfile
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -92,7 +93,8 @@ class _File:
 
     def __init__(self) -> None:
         with _telling():
-            self.file: io.FileIO = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (gone with the shelf)
+            self.file: io.FileIO = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (closed below)
+        weakref.finalize(self, self.file.close)  # with the last value that is laid aside in it
         self.end = 0
 
     def place(self, size: int) -> _Place:
@@ -109,8 +111,6 @@ class _Place:
 
     def write(self, value: Tensor) -> None:
         """The numbers of a tensor, row by row. Raises `TdslError` where there is no room for them."""
-        if not self.size:
-            return
         bits = memoryview(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         done = 0
         with _telling():
@@ -121,8 +121,6 @@ class _Place:
     def read(self, dtype: torch.dtype) -> Tensor:
         """The numbers as a vector."""
         found = torch.empty(self.size, dtype=torch.uint8)
-        if not self.size:
-            return found.view(dtype)
         bits = memoryview(found.numpy().data)
         done = 0
         with _telling():

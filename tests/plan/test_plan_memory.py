@@ -236,6 +236,21 @@ def test_files_have_no_name_and_are_gone_after_an_interrupt(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_is_closed_with_the_last_value_in_it(monkeypatch) -> None:
+    opened = []
+    real = tempfile.TemporaryFile
+
+    def kept(**named):
+        opened.append(real(**named))
+        return opened[-1]
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", kept)
+    fetch = Shelf(0).put(drawn(4, 4))
+    assert torch.equal(fetch(), drawn(4, 4)) and not opened[0].closed
+    del fetch
+    assert opened[0].closed
+
+
 def test_a_full_disk_is_said(monkeypatch) -> None:
     full = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115  (closed by the shelf)
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda **named: full)
