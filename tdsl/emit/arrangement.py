@@ -114,8 +114,12 @@ class Arrangement:
         return ways
 
     def _by(self, groups: Sequence[list[int]]) -> tuple[tuple[Size, ...], tuple[int, ...]]:
-        """Read by groups of neighbouring parts; those of none, of size 1, come last."""
-        sorted_groups = sorted(range(len(groups)), key=lambda g: (not groups[g], groups[g]))
+        """Read by groups of neighbouring parts; those of none, of size 1, come first.
+
+        What stays together at the end is then copied as one block: onnxruntime moves number by number where
+        a last axis of size 1 goes elsewhere.
+        """
+        sorted_groups = sorted(range(len(groups)), key=lambda g: (bool(groups[g]), groups[g]))
         sizes = tuple(product([self.parts[part] for part in groups[g]]) for g in sorted_groups)
         return sizes, tuple(sorted_groups.index(g) for g in range(len(groups)))
 
@@ -143,7 +147,7 @@ class Arrangement:
             for one, place in zip(ones, places, strict=True):
                 found.insert(place, one)
         else:
-            found += ones
+            found = ones + found
         return self.source, tuple(found)
 
     def _operators(self, read: tuple[Size, ...], order: tuple[int, ...]) -> tuple[int, int]:

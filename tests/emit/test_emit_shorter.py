@@ -379,6 +379,21 @@ def test_an_expansion_before_a_broadcast_goes_and_one_that_makes_the_shape_stays
         assert_same(before, after, x=random(rows, 4))
 
 
+def test_heads_of_one_sequence_are_moved_in_blocks():
+    nodes = [
+        helper.make_node("Reshape", ["x", "heads"], ["split"]),
+        helper.make_node("Transpose", ["split"], ["turned"], perm=[1, 0, 2]),
+        helper.make_node("Reshape", ["turned", "batch"], ["z"]),
+    ]
+    targets = {"heads": np.array([8, 4, 6]), "batch": np.array([1, 4, 8, 6])}
+    before = graph(nodes, {"x": [8, 1, 24]}, {"z": [1, 4, 8, 6]}, targets)
+    after, kinds = shortened(before)
+    assert kinds == {"Reshape": 1, "Transpose": 1}
+    assert_same(before, after, x=random(8, 1, 24))
+    (order,) = [list(node.attribute[0].ints) for node in after.graph.node if node.op_type == "Transpose"]
+    assert order == [0, 2, 1, 3]  # a last axis of size 1 that went elsewhere would be moved number by number
+
+
 # ---------------------------------------------------------------- joins
 
 
