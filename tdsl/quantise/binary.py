@@ -26,7 +26,7 @@ RIDGE = 1e-9
 
 
 def store_binary(weight: Weight, bits: float, error: float) -> Stored | None:
-    """A map in `bits` for each number; `None` for what is no map, too large, or would lose too much."""
+    """A map in `bits` for each number; `None` for what is no map, or too large a one."""
     if weight.rows_first is None or max(weight.outputs, weight.inputs) > LARGEST:
         return None
     rank = rank_of(weight.outputs, weight.inputs, bits)
@@ -34,7 +34,7 @@ def store_binary(weight: Weight, bits: float, error: float) -> Stored | None:
         return None
     products = factored(weight.flat.astype(np.float64), weight.importance, rank)
     lost = weight.error(np.sum([product.dense() for product in products], axis=0))
-    return Stored(_recipe(weight, products), lost, "signs of factors") if lost <= error else None
+    return Stored(_recipe(weight, products), lost, "signs of factors")
 
 
 def rank_of(m: int, n: int, bits: float, paths: int = PATHS) -> int:

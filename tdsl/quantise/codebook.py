@@ -29,7 +29,7 @@ PIECE = 2**22
 
 
 def store_codebook(weight: Weight, entries: int, groups: int | None, error: float) -> Stored | None:
-    """A map by tables of `entries` numbers; `None` for what is no map, and where too much would be lost."""
+    """A map by tables of `entries` numbers; `None` for what is no map."""
     if weight.rows_first is None:
         return None
     m, n = weight.outputs, weight.inputs
@@ -45,7 +45,7 @@ def store_codebook(weight: Weight, entries: int, groups: int | None, error: floa
         after = weight.error(fed.rebuilt())
         if after < lost:
             codes, lost, how = fed, after, "error feedback"
-    return Stored(_recipe(weight, codes), lost, how) if lost <= error else None
+    return Stored(_recipe(weight, codes), lost, how)
 
 
 def bits_of(entries: int) -> int:

@@ -23,7 +23,7 @@ INT32 = 6
 
 
 def store_mixed(weight: Weight, kept: float, error: float) -> Stored | None:
-    """A map in one and four bits; `None` for what is no map, and where more than `error` would be lost."""
+    """A map in one and four bits; `None` for what is no map."""
     if weight.rows_first is None or weight.inputs < 2 * BITS:
         return None
     order, ones = by_weight(weight.flat, weight.importance, kept)
@@ -36,7 +36,7 @@ def store_mixed(weight: Weight, kept: float, error: float) -> Stored | None:
         after = weight.error(fed.rebuilt())
         if after < lost:
             found, lost, how = fed, after, "error feedback"
-    return Stored(found.put_together(), lost, how) if lost <= error else None
+    return Stored(found.put_together(), lost, how)
 
 
 def by_weight(matrix: Array, importance: Array, kept: float) -> tuple[Array, int]:
