@@ -214,6 +214,8 @@ def test_mistakes_are_named():
     ring, image = defining(cyclic(4)), turned_image(4)
     with pytest.raises(TdslError, match="two groups"):
         reynolds(gaussian(4, 16), ring, image)
+    with pytest.raises(TdslError, match="two groups"):
+        commutant_dimension(ring, defining(cyclic(5)))
     with pytest.raises(TdslError, match=r"\[3, 4\]"):
         reynolds(gaussian(3, 4), ring, ring)
     with pytest.raises(TdslError, match="does not permute"):

@@ -134,7 +134,7 @@ def _null_space(rho_out: Representation, rho_in: Representation) -> Tensor:
 
 def _between(left: Element, weight: Tensor, right: Element) -> Tensor:
     """left · weight · right, permutations by moving entries."""
-    found = left.apply(weight, 0) if isinstance(left, Permutation) else left.matrix() @ weight
+    found = left.apply(weight, 0)
     if isinstance(right, Permutation):
         return found.index_select(1, torch.tensor(right.inverse().places))
     return found @ right.matrix()
