@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tdsl.verify import compare
-from tdsl.verify.compare import distance, over_outputs, over_samples
+from tdsl.verify.compare import distance, over_outputs, over_samples, worst_of
 
 ROWS = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
 
@@ -66,6 +66,12 @@ def test_lost_values_are_counted_and_make_the_error_infinite():
     assert (found.lost, found.gained) == (1, 0)
     assert found.error == found.max_error == math.inf
     assert math.isnan(found.cosine)
+
+
+@pytest.mark.parametrize("values", [[math.nan, 1.0], [1.0, math.nan], []])
+@pytest.mark.parametrize("lower_is_worse", [True, False])
+def test_what_is_not_known_is_worse_than_any_number(values, lower_is_worse):
+    assert math.isnan(worst_of(values, lower_is_worse=lower_is_worse))
 
 
 def test_values_that_the_original_has_not_say_nothing():

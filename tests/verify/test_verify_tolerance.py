@@ -84,6 +84,7 @@ def test_new_weights_are_known_from_old_ones():
     assert stored_precision(model, scaled) == torch.float32
     assert double_runs(model, scaled, (X,)).stored == torch.float32
     assert stored_precision(model, copy.deepcopy(model).double()) == torch.float64
+    assert stored_precision(model, copy.deepcopy(model).bfloat16()) == torch.bfloat16
 
 
 def test_bounds_follow_the_measured_condition_above_their_floor():

@@ -241,6 +241,12 @@ def test_nan_of_the_rewritten_module_in_float64_is_rejected():
     assert broken(judge(ORIGINAL, exact=True, double=lost)) == {"rounding in float64"}
 
 
+def test_another_shape_of_the_rewritten_module_in_float64_is_rejected():
+    double = double_runs(MODEL, MODEL, (EXAMPLE,))
+    turned = type(double)(double.original, lambda inputs: tuple(o.T for o in double.original(inputs)))
+    assert broken(judge(ORIGINAL, exact=True, double=turned)) == {"rounding in float64"}
+
+
 def test_a_file_that_does_not_run_at_some_size_is_rejected():
     def static(inputs):
         if inputs[0].shape[0] == 16:
@@ -346,6 +352,11 @@ def test_the_guilty_rewrite_is_the_one_whose_wrong_weights_break_the_contract(fi
 def test_two_sessions_can_be_timed(file, folded_file):
     found = session_latency(lambda: session(file), lambda: session(folded_file), (EXAMPLE,), budget=0.01)
     assert found.original_ms > 0 and found.result_ms > 0 and found.pairs >= 5
+
+
+def test_a_module_with_other_inputs_is_the_users_mistake():
+    with pytest.raises(TdslError, match="the model takes 1 tensors, 2 were given"):
+        ORIGINAL((EXAMPLE, EXAMPLE))
 
 
 def test_a_file_with_other_inputs_is_the_users_mistake(file):
