@@ -270,6 +270,15 @@ def recurrent() -> Built:
     )
 
 
+def both_ways() -> Built:
+    return made(
+        lambda m, x: m.head(m.lstm(x)[0].mean(1)),
+        torch.randn(2, 4, 3),
+        lstm=nn.LSTM(3, 5, num_layers=2, batch_first=True, bidirectional=True),
+        head=nn.Linear(10, 2),
+    )
+
+
 def einsum() -> Built:
     return made(
         lambda m, x: torch.einsum("bhe,heo->bo", torch.relu(torch.einsum("bd,dhe->bhe", x, m.a)), m.b),
@@ -297,6 +306,7 @@ EXPECTED: dict[str, tuple[Callable[[], Built], list[tuple[int, tuple[int, ...]]]
     "unlike_heads": (unlike_heads, [(4, ())] * 6),
     "gated": (gated, [(6, ())]),
     "recurrent": (recurrent, [(5, ()), (5, ())]),
+    "both_ways": (both_ways, [(5, ())] * 4),
     "einsum": (einsum, [(2, (4,)), (4, (2,))]),
 }
 """Name → builder, and the sizes of all groups, with those of what their permutation may depend on."""

@@ -151,6 +151,22 @@ def test_a_padded_border_keeps_a_constant_that_is_not_zero() -> None:
     assert error(found, merged) <= 1e-12
 
 
+@pytest.mark.parametrize(("padding", "constants"), [(0, 1), (1, 0)])
+def test_a_padded_mean_does_not_keep_a_constant(padding: int, constants: int) -> None:
+    torch.manual_seed(0)
+    model, args = made(
+        lambda m, x: m.b(F.avg_pool2d(F.relu(m.a(x)), 3, 2, padding)),
+        torch.randn(2, 3, 9, 9),
+        a=nn.Conv2d(3, 6, 3),
+        b=nn.Conv2d(6, 4, 2),
+    )
+    set_rows(model, "a.weight", lambda w: w[1].zero_())
+    found = capture(model, args)
+    merged = merge_duplicates(found)
+    assert sum(group.constants for group in merged.groups) == constants
+    assert error(found, merged) <= 1e-12
+
+
 def test_a_norm_of_factor_zero_makes_a_constant() -> None:
     model, args = cnn()
     set_rows(model, "norm.weight", lambda w: w[1:3].zero_())
