@@ -27,12 +27,12 @@ RIDGE = 1e-9
 
 def store_binary(weight: Weight, bits: float, error: float) -> Stored | None:
     """A map in `bits` for each number; `None` for what is no map, or too large a one."""
-    if weight.rows_first is None or max(weight.outputs, weight.inputs) > LARGEST:
+    if not weight.is_map(LARGEST):
         return None
     rank = rank_of(weight.outputs, weight.inputs, bits)
     if rank < BITS:
         return None
-    products = factored(weight.flat.astype(np.float64), weight.importance, rank)
+    products = factored(weight.flat.astype(np.float64), weight.root, rank)
     lost = weight.error(np.sum([product.dense() for product in products], axis=0))
     return Stored(_recipe(weight, products), lost, "signs of factors")
 
@@ -63,10 +63,9 @@ class Signs:
         return found
 
 
-def factored(matrix: Array, importance: Array, rank: int, paths: int = PATHS) -> list[Signs]:
-    """Some products of signs whose sum a map [m, n] is like, columns weighing as their errors do."""
+def factored(matrix: Array, root: Array, rank: int, paths: int = PATHS) -> list[Signs]:
+    """Some products of signs whose sum a map [m, n] is like, errors of columns multiplied by `root` [n]."""
     left_over, made = matrix, []
-    root = np.sqrt(importance / importance.max())
     for _ in range(paths):
         made.append(_signs(left_over, root, rank))
         left_over = left_over - made[-1].dense()

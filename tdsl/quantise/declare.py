@@ -56,12 +56,23 @@ class Weight:
             return self.values.reshape(self.outputs, -1)
         return self.values.reshape(-1, self.outputs).T
 
+    def is_map(self, largest: int) -> bool:
+        """Whether it is a map, of no more rows and columns than that."""
+        return self.rows_first is not None and max(self.outputs, self.inputs) <= largest
+
     @property
     def importance(self) -> Array:
         """What an error at each input weighs: its mean square, or the same for all. → [n]"""
         if self.moment is None:
             return np.ones(self.inputs)
         found: Array = np.maximum(np.diag(self.moment), 0) + 1e-12 * np.trace(self.moment)
+        return found
+
+    @property
+    def root(self) -> Array:
+        """What columns are multiplied by where errors shall count alike: 1 for the weightiest. → [n]"""
+        importance = self.importance
+        found: Array = np.sqrt(importance / importance.max())
         return found
 
     def error(self, rebuilt: Array) -> float:

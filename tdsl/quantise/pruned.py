@@ -22,11 +22,10 @@ def store_pruned(weight: Weight, kept: float) -> Stored | None:
 
     Columns weigh as their inputs do, where they are known; what is lost is then measured in all of them.
     """
-    if weight.rows_first is None or max(weight.outputs, weight.inputs) > LARGEST:
+    if not weight.is_map(LARGEST):
         return None
     flat = weight.flat
-    root = np.sqrt(weight.importance / weight.importance.max())
-    mask = spectral_mask(torch.from_numpy(flat.astype(np.float64) * root), kept).numpy()
+    mask = spectral_mask(torch.from_numpy(flat.astype(np.float64) * weight.root), kept).numpy()
     left = np.where(mask, flat, np.float32(0))
     values = left.reshape(weight.values.shape) if weight.rows_first else left.T.reshape(weight.values.shape)
     found = store_sparse(Weight(np.ascontiguousarray(values), weight.rows_first))

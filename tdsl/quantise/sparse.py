@@ -44,7 +44,7 @@ def store_low_rank_sparse(weight: Weight, error: float) -> Stored | None:
 
     Columns weigh as their inputs do, where they are known; what is lost is then measured in all of them.
     """
-    if weight.rows_first is None or max(weight.outputs, weight.inputs) > LARGEST:
+    if not weight.is_map(LARGEST):
         return None
     return min(
         (found for kind in KINDS if (found := _stored(weight, error, np.dtype(kind))) is not None),
@@ -56,7 +56,7 @@ def store_low_rank_sparse(weight: Weight, error: float) -> Stored | None:
 def _stored(weight: Weight, error: float, kind: np.dtype[Any]) -> Stored | None:
     """With numbers of one element type; `None` where that loses too much or holds no fewer bytes."""
     width = kind.itemsize
-    root = np.sqrt(weight.importance / weight.importance.max())
+    root = weight.root
     top = _power_of_two(weight.values) if kind == np.float16 else 1.0
     scaled = torch.from_numpy(weight.flat.astype(np.float64) / top * root)
     parts = fewest(scaled, Error(MARGIN * error), Prices(width, width + 1))

@@ -77,7 +77,9 @@ def test_the_second_product_and_the_numbers_of_ranks_count():
 
 def test_columns_that_matter_lose_less():
     matrix, importance = low_rank(128, 96, decay=0.3), np.where(np.arange(96) < 16, 100.0, 1.0)
-    weighed, plain = (factored(matrix, by, 32) for by in (importance, np.ones(96)))
+    weighed, plain = (
+        factored(matrix, by, 32) for by in (np.sqrt(importance / importance.max()), np.ones(96))
+    )
 
     def lost(products) -> float:
         return float(np.linalg.norm((matrix - sum(p.dense() for p in products))[:, :16]))
