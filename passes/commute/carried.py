@@ -128,6 +128,8 @@ def _stays(node: fx.Node, operand: fx.Node, acting: Action) -> bool:
     """Whether rules bring it the other way: more than a move stays in front of moves, and of attention."""
     operator = operator_of(node.target)
     name = operator.name if operator is not None else ""
+    if name in ("squeeze", "unsqueeze") and all(isinstance(one, Linear) for _, one in acting.parts):
+        return False
     at_values = name == "attention" and operand is node.args[2]
     return (name in MOVEMENTS or at_values) and not acting.permutes
 

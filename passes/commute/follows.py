@@ -10,6 +10,7 @@ from torch import Tensor, fx
 
 from tdsl.engine.staged import Constant, Staged
 from tdsl.engine.workspace import Workspace
+from tdsl.ops import Operator
 from tdsl.ops.targets import operator_of
 from tdsl.symmetry.action import Action, action
 from tdsl.symmetry.along import Along, inverse, permutes
@@ -203,13 +204,32 @@ def _from_layer(work: Workspace, node: fx.Node, moving: Action) -> tuple[Any, li
         instead: dict[fx.Node, Any] = dict(made)
         args = fx.node.map_arg(node.args, lambda one: instead.get(one, one))
         return Staged(node.target, tuple(args), dict(node.kwargs)), [node]
-    if operator.pointwise and moving.permutes and len(node.all_input_nodes) == 1:
-        below = _from_layer(work, node.all_input_nodes[0], moving)
-        if below is None:
-            return None
-        args = fx.node.map_arg(node.args, lambda one: below[0])
-        return Staged(node.target, tuple(args), dict(node.kwargs)), [node, *below[1]]
-    return None
+    before = _before(operator, node, moving)
+    if before is None or len(node.all_input_nodes) != 1:
+        return None
+    below = _from_layer(work, node.all_input_nodes[0], before)
+    if below is None:
+        return None
+    args = fx.node.map_arg(node.args, lambda one: below[0])
+    return Staged(node.target, tuple(args), dict(node.kwargs)), [node, *below[1]]
+
+
+def _before(operator: Operator, node: fx.Node, moving: Action) -> Action | None:
+    """What acts on the operand, where `moving` acts on the result; `None` where that is not known."""
+    where: dict[int, int]  # axis of the result → axis of the operand
+    axes: Any = node.args[1] if len(node.args) > 1 else None
+    if operator.pointwise and moving.permutes:
+        where = {axis: axis for axis in range(moving.rank)}
+    elif operator.name == "permute":
+        where = {place: axis % moving.rank for place, axis in enumerate(axes)}
+    elif operator.name == "unsqueeze":
+        at = axes % moving.rank
+        where = {axis: axis - (axis > at) for axis in range(moving.rank) if axis != at}
+    else:
+        return None
+    if moving.reorders or any(axis not in where for axis, _ in moving.parts):
+        return None
+    return action(len(where), {where[axis]: element for axis, element in moving.parts})
 
 
 def _back(work: Workspace, node: fx.Node, values: Tensor, parts: Mapping[int, Along]) -> Constant:

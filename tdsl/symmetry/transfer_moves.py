@@ -140,7 +140,7 @@ def moves(site: Site) -> Law:
 
 
 def _repeated(x: Value, axis: int, count: int) -> Action:
-    """What acts on an axis each of whose places is repeated in a row: groups of places as the places before."""
+    """What acts on an axis each of whose places is repeated in a row: groups move as their places did."""
     if x.action.order[axis] != axis:
         raise Breaks(f"repeat_interleave along an axis that changes places under {x.action}")
     parts = dict(x.action.parts)

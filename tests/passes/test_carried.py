@@ -108,6 +108,12 @@ def with_class(m: Any, x: Tensor) -> Tensor:
     return m.net(torch.cat([m.token.expand(B, -1, -1), x], 1))
 
 
+def gated_channels(m: Any, x: Tensor, of: Tensor | None = None) -> Tensor:
+    """Channels weighed by what is in all of them (Hu et al., 2018), then mixed."""
+    gate = m.b(m.a((x if of is None else of).mean((2, 3))).relu()).sigmoid()
+    return m.o(x * gate[:, :, None, None])
+
+
 def swiglu(m: Any, x: Tensor, of: Function = lambda gate, up: (gate, up)) -> Tensor:
     gate, up = of(F.silu(m.gate(x)), m.up(x))
     return m.down(gate * up)
@@ -128,6 +134,8 @@ GROUPED = {"q": layer(), "k": layer(D, 4), "v": layer(D, 4), "o": layer()}
 PACKED = {"qkv": layer(D, 3 * D), "o": layer()}
 GATED = {"gate": layer(D, 12), "up": layer(D, 12), "down": layer(12, D)}
 CLASS = {**ENCODER, "token": number(1, 1, D)}
+SQUEEZED = {"a": layer(D, 4), "b": layer(4, D), "o": nn.Conv2d(D, 4, 1)}
+IMAGE = ((2, D, 5, 5),)
 BLOCKS = {"first": layer(), "second": layer()}
 
 VANISHING: dict[str, tuple[Function, Function, tuple[Any, ...], dict[str, Any]]] = {
@@ -287,6 +295,21 @@ VANISHING: dict[str, tuple[Function, Function, tuple[Any, ...], dict[str, Any]]]
         (BATCH_FIRST, BATCH_FIRST),
         {"net": layer()},
     ),
+    "tokens that a layer mixes": (
+        lambda m, x: (x[:, TOKENS] + m.b(m.a(x[:, TOKENS].mT).relu()).mT).mean(1),
+        lambda m, x: (x + m.b(m.a(x.mT).relu()).mT).mean(1),
+        (BATCH_FIRST,),
+        {"a": layer(T, 7), "b": layer(7, T)},
+    ),
+    "channels with a gate of their own": (
+        lambda m, x: gated_channels(m, x[:, FEATURES]), lambda m, x: gated_channels(m, x), IMAGE, SQUEEZED
+    ),
+    "distances of turned points": (
+        lambda m, x: ((x @ m.q)[:, :, None] - (x @ m.q)[:, None]).square().sum(-1),
+        lambda m, x: (x[:, :, None] - x[:, None]).square().sum(-1),
+        (BATCH_FIRST,),
+        {"q": TURN},
+    ),
 }  # fmt: skip
 
 STAYING: dict[str, tuple[Function, Function, tuple[Any, ...], dict[str, Any]]] = {
@@ -328,6 +351,12 @@ STAYING: dict[str, tuple[Function, Function, tuple[Any, ...], dict[str, Any]]] =
         lambda m, i: F.linear(m.net(m.table(i)).relu(), m.table.weight),
         (IDS,),
         {"table": nn.Embedding(7, D), "net": layer(), "p": torch.tensor([4, 6, 0, 3, 1, 5, 2])},
+    ),
+    "channels whose gate is that of others": (
+        lambda m, x: gated_channels(m, x[:, FEATURES], x),
+        lambda m, x: gated_channels(m, x),
+        IMAGE,
+        {**SQUEEZED, "b": nn.Sequential(layer(4, D), nn.LayerNorm(D), nn.Softmax(-1))},
     ),
     "factors of the argument of a gate": (
         lambda m, x: m.down(F.silu(m.gate(x).tanh() * m.a) * m.up(x)),
