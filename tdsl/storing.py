@@ -46,7 +46,7 @@ class Storing:
         emitted = emit_apart(captured, module, opset=self.opset, metadata=self.metadata)
         names = captured.input_names
         batches = [dict(zip(names, batch, strict=True)) for batch in self.data.batches]
-        samples = Samples(batches, "" if self.data.mask is None else names[self.data.mask])
+        samples = Samples(batches, [self.data.kept(batch) for batch in self.data.batches])
         stored: list[Storage] = []
         for step in self.steps:
             if lossy or not step.scheme.lossy:

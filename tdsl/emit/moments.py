@@ -6,6 +6,7 @@ and by the names that they have there. Sums are kept, not values, so that memory
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,10 +41,10 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Inputs by name, and the name of the one that is 0 where the others are padding, if there is one."""
+    """Inputs by name, and of each batch which positions are not padding, if that is known."""
 
     batches: Sequence[Mapping[str, torch.Tensor]]
-    mask: str = ""
+    kept: Sequence[torch.Tensor | None] = ()
 
 
 def moments(model: Emitted, samples: Samples, asked: Sequence[Asked]) -> Iterator[dict[Asked, Array]]:
@@ -61,10 +62,10 @@ def moments(model: Emitted, samples: Samples, asked: Sequence[Asked]) -> Iterato
             some.append(wanted.pop(0))
         sums = {one: np.zeros((one.size, one.size)) for one in some}
         counts = dict.fromkeys(some, 0)
-        for batch in samples.batches:
+        for batch, kept in itertools.zip_longest(samples.batches, samples.kept):
             values: dict[str, Array] = {name: value.detach().cpu().numpy() for name, value in batch.items()}
             values.update(run(runtime, batch))
-            mask = values.get(samples.mask)
+            mask = None if kept is None else kept.numpy()
             for one in some:
                 for rows in _rows(values[one.value], one, mask):
                     sums[one] += rows.T @ rows
@@ -97,7 +98,7 @@ def _rows(value: Array, asked: Asked, mask: Array | None) -> Iterator[Array]:
     else:
         rows = value.reshape(-1, value.shape[-1])
         if mask is not None and _by_position(value, mask):
-            rows = rows[mask.reshape(-1) != 0]
+            rows = rows[mask.reshape(-1)]
     step = max(1, PIECE // max(1, asked.size))
     for start in range(0, len(rows), step):
         yield rows[start : start + step].astype(np.float64)

@@ -124,7 +124,7 @@ def _content(module: fx.GraphModule, data: Data) -> bytes:
         found.update(repr((path, digest(value))).encode())
     for batch in data.batches:
         found.update(repr([digest(tensor) for tensor in batch]).encode())
-    found.update(repr((data.mask, data.seed)).encode())
+    found.update(repr((data.mask, data.added, data.seed)).encode())
     return found.digest()
 
 

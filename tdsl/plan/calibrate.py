@@ -22,6 +22,7 @@ from tdsl.plan.execute import Batch, Execution, leaves_of
 from tdsl.plan.extent import Extent
 from tdsl.plan.loss import Loss
 from tdsl.plan.packed import Packed, Triangle
+from tdsl.plan.padding import added, named_mask, require_mask, spread
 from tdsl.plan.shelf import Shelf
 from tdsl.provenance import value_name
 
@@ -45,12 +46,14 @@ class Data:
     captured: Captured
     batches: Sequence[Batch]
     mask: int | None = None
-    """Position, among the tensor inputs, of the one that is 0 where the others are padding."""
+    """Position, among the tensor inputs, of the one that says where the others are padding."""
     seed: int = 0
     loss: Loss | None = None
     """Whose gradients `gradient_moment` asks about; those of the outputs themselves without one."""
     labels: Sequence[Batch] = ()
     """With a loss, the labels of each batch."""
+    added: bool = False
+    """Whether the mask is 0 elsewhere and far below where there is padding; else it is 0 there."""
     _fill: Callable[[Batch], list[Any]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -68,19 +71,20 @@ class Data:
     ) -> Data:
         """The data of `captured`; `mask` names the padding mask.
 
-        Without it an input that is called a mask, and holds zeros and ones only, is taken for one.
-        Raises `TdslError` when there is no input of that name.
+        Without it an input that is called a mask, and holds what only one does, is taken for one.
+        Raises `TdslError` when there is no input of that name, and when it does not say what is padding.
         """
         known = list(batches)
         names = captured.input_names
-        if mask is not None and mask not in names:
+        if mask is None:
+            found = named_mask(names, known)
+        elif mask not in names:
             raise TdslError(f"there is no input {mask}", expected=f"one of {', '.join(names)}")
-        found = (
-            names.index(mask)
-            if mask is not None
-            else next((i for i, name in enumerate(names) if "mask" in name and _is_mask(known, i)), None)
-        )
-        return cls(captured, known, found, seed, loss, labels)
+        else:
+            found = names.index(mask)
+            require_mask(mask, [batch[found] for batch in known])
+        is_added = found is not None and added([batch[found] for batch in known])
+        return cls(captured, known, found, seed, loss, labels, is_added)
 
     def execution(
         self, module: fx.GraphModule, batch: Batch, keep: Iterable[fx.Node] = (), *, gradients: bool = False
@@ -116,18 +120,27 @@ class Data:
         extent = Extent(self._inputs(), batch)
         return self.portions(batch, _so_many(memory, extent.most(module.graph, keep), batch))
 
+    def kept(self, batch: Batch) -> Tensor | None:
+        """Which positions are not padding; without the axes behind the first that are 1 by the mask's type.
+
+        `None` without a mask.
+        """
+        if self.mask is None:
+            return None
+        mask = batch[self.mask]
+        return (mask == 0 if self.added else mask != 0).squeeze(spread(self._mask_shape()))
+
     def rows(self, batch: Batch, value: Tensor, described: Any, axis: int = -1) -> Tensor:
         """The vectors of `value` along `axis` at positions that are not padding. […, n, …] → [rows, n]."""
-        moved = value.movedim(axis, -1)
-        if self.mask is None or not isinstance(described, Tensor):
+        moved, kept = value.movedim(axis, -1), self.kept(batch)
+        if kept is None or not isinstance(described, Tensor):
             return moved.reshape(-1, moved.shape[-1])
         sizes = list(described.movedim(axis, -1).shape[:-1])
-        mask = batch[self.mask]
         at = _subsequence(self._mask_sizes(), sizes)
         if at is None:
             return moved.reshape(-1, moved.shape[-1])
         front = moved.movedim(at, tuple(range(len(at))))
-        return front[mask.bool()].reshape(-1, moved.shape[-1])
+        return front[kept].reshape(-1, moved.shape[-1])
 
     def _inputs(self) -> list[fx.Node]:
         """The inputs that are tensors."""
@@ -140,9 +153,16 @@ class Data:
         sizes = {v.shape[0].node.expr if isinstance(v.shape[0], torch.SymInt) else None for v in described}
         return len(described) == len(batch) and len(sizes) == 1 and None not in sizes
 
-    def _mask_sizes(self) -> list[Any]:
+    def _mask_shape(self) -> Sequence[Any]:
         assert self.mask is not None
-        return list(self._inputs()[self.mask].meta["val"].shape)
+        shape: Sequence[Any] = self._inputs()[self.mask].meta["val"].shape
+        return shape
+
+    def _mask_sizes(self) -> list[Any]:
+        """The sizes of what `kept` gives."""
+        shape = self._mask_shape()
+        dropped = spread(shape)
+        return [size for axis, size in enumerate(shape) if axis not in dropped]
 
 
 def collect(
@@ -351,16 +371,6 @@ def _so_many(memory: int, whole: int, batch: Batch) -> int:
 def samples_in(batch: Batch) -> int:
     """How many samples a batch has; a single one where no input has axes."""
     return max((len(tensor) for tensor in batch if tensor.dim()), default=1)
-
-
-def _is_mask(batches: Sequence[Batch], position: int) -> bool:
-    """Whether every value of an input is a whole 0 or 1, and some are 0."""
-    values = [batch[position] for batch in batches]
-    if not values or any(v.is_floating_point() or v.is_complex() or v.dim() < 2 for v in values):
-        return False
-    return all(bool(((v == 0) | (v == 1)).all()) for v in values) and any(
-        bool((v == 0).any()) for v in values
-    )
 
 
 def _subsequence(wanted: Sequence[Any], sizes: Sequence[Any]) -> tuple[int, ...] | None:

@@ -41,7 +41,7 @@ def test_padding_is_left_out_of_what_a_layer_is_applied_to():
     x, mask = torch.from_numpy(normal(2, 3, 16)), torch.tensor([[1, 1, 0], [1, 0, 0]])
     x[mask == 0] = 1e6
     asked = [Asked(X, 16)]
-    [found] = moments(model, Samples([{X: x.reshape(6, 16), "mask": mask}], "mask"), asked)
+    [found] = moments(model, Samples([{X: x.reshape(6, 16), "mask": mask}], [mask != 0]), asked)
     kept = x[mask == 1].double().numpy()
     assert np.allclose(np.diag(found[asked[0]]), (kept**2).mean(0))
     [all_of_them] = moments(model, Samples([{X: x.reshape(6, 16)}]), asked)

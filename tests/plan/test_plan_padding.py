@@ -1,75 +1,103 @@
-"""The same sentences padded to another length give the same plan, weight for weight."""
+"""Masks of padding in the forms that models take them in, and those that say something else."""
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
-import torch.nn.functional as F
+from plan_models import drawn
 from torch import Tensor, nn
 
 import tdsl
+from tdsl.capture import capture
+from tdsl.engine.statistics import request_of
+from tdsl.plan.calibrate import Data, collect
 
-WORDS, WIDTH = 40, 16
+KEPT = torch.tensor([[True, True, False, False], [True, False, False, False]])
+LOWEST = torch.finfo(torch.float32).min
 
 
-class Reader(nn.Module):
-    """Words that attend to one another, and the mean of what comes of it, padding left out."""
+class Attending(nn.Module):
+    """Something that reads x at each position and the mask."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.words = nn.Embedding(WORDS, WIDTH)
-        self.keys, self.values = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.wide, self.narrow = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
+        self.first = nn.Linear(6, 5)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
-        x = self.words(ids)
-        seen = mask[:, None, :].bool()
-        x = x + F.scaled_dot_product_attention(x, self.keys(x), self.values(x), attn_mask=seen)
-        x = x + self.narrow(F.gelu(self.wide(x)))
-        kept = mask[..., None].to(x.dtype)
-        return (x * kept).sum(1) / kept.sum(1)
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.first(x).sum() + mask.sum()
 
 
-class Unmarked(Reader):
-    """The same; but nobody calls its second input a mask."""
-
-    def forward(self, ids: Tensor, kept: Tensor) -> Tensor:
-        return super().forward(ids, kept)
-
-
-def sentences(length: int) -> list[tuple[Tensor, Tensor]]:
-    """Sentences of 4 to 16 words, the same for every length that they are padded to."""
-    drawn = torch.Generator().manual_seed(3)
-    batches = []
-    for _ in range(8):
-        ids, mask = torch.zeros(8, length, dtype=torch.int64), torch.zeros(8, length, dtype=torch.int64)
-        for row in range(8):
-            count = int(torch.randint(4, 17, (1,), generator=drawn))
-            ids[row, :count] = torch.randint(1, WORDS, (count,), generator=drawn)
-            mask[row, :count] = 1
-        batches.append((ids, mask))
-    return batches
-
-
-def smaller(kind: type[Reader], length: int) -> dict[str, Tensor]:
-    torch.manual_seed(0)
-    names = ("ids", "mask") if kind is Reader else ("ids", "kept")
-    module = tdsl.factorize(
-        kind().eval(),
-        sentences(16)[0],
-        rank=0.6,
-        calibration=sentences(length),
-        dynamic_shapes={name: {0: "batch", 1: "length"} for name in names},
+def second_moment(
+    mask: Tensor, named: str | None = None, called: str = "attention_mask"
+) -> tuple[Tensor, Tensor]:
+    """E[x·xᵀ] of what the layer reads, and x; padded positions hold 100."""
+    x = drawn(2, 4, 6)
+    x[~KEPT] = 100.0
+    axes = {0: "b", mask.dim() - 1: "s"}
+    if mask.dim() == 3 and mask.shape[1] > 1:
+        axes[1] = "s"
+    captured = capture(
+        Attending().eval(),
+        (x, mask),
+        dynamic_shapes={"x": {0: "b", 1: "s"}, "mask": axes},
+        input_names=("x", called),
     )
-    return dict(module.state_dict())
+    [node] = [n for n in captured.module.graph.nodes if n.op == "placeholder" and n.name == "x"]
+    request = request_of("second_moment", node, -1, node.meta["val"])
+    data = Data.of(captured, [(x, mask)], named)
+    return collect(captured.module, data, [request]).answer(request), x.double()
 
 
-def alike(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    same = one.keys() == other.keys() and all(one[name].shape == other[name].shape for name in one)
-    return same and all(torch.allclose(one[name], other[name], atol=1e-5) for name in one)
+ONES = KEPT.float()
+ADDED = torch.where(KEPT, 0.0, -math.inf)
+SPOKEN = {
+    "whole": KEPT.long(),
+    "bool": KEPT,
+    "numbers": ONES,
+    "added": ADDED,
+    "the lowest number": torch.where(KEPT, 0.0, LOWEST),
+    "-10000": torch.where(KEPT, 0.0, -1e4),
+    "spread over heads and queries": ADDED[:, None, None],
+    "ones spread": ONES[:, None, None],
+}
 
 
-def test_more_padding_gives_the_same_plan_where_a_mask_says_so() -> None:
-    """The control has the same numbers, and an input whose name says nothing: padding counts there."""
-    long = smaller(Reader, 64)
-    assert alike(smaller(Reader, 16), long)
-    assert not alike(smaller(Unmarked, 64), long)
+@pytest.mark.parametrize("named", [None, "attention_mask"])
+@pytest.mark.parametrize("form", SPOKEN)
+def test_padding_is_left_out_whatever_form_the_mask_has(form, named) -> None:
+    found, x = second_moment(SPOKEN[form], named)
+    seen = x[KEPT]
+    torch.testing.assert_close(found, seen.T @ seen / len(seen))
+
+
+SILENT = {
+    "a bias": torch.where(KEPT, 0.0, -2.5),
+    "weights": ONES * 0.5,
+    "who sees whom": torch.where(KEPT[:, None] & KEPT[:, :, None], 0.0, -math.inf),
+}
+
+
+@pytest.mark.parametrize("form", SILENT)
+def test_what_does_not_say_what_is_padding_is_no_mask_and_refused_where_it_is_named(form) -> None:
+    found, x = second_moment(SILENT[form])
+    flat = x.reshape(-1, 6)
+    torch.testing.assert_close(found, flat.T @ flat / len(flat))
+    with pytest.raises(tdsl.TdslError, match="attention_mask is no mask of padding: it h"):
+        second_moment(SILENT[form], "attention_mask")
+
+
+def test_a_padding_mask_whose_ones_may_be_the_padding_has_to_be_named() -> None:
+    found, x = second_moment(~KEPT, called="padding_mask")
+    flat = x.reshape(-1, 6)
+    torch.testing.assert_close(found, flat.T @ flat / len(flat))
+    found, _ = second_moment(KEPT, "padding_mask", called="padding_mask")
+    seen = x[KEPT]
+    torch.testing.assert_close(found, seen.T @ seen / len(seen))
+
+
+def test_nothing_is_padding_where_an_added_mask_is_zero_everywhere() -> None:
+    found, x = second_moment(torch.zeros(2, 4), "attention_mask")
+    flat = x.reshape(-1, 6)
+    torch.testing.assert_close(found, flat.T @ flat / len(flat))
