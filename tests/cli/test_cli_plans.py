@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 
 import pytest
+
+from tdsl.errors import TdslError
+from tdsl.plan.latency import LatencyTable
 
 SAMPLES = ("--calibration", "tiny.py:samples")
 FAST = """\
@@ -189,6 +194,24 @@ def test_an_unreadable_profile_is_an_error(tdsl, path, expected):
     outcome = tdsl("compile", "tiny.py:model", "-p", "compact", *SAMPLES, "--profile", path)
     assert (outcome.status, outcome.out, outcome.err) == (1, "", expected)
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"seconds": {"relu([2])": -1.0}}, "says that relu([2]) takes -1.0 s"),
+        ({"seconds": {"relu([2])": math.nan}}, "says that relu([2]) takes nan s"),
+        (
+            {"format": "tdsl-profile/2"},
+            "was written by another version of tdsl: its format is tdsl-profile/2",
+        ),
+    ],
+)
+def test_a_profile_of_no_times_or_of_another_version_is_an_error(folder, changed, expected):
+    record = {"format": "tdsl-profile/1", "machine": "a board", "seconds": {}, **changed}
+    Path("wrong.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(TdslError, match=re.escape(expected)):
+        LatencyTable.read(Path("wrong.json"))
 
 
 def test_a_pipeline_without_a_plan_has_no_profile(tdsl, folder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plan"))
@@ -13,6 +14,7 @@ from plan_models import batches, perceptron, planned
 
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
+from tdsl.errors import TdslError
 
 TRUNCATED = """
 pipeline cut {
@@ -70,6 +72,14 @@ def test_a_module_without_approximations_is_left_as_it_is() -> None:
     assert planner.healed == []
     for a, b in zip(captured.module.parameters(), module.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_without_data_nothing_is_recovered() -> None:
+    captured = perceptron(None)
+    runner, _ = planned(captured, TRUNCATED % ("40%", "heal least_squares"), [])
+    with pytest.raises(TdslError, match="recovery needs calibration data") as refusal:
+        runner.run(copied(captured.module), Journal())
+    assert refusal.value.span is not None
 
 
 def test_no_normal_equation_outweighs_a_large_model(monkeypatch) -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from plan_models import batches, perceptron, planned
 
+from tdsl.capture import Captured
 from tdsl.engine.census import census, copied
 from tdsl.engine.journal import Journal
 from tdsl.errors import TdslError
 from tdsl.plan.latency import LatencyTable
 
 
+@functools.cache
+def model(planted: int | None = 8) -> Captured:
+    """Captured once: what changes the graph is given a copy."""
+    return perceptron(planted)
+
+
 def run(pipeline, captured=None, known=None, table=None):
-    captured = captured or perceptron()
+    captured = captured or model()
     runner, planner = planned(captured, pipeline, known or batches(), table)
     module, journal = copied(captured.module), Journal()
     runner.run(module, journal)
@@ -73,7 +82,7 @@ def test_a_measured_budget_is_used_and_not_broken(budget: str) -> None:
 
 
 def test_the_predicted_error_is_the_real_one_where_errors_are_small() -> None:
-    captured = perceptron(planted=None)
+    captured = model(planted=None)
     runner, planner = planned(captured, plan("error", "parameters <= 99%"), batches(40, 32))
     step = next(iter(runner._choices.values()))
     problem, statistics = planner.problem(step, copied(captured.module))
@@ -93,8 +102,8 @@ def test_a_rule_may_be_named_at_several_ranks() -> None:
         "factorize.linear.svd_linear",
         "factorize.linear.svd_linear(rank=8), factorize.linear.svd_linear(rank=24)",
     )
-    runner, planner = planned(perceptron(), text, batches())
-    problem, _ = planner.problem(next(iter(runner._choices.values())), copied(perceptron().module))
+    runner, planner = planned(model(), text, batches())
+    problem, _ = planner.problem(next(iter(runner._choices.values())), copied(model().module))
     assert {c.details["r"] for c in problem.candidates} == {8, 24}
 
 
@@ -113,7 +122,7 @@ def test_what_the_model_keeps_already_asks_for_nothing() -> None:
 
 def test_a_latency_table_decides_where_time_is_the_objective() -> None:
     """Where factors are as slow as a dense layer nothing pays; where they are fast, they do."""
-    captured = perceptron()
+    captured = model()
     slow = _Fixed(lambda step: 1.0)
     _, _, module, journal = run(plan("latency", "error <= 90%"), captured, table=slow)
     assert not journal.entries and census(module).parameters == census(captured.module).parameters
@@ -122,6 +131,15 @@ def test_a_latency_table_decides_where_time_is_the_objective() -> None:
     )
     _, _, _, journal = run(plan("latency", "error <= 90%"), captured, table=fast)
     assert journal.entries
+
+
+def test_budgets_that_each_can_be_met_and_not_all_are_refused() -> None:
+    """Where every layer takes the same time, two in the place of one are smaller and slower."""
+    alike = _Fixed(lambda step: 1.0)
+    for budget in ("parameters <= 75%", "latency <= 100%"):
+        run(plan("error", budget), table=alike)
+    with pytest.raises(TdslError, match=r"parameters <= 75%, latency <= 100% cannot be met together"):
+        run(plan("error", "parameters <= 75%, latency <= 100%"), table=alike)
 
 
 class _Fixed(LatencyTable):
@@ -165,11 +183,11 @@ def test_a_budget_that_cannot_be_met_says_how_close_it_got(budgets: str, message
 )
 def test_a_plan_that_means_nothing_is_refused_before_anything_runs(text: str, message: str) -> None:
     with pytest.raises(TdslError, match=message):
-        planned(perceptron(), text, batches())
+        planned(model(), text, batches())
 
 
 def test_without_data_a_plan_is_refused_at_its_line() -> None:
-    captured = perceptron()
+    captured = model()
     runner, _ = planned(captured, plan("bytes", "error <= 1%"), [])
     with pytest.raises(TdslError, match="needs calibration data") as caught:
         runner.run(copied(captured.module), Journal())
@@ -187,8 +205,8 @@ def test_the_same_data_give_the_same_plan() -> None:
 
 
 def test_ranks_are_multiples_of_a_tile() -> None:
-    runner, planner = planned(perceptron(96), plan("error", "parameters <= 60%"), batches())
+    runner, planner = planned(model(96), plan("error", "parameters <= 60%"), batches())
     step = next(iter(runner._choices.values()))
-    problem, _ = planner.problem(step, copied(perceptron(96).module))
+    problem, _ = planner.problem(step, copied(model(96).module))
     ranks = {c.details["r"] for c in problem.candidates}
     assert ranks and all(rank % 2 == 0 for rank in ranks)  # eights, halved for layers as narrow as these
