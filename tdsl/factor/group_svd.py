@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tdsl.factor.declare import Decomposition, forms
-from tdsl.factor.group_blocks import chosen_places
+from tdsl.factor.group_places import chosen_places
+from tdsl.factor.group_spaces import numbers_of_spaces
 from tdsl.factor.matrix import checked, svd
 from tdsl.factor.rank import Error, RankRule, as_rank_rule, break_even
 
@@ -29,7 +30,7 @@ def group_svd(weight: Tensor, rank: object) -> tuple[Tensor, Tensor]:
     weight that is no finite matrix, `UnreachableRankError` for a rank that it does not have.
     """
     exact, rule = checked(weight, ndim=2), as_rank_rule(rank)
-    chosen = chosen_places(exact, SYMMETRIC, True)
+    chosen = chosen_places(exact, SYMMETRIC, True, numbers_of_spaces)
     if chosen is None and rule.spectral:
         return torch.eye(len(exact), dtype=torch.float64), exact
     if chosen is None:

@@ -1,135 +1,266 @@
-"""A layer by irreducible spaces: one matrix into them, a dense layer for each line and for the larger space.
+"""A layer by irreducible spaces: a matrix into them, a dense layer for each, a matrix back to the places.
 
-A runtime prepares the matrix of a dense layer once, so that lines are layers of their own, except for a
-single row, from which a batch is read as fast. Many rows are taken in blocks whose activations stay in the
-second level of the cache: the small matrices read and write all of them. A bias that all places share is
-that of the invariant line, and no pass over the result (docs/finite-groups.md).
+A runtime prepares the matrix of a dense layer once, so that products are layers of their own, except for a
+single row, from which a batch is read as fast, and where there are many. Many rows are taken in blocks whose
+activations stay in the second level of the cache: the small matrices read and write all of them. A bias that
+all places share is that of the line of equal places, and no pass over the result (docs/finite-groups.md).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tdsl.factor.declare import TermFunction, Terms
-from tdsl.factor.separate_products import MOST_LAYERS, separate_products
 
 BLOCK = 150_000
 """Numbers of the rows of a block, as measured in onnxruntime."""
 WHOLE = 400_000
 """Rows of fewer numbers than this stay together."""
+MOST_LAYERS = 16
+"""More products than this are batches, where their sizes are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """Copies read and copies written that products of channels connect, and the dimensions both have."""
+
+    read: tuple[int, ...]
+    written: tuple[int, ...]
+    dimensions: tuple[int, ...]
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """How many dimensions, copies read and copies written."""
+        return len(self.dimensions), len(self.read), len(self.written)
 
 
 def space_products(
     terms: Terms,
     x: Any,
-    invariant: Any,
     into: Any,
-    lines: Any,
     entering: Any,
-    dense: Any,
+    products: Any,
+    pairs: Any,
     back: Any,
     leaving: Any,
+    matching: Any,
+    order: Any,
     bias: Any = None,
 ) -> Any:
-    """The seven factors of `group_irreps` applied to rows of places. x [b, h, q] → [b, a·p].
+    """The eight factors of `group_spaces` applied to rows of places. x [b, h, q] → [b, a·p].
 
-    invariant E [q, p], into T [s, h], lines A [s, q, p], entering U [d, k, h], dense D [k, q, l, p], back
-    L [a, s], leaving B [a, d, l] and a bias c [p] that is added at each place.
+    A bias c [p] is added at each place.
     """
-    spaces = _Spaces(terms, invariant, into, lines, entering, dense, back, leaving)
+    layer = _Layer(terms, into, entering, products, pairs, back, leaving, matching, order)
     rows = terms.shape(x)[0]
-    if not isinstance(rows, int) or rows * spaces.h * spaces.q <= WHOLE:
-        return spaces.applied(x, bias)
+    if not isinstance(rows, int) or rows * layer.h * layer.q <= WHOLE:
+        return layer.applied(x, bias)
     # Each block has prepared weights of its own: together no more of them than the plain layer.
-    count = min(spaces.times_smaller, rows * spaces.h * spaces.q // BLOCK)
+    count = max(1, min(layer.times_smaller, rows * layer.h * layer.q // BLOCK))
     ends = [rows * place // count for place in range(count + 1)]
     parts = terms.split(x, [end - start for start, end in itertools.pairwise(ends)], 0)
-    return terms("concat", [spaces.applied(part, bias) for part in parts], 0)
+    return terms("concat", [layer.applied(part, bias) for part in parts], 0)
 
 
-class _Spaces:
+class _Layer:
     """The constants of a layer by irreducible spaces, made once for all blocks of rows."""
 
     def __init__(
         self,
         terms: Terms,
-        invariant: Any,
         into: Any,
-        lines: Any,
         entering: Any,
-        dense: Any,
+        products: Any,
+        pairs: Any,
         back: Any,
         leaving: Any,
+        matching: Any,
+        order: Any,
     ) -> None:
         self.terms = terms
         self.h = terms.shape(into)[1]
-        d, self.k, _ = terms.shape(entering)
-        _, self.q, copies, self.p = terms.shape(dense)
-        self.a, s = terms.shape(back)
-        self.s, self.entered, self.left = s + 1, d * self.k, d * copies
-        self.into = terms("concat", [terms.constant(torch.ones(1, self.h)), into], 0)
-        self.lines = terms("concat", [terms("reshape", invariant, [1, self.q, self.p]), lines], 0)
-        self.entering = terms("reshape", entering, [self.entered, self.h])
-        self.dense = terms("reshape", dense, [self.k * self.q, copies * self.p])
-        every = terms.constant(torch.ones(self.a, 1))
-        self.back = terms("concat", [every, back, terms("reshape", leaving, [self.a, self.left])], 1)
-        self.whole = terms("concat", [self.into, self.entering], 0)
-        self.layers = [self._layer(place) for place in range(self.s)]
-        numbers = self.q * self.p * (self.s + self.k * copies)
-        self.times_smaller = max(1, self.a * self.h * self.q * self.p // numbers)
+        self.count, self.q, self.p = terms.shape(products)
+        self.a = terms.shape(back)[0]
+        names = [terms.known(labels) for labels in (entering, pairs, leaving)]
+        self.order = [int(place) % self.h for place in terms.known(order)]
+        self.parts = list(_connected(*names))
+        self.into = _summed(terms, into, [one for part in self.parts for one in _entering(part, names[0])])
+        ones = terms.constant(torch.ones(self.a, 1))
+        columns = terms("permute", terms("concat", [ones, back], 1), [1, 0])
+        written = [one for part in self.parts for one in _leaving(part, names[2])]
+        self.back = terms("permute", _summed(terms, columns, written), [1, 0])
+        self.matrices = [self._matrix(part, products, names[1]) for part in self.parts]
+        self.matching = terms("sum", matching, [0]) if terms.shape(matching)[0] else None
+        first = tuple(names[2][0].tolist())
+        self.line = next(
+            (
+                place
+                for place, part in enumerate(self.parts)
+                if part.sizes[0] == 1
+                and first == (part.written[0], part.dimensions[0])
+                and int((names[2] == names[2][0]).all(1).sum()) == 1
+            ),
+            None,
+        )
+        held = sum(k * copies for _, k, copies in (part.sizes for part in self.parts))
+        self.times_smaller = self.a * self.h // max(1, held)
 
-    def _layer(self, place: int) -> Any:
-        """The matrix of one line as that of a dense layer. → [p, q]"""
-        one = self.terms("slice", self.lines, 0, place, place + 1)
-        return self.terms("permute", self.terms("reshape", one, [self.q, self.p]), [1, 0])
+    def _matrix(self, part: Product, products: Any, pairs: Tensor) -> Any:
+        """The matrix of one product, channels in (copy, channel). → [k·q, l·p]"""
+        terms = self.terms
+        _, k, copies = part.sizes
+        wanted = [(read, written) for read in part.read for written in part.written]
+        chosen = torch.tensor([[tuple(pair) == one for pair in pairs.tolist()] for one in wanted])
+        flat = _summed(terms, terms("reshape", products, [self.count, self.q * self.p]), list(chosen))
+        blocks = terms("permute", terms("reshape", flat, [k, copies, self.q, self.p]), [0, 2, 1, 3])
+        return terms("reshape", blocks, [k * self.q, copies * self.p])
 
     def applied(self, x: Any, bias: Any) -> Any:
         """[b, h, q] → [b, a·p]."""
         terms = self.terms
-        if terms.shape(x)[0] == 1 or self.s > MOST_LAYERS:
-            result = self._lines_as_batch(x)
-            return result if bias is None else terms("add", result, terms("concat", [bias] * self.a, 0))
-        spaces = terms("reshape", terms("matmul", self.whole, x), [-1, (self.s + self.entered) * self.q])
-        *single, larger = terms.split(spaces, [self.q] * self.s + [self.entered * self.q], 1)
-        products = [
-            terms("linear", line, layer, *([] if place or bias is None else [bias]))
-            for place, (line, layer) in enumerate(zip(single, self.layers, strict=True))
-        ]
-        return self._joined(products, larger)
+        results = []
+        added = bias is None
+        if self.parts:
+            separate = terms.shape(x)[0] != 1 and len(self.parts) <= MOST_LAYERS
+            added = added or (separate and self.line is not None)
+            values = self._separate(x, bias) if separate else self._batches(x)
+            joined = terms("concat", values, 1) if len(values) > 1 else values[0]
+            written = sum(d * copies for d, _, copies in (part.sizes for part in self.parts))
+            results.append(terms("matmul", self.back, terms("reshape", joined, [-1, written, self.p])))
+        if self.matching is not None:
+            each = terms("matmul", x, self.matching)
+            if self.order != list(range(self.h)):
+                each = terms("index_select", each, 1, terms.constant(torch.tensor(self.order)))
+            results.append(each)
+        if not results:
+            nothing = terms.constant(torch.zeros(self.a, self.h))
+            empty = terms.constant(torch.zeros(self.q, self.p))
+            results.append(terms("matmul", nothing, terms("matmul", x, empty)))
+        whole = terms("add", *results) if len(results) > 1 else results[0]
+        flat = terms("reshape", whole, [-1, self.a * self.p])
+        return flat if added else terms("add", flat, terms("concat", [bias] * self.a, 0))
 
-    def _lines_as_batch(self, x: Any) -> Any:
+    def _separate(self, x: Any, bias: Any) -> list[Any]:
+        """Each product by itself. → [b, d·l·p] each"""
         terms = self.terms
-        lines = separate_products(terms, terms("matmul", self.into, x), self.lines)
-        larger = terms("matmul", self.entering, x)
-        return self._joined([terms("reshape", lines, [-1, self.s * self.p])], larger)
+        sizes = [d * k * self.q for d, k, _ in (part.sizes for part in self.parts)]
+        spaces = terms("reshape", terms("matmul", self.into, x), [-1, sum(sizes)])
+        values = []
+        for place, (part, value) in enumerate(
+            zip(self.parts, terms.split(spaces, sizes, 1) if len(sizes) > 1 else [spaces], strict=True)
+        ):
+            d, k, copies = part.sizes
+            if d == 1:
+                line = [self._bias(bias, copies)] if place == self.line and bias is not None else []
+                layer = terms("permute", self.matrices[place], [1, 0])
+                values.append(terms("linear", value, layer, *line))
+            else:
+                product = terms("matmul", terms("reshape", value, [-1, k * self.q]), self.matrices[place])
+                values.append(terms("reshape", product, [-1, d * copies * self.p]))
+        return values
 
-    def _joined(self, lines: list[Any], larger: Any) -> Any:
-        """Lines and the larger space, before its product, by the matrix on the places. → [b, a·p]"""
+    def _bias(self, bias: Any, copies: int) -> Any:
+        """A bias of the first copy that a product writes."""
+        if copies == 1:
+            return bias
+        nothing = self.terms.constant(torch.zeros((copies - 1) * self.p))
+        return self.terms("concat", [bias, nothing], 0)
+
+    def _batches(self, x: Any) -> list[Any]:
+        """Products of the same sizes as one batch. → [b, r·d·l·p] each"""
         terms = self.terms
-        product = terms("matmul", terms("reshape", larger, [-1, self.k * self.q]), self.dense)
-        together = terms("concat", [*lines, terms("reshape", product, [-1, self.left * self.p])], 1)
-        places = terms("reshape", together, [-1, self.s + self.left, self.p])
-        return terms("reshape", terms("matmul", self.back, places), [-1, self.a * self.p])
+        values = []
+        start = place = 0
+        for (d, k, copies), alike in itertools.groupby(self.parts, key=lambda part: part.sizes):
+            count = len(list(alike))
+            rows = count * d * k
+            value = terms("matmul", terms("slice", self.into, 0, start, start + rows), x)
+            start += rows
+            matrices = [
+                terms("reshape", one, [1, k * self.q, copies * self.p])
+                for one in self.matrices[place : place + count]
+            ]
+            place += count
+            if count == 1:
+                product = terms("matmul", terms("reshape", value, [-1, k * self.q]), self.matrices[place - 1])
+            else:
+                parts = terms("permute", terms("reshape", value, [-1, count, d * k * self.q]), [1, 0, 2])
+                batch = terms("concat", matrices, 0)
+                product = terms("matmul", terms("reshape", parts, [count, -1, k * self.q]), batch)
+                apart = terms("reshape", product, [count, -1, d * copies * self.p])
+                product = terms("permute", apart, [1, 0, 2])
+            values.append(terms("reshape", product, [-1, count * d * copies * self.p]))
+        return values
+
+
+def _connected(entering: Tensor, pairs: Tensor, leaving: Tensor) -> Iterator[Product]:
+    """Copies that products connect, each with the dimensions in which some are read and some written."""
+    waiting = list(dict.fromkeys(tuple(pair) for pair in pairs.tolist()))
+    read_in, written_in = entering.tolist(), leaving.tolist()
+    while waiting:
+        read, written = dict.fromkeys([waiting[0][0]]), dict.fromkeys([waiting[0][1]])
+        size = 0
+        while size != len(read) + len(written):
+            size = len(read) + len(written)
+            for first, second in waiting:
+                if first in read or second in written:
+                    read.setdefault(first)
+                    written.setdefault(second)
+        waiting = [pair for pair in waiting if pair[0] not in read]
+        entered = dict.fromkeys(dimension for copy, dimension in read_in if copy in read)
+        left = {dimension for copy, dimension in written_in if copy in written}
+        dimensions = tuple(dimension for dimension in entered if dimension in left)
+        if dimensions:
+            yield Product(tuple(read), tuple(written), dimensions)
+
+
+def _entering(part: Product, labels: Tensor) -> Iterator[Tensor]:
+    """Which rows of T are read together, for each (dimension, copy)."""
+    for dimension in part.dimensions:
+        for copy in part.read:
+            yield (labels == torch.tensor([copy, dimension])).all(1)
+
+
+def _leaving(part: Product, labels: Tensor) -> Iterator[Tensor]:
+    """To which columns of ones and B each (dimension, copy) is written."""
+    for dimension in part.dimensions:
+        for copy in part.written:
+            yield (labels == torch.tensor([copy, dimension])).all(1)
+
+
+def _summed(terms: Terms, value: Any, chosen: list[Tensor]) -> Any:
+    """Sums of the chosen rows of a constant. [n, m], r times [n] → [r, m]"""
+    if not chosen:
+        return value
+    wanted = torch.stack(chosen)
+    places = wanted.to(torch.int64).argmax(1).tolist()
+    single = bool((wanted.sum(1) == 1).all())
+    if single and places == list(range(places[0], places[0] + len(places))):
+        whole = len(places) == wanted.shape[1]
+        return value if whole else terms("slice", value, 0, places[0], places[0] + len(places))
+    return terms("matmul", terms.constant(wanted.to(torch.get_default_dtype())), value)
 
 
 def _shape(x: Sequence[int], *factors: Sequence[int]) -> tuple[int, ...]:
     """The shape of `space_products`. Raises `ValueError` where the sizes do not fit."""
-    invariant, into, _, _, _, back, *_ = factors
-    if list(x[1:]) != [into[1], invariant[0]]:
-        raise ValueError(f"{into[1]} places of {invariant[0]} numbers, applied to a value of shape {list(x)}")
-    return x[0], back[0] * invariant[1]
+    into, _, products, _, back, *_ = factors
+    if len(x) != 3 or list(x[1:]) != [into[1], products[1]]:
+        raise ValueError(f"{into[1]} places of {products[1]} numbers, applied to a value of shape {list(x)}")
+    return x[0], back[0] * products[2]
 
 
 DECLARED = (
     TermFunction(
         "space_products",
-        ("x", "E", "T", "A", "U", "D", "L", "B", "c?"),
+        ("x", "T", "I", "D", "C", "B", "O", "K", "order", "c?"),
         space_products,
         _shape,
-        "x [b, h, q] by the seven factors of `group_irreps`, and a bias of each place [p] → [b, a·p].",
+        "x [b, h, q] by the eight factors of `group_spaces`, and a bias of each place [p] → [b, a·p].",
     ),
 )

@@ -7,8 +7,13 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
-from tdsl.factor.group_blocks import group_blocks, group_blocks_inside, group_blocks_product
-from tdsl.factor.group_irreps import group_irreps, group_irreps_product
+from tdsl.factor.group_blocks import group_blocks, group_blocks_product
+from tdsl.factor.group_spaces import (
+    group_spaces,
+    group_spaces_inside,
+    group_spaces_inside_product,
+    group_spaces_product,
+)
 from tdsl.factor.group_svd import group_svd
 from tdsl.factor.matrix import svd
 from tdsl.factor.rank import Energy, Error
@@ -70,7 +75,6 @@ class TestGroups:
         rebuilt = group_blocks_product(*factors)
         assert float((rebuilt - weight).norm() / weight.norm()) < 1e-6
         assert defect(rebuilt, out, inner) < 1e-12
-        assert len(group_blocks_inside(weight, TIGHT)[0]) == 1
 
     def test_low_rank_keeps_the_symmetry(self, group, expected, products):
         out, inner = copies(regular(group), 5), copies(regular(group), 6)
@@ -92,33 +96,71 @@ def test_a_plain_decomposition_of_the_same_size_breaks_the_symmetry():
     assert max(ours) < 1e-12
 
 
-def test_blocks_of_irreducible_spaces():
-    rho = copies(regular(dihedral(4)), 6)
-    weight = reynolds(gaussian(rho.size, rho.size), rho, rho)
-    factors = group_irreps(weight, TIGHT)
-    assert [tuple(f.shape) for f in factors] == [
-        (6, 6),
-        (3, 8),
-        (3, 6, 6),
-        (8, 3),
-        (2, 2, 8),
-        (2, 6, 2, 6),
-        (8, 2, 2),
-    ]
-    invariant, lines, larger = factors[0], factors[2], factors[5]
-    assert invariant.numel() + lines.numel() + larger.numel() == weight.numel() / 8
-    same = weight.reshape(8, 6, 8, 6).mean((0, 2)).T
-    assert torch.allclose(invariant, same, atol=1e-12)
-    assert torch.allclose(group_irreps_product(*factors), weight, atol=1e-12)
-    assert larger.numel() > 0 == group_irreps(gaussian(48, 48), TIGHT)[5].numel()
+def held(factors: tuple[Tensor, ...]) -> int:
+    """How many numbers the products of channels are."""
+    return factors[2].numel() + factors[6].numel()
 
 
-def test_an_invariant_line_and_a_larger_space_are_all_of_four_places():
-    rho = copies(defining(symmetric(4)), 6)
-    weight = reynolds(gaussian(rho.size, rho.size), rho, rho)
-    factors = group_irreps(weight, TIGHT)
-    assert len(factors[1]) == 0 < factors[5].numel()
-    assert torch.allclose(group_irreps_product(*factors), weight, atol=1e-12)
+@pytest.mark.parametrize("name", GROUPS)
+def test_one_product_for_each_irreducible_space(name):
+    group = GROUPS[name][0]
+    # Three products for the two numbers of a complex space, eight for the four of a quaternionic one.
+    complex_ways = {"C4": 5, "C7": 10, "A4": 13, "Q8": 12}
+    for inside, find, product in (
+        (False, group_spaces, group_spaces_product),
+        (True, group_spaces_inside, group_spaces_inside_product),
+    ):
+        out, inner = (copies(regular(group), c, inside=not inside) for c in (5, 6))
+        weight = reynolds(gaussian(out.size, inner.size), out, inner)
+        factors = find(weight, TIGHT)
+        assert held(factors) == 30 * complex_ways.get(name, group.order)
+        assert torch.allclose(product(*factors), weight, atol=1e-12)
+        other = group_spaces if inside else group_spaces_inside
+        assert held(other(weight, TIGHT)) == weight.numel()
+
+
+def test_a_mirror_of_many_places_is_two_products():
+    rho = copies(Representation(cyclic(2), "reversed", 12, (Permutation(tuple(range(11, -1, -1))),)), 3)
+    weight = reynolds(gaussian(36, 36), rho, rho)
+    factors = group_spaces(weight, TIGHT)
+    assert held(factors) == weight.numel() / 2
+    assert torch.allclose(group_spaces_product(*factors), weight, atol=1e-12)
+
+
+def table(n: int, m: int, wreath: bool) -> Tensor:
+    """A layer of two channels on n × m places in an unknown order, that treats all n alike, and all m."""
+    random = torch.Generator().manual_seed(n)
+    one, other = torch.eye(n, dtype=torch.float64), torch.eye(m, dtype=torch.float64)
+    parts = [(one, other), (one, torch.ones_like(other)), (torch.ones_like(one), torch.ones_like(other))]
+    parts += [] if wreath else [(torch.ones_like(one), other)]
+    rows, columns = (torch.randperm(n * m, generator=random) for _ in range(2))
+    return sum(
+        torch.kron(torch.kron(a, b)[rows][:, columns], gaussian(2, 2, seed=place))
+        for place, (a, b) in enumerate(parts)
+    )
+
+
+@pytest.mark.parametrize("wreath", [False, True])
+def test_the_places_of_a_table_in_any_order(wreath):
+    weight = table(12, 15, wreath)
+    factors = group_spaces(weight.float(), TIGHT)
+    assert held(factors) == (3 if wreath else 4) * 4  # a product at each place, and sums of rows and columns
+    assert len(factors[0]) == (12 if wreath else 26)
+    assert torch.allclose(group_spaces_product(*factors), weight, atol=1e-6)
+    for spoilt in (weight + 1e-3 * gaussian(360, 360), gaussian(360, 360)):
+        assert held(group_spaces(spoilt, TIGHT)) == weight.numel()
+    weight[7, 9] += 1
+    changed = group_spaces(weight, TIGHT)  # what leaves the entry where it is still commutes
+    assert torch.allclose(group_spaces_product(*changed), weight, atol=1e-9)
+
+
+def test_places_that_change_their_sign():
+    rho = copies(regular(dihedral(4)), 4)
+    weight = reynolds(gaussian(32, 32), rho, rho)
+    signs = torch.tensor([1.0, -1, -1, 1, 1, 1, -1, 1], dtype=torch.float64).repeat_interleave(4)
+    factors = group_spaces(signs[:, None] * weight, TIGHT)
+    assert held(factors) == weight.numel() / 8
+    assert torch.allclose(group_spaces_product(*factors), signs[:, None] * weight, atol=1e-12)
 
 
 class TestDetection:

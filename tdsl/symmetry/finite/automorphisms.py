@@ -8,8 +8,6 @@ generators along the chain of stabilisers, and the order is the product of the o
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,6 +15,7 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.symmetry.components import components
 from tdsl.symmetry.element import Permutation
+from tdsl.symmetry.finite.hashes import mixed
 from tdsl.symmetry.group import Group
 
 MOST_REFINEMENTS = 20_000
@@ -126,8 +125,8 @@ class _Search:
                     hint="give the group by generators, if they are known",
                 )
             width = int(colourings.max()) + 1
-            sights = _mixed(self.edges[None] * width + colourings[:, None, :]).sum(2, dtype=np.uint64)
-            names = np.unique(_mixed(sights + _mixed(colourings)), return_inverse=True)[1]
+            sights = mixed(self.edges[None] * width + colourings[:, None, :]).sum(2, dtype=np.uint64)
+            names = np.unique(mixed(sights + mixed(colourings)), return_inverse=True)[1]
             finer = names.reshape(colourings.shape).astype(np.int64)
             counts = [np.bincount(one, minlength=int(finer.max()) + 1) for one in finer]
             if any((one != counts[0]).any() for one in counts[1:]):
@@ -147,11 +146,3 @@ def _fixed(colours: Colours, vertex: int) -> Colours:
 def _orbits(size: int, generators: list[Permutation]) -> list[int]:
     """The orbit of every vertex, by number."""
     return components(size, [torch.tensor(g.places) for g in generators]).tolist()
-
-
-def _mixed(values: np.ndarray[tuple[int, ...], np.dtype[Any]]) -> np.ndarray[tuple[int, ...], np.dtype[Any]]:
-    """A hash of 64 bits of each number (Steele, Lea & Flood, 2014)."""
-    state = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))

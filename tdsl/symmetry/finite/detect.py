@@ -1,79 +1,135 @@
-"""The permutation group that a weight commutes with, read off the weight itself.
+"""Which pairs of places of a weight look alike, or opposite.
 
 Rows are pairs of a place and a channel, and so are columns. Two pairs of places whose numbers for some few
-channels agree get one label; what permutes the places of both sides and keeps the labels is an automorphism
-of a bipartite graph with labelled edges. Where no label comes twice there is none, and that is seen on a
-few entries.
+channels agree get one label, and the opposite one where they agree but for the sign. Where no label comes
+twice there is no group, and that is seen on a few entries.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
-
-from tdsl.symmetry.element import Permutation
-from tdsl.symmetry.finite.automorphisms import automorphisms
-from tdsl.symmetry.representation import Representation
 
 SEED = 0xC4A2
 CHANNELS = 4
 """As many channels of each side are looked at."""
-ALIKE = 0.1
+EXACT = 1e-5
 """Pairs of places are alike when their numbers differ by less than this share of the mean size of numbers."""
-ALIKE_FEW = 1e-5
-"""The same, where so few numbers are seen that some may agree by chance."""
+NEARLY = 0.1
+"""The same, where a weight is asked for that is only near to one with a group."""
 FEW = 8
+"""Of fewer numbers some may agree by chance, and all have to agree exactly."""
+PART = 64
+"""So many places of each side are looked at before all are."""
+LOOKS = 256
+"""Pairs of alike pairs of places that are looked at again."""
+AGAIN = 16
+"""Channels of each that are."""
+PROBES = 8
+"""Pairs of places one of which has to come again."""
+SIGHTS = 3
+"""Random combinations of numbers by which pairs of places are told apart."""
 
 
-def labels(blocks: Tensor) -> Tensor | None:
-    """Equal labels for the pairs of places that look alike. [a, b, channels] → [a, b] int64.
+def labels(blocks: Tensor, nearly: bool) -> Tensor | None:
+    """A label from 1 on for each pair of places, opposite labels for opposite ones, 0 for nothing.
 
-    `None` when nothing comes twice among the pairs of the first place.
+    [a, b, p, q] → [a, b] int64; `None` when nothing comes twice, or what seems to does not where one looks
+    again. `nearly` allows a tenth for noise.
     """
-    rows, columns, seen = blocks.shape
-    flat = blocks.reshape(rows * columns, seen)
-    size = float(flat.square().mean().sqrt()) * seen**0.5
-    near = (ALIKE if seen >= FEW else ALIKE_FEW) * size
-    found = torch.full((len(flat),), -1, dtype=torch.int64)
-    repeated = False
-    count = 0
-    for place in range(len(flat)):
-        if int(found[place]) >= 0:
-            continue
-        if place >= columns and not repeated:
-            return None
-        alike = ((flat - flat[place]).norm(dim=1) <= near) & (found < 0)
-        repeated = repeated or int(alike.sum()) > 1
-        found[alike] = count
-        count += 1
-    return found.reshape(rows, columns) if repeated else None
+    rows, columns, p, q = blocks.shape
+    if not comes_again(blocks[:, :, 0, 0], blocks[:, :, p // 2, q - 1], NEARLY if nearly else EXACT):
+        return None
+    if not nearly and max(rows, columns) > PART and _labels(_part(blocks), exactly=True) is None:
+        return None
+    found = _labels(blocks, exactly=not nearly)
+    return found if found is not None and bool(found.any()) else None
 
 
-def sampled(blocks: Tensor) -> Tensor:
+def _labels(blocks: Tensor, *, exactly: bool) -> Tensor | None:
+    """As `labels`, of pairs of places that may all differ."""
+    seen = _sampled(blocks)
+    flat = seen.flatten(0, 1)
+    size = float(flat.square().mean().sqrt()) * flat.shape[1] ** 0.5
+    if not size:
+        return torch.zeros(seen.shape[:2], dtype=torch.int64)
+    if exactly or flat.shape[1] < FEW:
+        found = _equal(flat / size)
+        return found.reshape(seen.shape[:2]) if _stands(blocks, found, size / flat.shape[1] ** 0.5) else None
+    return _near(flat, NEARLY * size).reshape(seen.shape[:2])
+
+
+def _part(blocks: Tensor) -> Tensor:
+    """A few places of both sides, evenly spread."""
+    rows, columns = (-(-n // PART) for n in blocks.shape[:2])
+    return blocks[::rows, ::columns]
+
+
+def _stands(blocks: Tensor, found: Tensor, size: float) -> bool:
+    """Whether pairs of places of one label are alike at a few channels that were not looked at."""
+    random = np.random.default_rng(SEED)
+    names = np.abs(found.numpy())
+    order = np.argsort(names, kind="stable")
+    same = ((np.diff(names[order]) == 0) & (names[order[1:]] > 0)).nonzero()[0]
+    same = same[:: max(1, len(same) // LOOKS)]
+    one, other = (np.repeat(order[place], AGAIN) for place in (same, same + 1))
+    p, q = (random.integers(0, n, len(one)) for n in blocks.shape[2:])
+    columns = blocks.shape[1]
+    values = [
+        blocks[tuple(map(torch.from_numpy, (places // columns, places % columns, p, q)))].to(torch.float64)
+        for places in (one, other)
+    ]
+    signs = found.sign()[one] * found.sign()[other]
+    return bool(((values[0] - signs * values[1]).abs() <= EXACT * size).all())
+
+
+def comes_again(first: Tensor, second: Tensor, share: float) -> bool:
+    """Whether one of a few pairs of places is like another, by two numbers of each. [a, b], [a, b]"""
+    one, other = (values.flatten().to(torch.float64).numpy() for values in (first, second))
+    probes = np.arange(PROBES) * (len(one) - 1) // PROBES
+    near = share * float(np.sqrt((one @ one + other @ other) / (2 * len(one))))
+    for sign in (1, -1):
+        places, like = np.nonzero(np.abs(one - sign * one[probes, None]) <= near)
+        alike = np.abs(other[like] - sign * other[probes[places]]) <= near
+        if bool((alike & (like != probes[places])).any()):
+            return True
+    return False
+
+
+def _sampled(blocks: Tensor) -> Tensor:
     """Numbers of a few channels on both sides. [a, b, p, q] → [a, b, up to CHANNELS²]."""
     random = torch.Generator().manual_seed(SEED)
     p, q = (torch.randperm(n, generator=random)[:CHANNELS] for n in blocks.shape[2:])
-    return blocks[:, :, p][:, :, :, q].flatten(2).to(torch.float64)
+    return blocks[:, :, p[:, None], q].flatten(2).to(torch.float64)
 
 
-def symmetries(seen: Tensor) -> tuple[Representation, Representation] | None:
-    """What may be done to rows and columns of a matrix of labels [a, b] and keeps it: ρ_out, ρ_in.
+def _equal(flat: Tensor) -> Tensor:
+    """Labels of what is equal but for rounding, by sorting. [n, numbers of size 1] → [n] int64"""
+    random = torch.Generator().manual_seed(SEED)
+    sights = (flat @ torch.randn(flat.shape[1], SIGHTS, generator=random, dtype=torch.float64)).numpy()
+    nothing = np.abs(sights).max(1) <= EXACT
+    signs = np.where(nothing, 0, np.where(sights[:, 0] < 0, -1, 1))
+    found = np.where(nothing, 0, 1).astype(np.int64)
+    for sight in (sights * signs[:, None]).T:
+        order = np.lexsort((sight, found))
+        steps = (np.diff(found[order]) > 0) | (np.diff(sight[order]) > EXACT)
+        found[order] = np.concatenate([[0], np.cumsum(steps)]) + (1 if found[order[0]] else 0)
+    return torch.from_numpy(found * signs)
 
-    `None` when nothing moves.
-    """
-    rows, columns = seen.shape
-    edges = torch.zeros(rows + columns, rows + columns, dtype=torch.int64)
-    edges[:rows, rows:] = seen + 1
-    edges[:rows, :rows] = -1  # no row is taken to a column
-    group = automorphisms(edges)
-    if not group.generators:
-        return None
-    out, inner = [], []
-    for g in group.generators:
-        assert isinstance(g, Permutation)
-        out.append(Permutation(g.places[:rows]))
-        inner.append(Permutation(tuple(place - rows for place in g.places[rows:])))
-    return (
-        Representation(group, f"{rows} places out", rows, tuple(out)),
-        Representation(group, f"{columns} places in", columns, tuple(inner)),
-    )
+
+def _near(flat: Tensor, near: float) -> Tensor:
+    """Labels of what is not further than `near` from the first of the label. [n, numbers] → [n] int64"""
+    sizes = flat.norm(dim=1)
+    found = torch.zeros(len(flat), dtype=torch.int64)
+    waiting = sizes > near
+    count = 0
+    for place in range(len(flat)):
+        if not waiting[place]:
+            continue
+        count += 1
+        for sign in (1, -1):
+            alike = waiting & ((flat - sign * flat[place]).norm(dim=1) <= near)
+            found[alike] = sign * count
+            waiting &= ~alike
+    return found

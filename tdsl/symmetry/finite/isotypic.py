@@ -9,6 +9,7 @@ division algebra: numbers, complex numbers or quaternions (Frobenius, 1878). Dra
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +21,7 @@ from tdsl.symmetry.finite.commutant import reynolds
 from tdsl.symmetry.representation import Representation
 
 SEED = 0x150
-APART = 1e-6
+APART = 1e-10
 """Eigenvalues closer than this, relatively to the largest, belong to one eigenspace."""
 NOTHING = 1e-8
 """Maps smaller than this, relatively, are zero."""
@@ -71,38 +72,64 @@ def shared_components(
     for rho in (rho_in, rho_out):
         _orthogonal(rho)
     random = torch.Generator().manual_seed(SEED)
+
+    def draw(out: Representation, inner: Representation) -> Tensor:
+        size = torch.randn(out.size, inner.size, generator=random, dtype=torch.float64)
+        return reynolds(size, out, inner)
+
+    between = draw(rho_out, rho_in)
+    theirs = (draw(rho_out, rho_out), draw(rho_out, rho_out)) if rho_out is not rho_in else None
+    return common(between, (draw(rho_in, rho_in), draw(rho_in, rho_in)), theirs)
+
+
+Draws = tuple[Tensor, Tensor]
+"""Two random matrices [n, n] of an algebra that transposition maps to itself."""
+
+
+def common(between: Tensor, inner: Draws, out: Draws | None) -> tuple[tuple[Component, Component], ...]:
+    """The irreducible spaces that columns and rows share, of random matrices that commute with a group.
+
+    `between` [m, n] leads from the one to the other; `out` is `None` where both are the same space.
+    """
+    ours = _components(*inner)
+    if out is None:
+        return tuple((one, one) for one in ours)
     found = []
-    between = _draw(rho_out, rho_in, random)
-    theirs = _components(rho_out, random) if rho_out is not rho_in else None
-    for ours in _components(rho_in, random):
-        if theirs is None:
-            found.append((ours, ours))
-            continue
+    theirs = _components(*out)
+    size = float(between.norm())
+    for one in ours:
         for other in theirs:
-            onto = other.copies[0].T @ between @ ours.copies[0]
-            size = float(onto.norm()) / float(between.norm())
-            if other.dimension == ours.dimension and size > NOTHING:
-                turned = onto * (ours.dimension**0.5 / float(onto.norm()))
-                found.append((ours, Component(other.copies @ turned, ours.units)))
+            onto = other.copies[0].T @ between @ one.copies[0]
+            if other.dimension == one.dimension and float(onto.norm()) > NOTHING * size:
+                turned = onto * (one.dimension**0.5 / float(onto.norm()))
+                found.append((one, Component(other.copies @ turned, one.units)))
     return tuple(found)
 
 
-def _components(rho: Representation, random: torch.Generator) -> list[Component]:
-    mixed, moving = _draw(rho, rho, random), _draw(rho, rho, random)
+def _components(mixed: Tensor, moving: Tensor) -> list[Component]:
+    """The components on which an algebra acts, smaller irreducible spaces first."""
     values, vectors = torch.linalg.eigh(mixed + mixed.T)
-    gaps = (values.diff() > APART * max(float(values.abs().max()), 1e-300)).nonzero().flatten() + 1
-    spaces = list(torch.tensor_split(vectors, gaps.tolist(), dim=1)) if rho.size else []
-    classes: list[list[Tensor]] = []
-    for space in spaces:
-        for known in classes:
-            onto = space.T @ moving @ known[0]
-            size = float(onto.norm()) / float(moving.norm())
-            if known[0].shape == space.shape and size > NOTHING:
-                known.append(space @ (onto * (space.shape[1] ** 0.5 / float(onto.norm()))))
+    largest = max(float(values.abs().max()), 1e-300) if len(values) else 1.0
+    gaps = (values.diff() > APART * largest).nonzero().flatten() + 1
+    bounds = [0, *gaps.tolist(), len(values)]
+    spaces = [
+        (slice(start, end), vectors[:, start:end])
+        for start, end in itertools.pairwise(bounds)
+        if end > start and float(values[start:end].abs().max()) > NOTHING * largest
+    ]
+    moved = vectors.T @ moving @ vectors
+    size = float(moving.norm())
+    classes: list[tuple[slice, list[Tensor]]] = []
+    for places, space in spaces:
+        for first, known in classes:
+            onto = moved[places, first]
+            length = float(onto.norm())
+            if known[0].shape == space.shape and length > NOTHING * size:
+                known.append(space @ (onto * (space.shape[1] ** 0.5 / length)))
                 break
         else:
-            classes.append([space])
-    components = [_in_division_basis(torch.stack(copies), mixed, moving) for copies in classes]
+            classes.append((places, [space]))
+    components = [_in_division_basis(torch.stack(copies), mixed, moving) for _, copies in classes]
     return sorted(components, key=lambda one: (one.dimension, len(one.units), len(one.copies)))
 
 
@@ -117,6 +144,8 @@ def _in_division_basis(copies: Tensor, mixed: Tensor, moving: Tensor) -> Compone
             rest = rest - unit * ((rest * unit).sum() / size)
         if float(rest.norm()) > NOTHING * max(float(draw.norm()), 1e-300):
             units.append(rest * (size**0.5 / float(rest.norm())))
+    if len(units) == 1:
+        return Component(copies, torch.stack(units))
     if len(units) == 3:
         units.append(units[1] @ units[2])
     columns: list[Tensor] = []
@@ -132,10 +161,6 @@ def _in_division_basis(copies: Tensor, mixed: Tensor, moving: Tensor) -> Compone
             columns += [unit @ (start / start.norm()) for unit in units]
     basis = torch.stack(columns, 1)
     return Component(copies @ basis, torch.stack([basis.T @ unit @ basis for unit in units]))
-
-
-def _draw(out: Representation, inner: Representation, random: torch.Generator) -> Tensor:
-    return reynolds(torch.randn(out.size, inner.size, generator=random, dtype=torch.float64), out, inner)
 
 
 def _orthogonal(rho: Representation) -> None:

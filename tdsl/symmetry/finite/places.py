@@ -1,75 +1,131 @@
 """Weights whose rows and columns are (place, channel), a finite group permuting the places: found and fitted.
 
-The group is read off the weight (`detect`), the commutant is written in its irreducible spaces
-(`isotypic`), and the nearest weight that commutes is a projection onto an orthogonal basis of it.
+What is alike is read off the weight (`detect`) and closed under products (`coherent`), the commutant is
+written in its irreducible spaces (`isotypic`), and the nearest weight that commutes is a mean over classes.
+The group itself is not needed: a place may also change its sign, and no order of the places is known.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tdsl.symmetry.element import Permutation, then
-from tdsl.symmetry.finite.commutant import commutant_dimension
-from tdsl.symmetry.finite.detect import labels, sampled, symmetries
-from tdsl.symmetry.finite.isotypic import Component, shared_components
-from tdsl.symmetry.finite.products import component_basis, matrix_product
+from tdsl.symmetry.finite.coherent import Classes, closed, drawn
+from tdsl.symmetry.finite.detect import EXACT, comes_again, labels
+from tdsl.symmetry.finite.isotypic import Component, common
+from tdsl.symmetry.finite.orbits import entry_orbits
+from tdsl.symmetry.finite.products import matrix_product
 from tdsl.symmetry.group import cyclic, dihedral
 from tdsl.symmetry.representation import Representation, regular
 
-MOST_PLACES = 64
-"""Groups that permute more places than this are not looked for."""
+MOST_PLACES = 640
+"""Groups that move more places than this are not looked for."""
+MOST_UNEVEN = 64
+"""Nor those that move more, and more on one side, unless their numbers divide and many look alike."""
+DOZENS = 48
+"""Pairs of places among which some have to be alike then."""
+MOST_NEARLY = 64
+"""Nor where a weight is only near to one that commutes."""
 MOST_LISTED = 16
 """Groups of at most so many elements are tried where the nearest weight of any group is asked for."""
-WORDS = 4
-"""Elements of a group by which weights are refused before they are projected."""
-LARGEST_COMMUTANT = 1024
-"""Commutants of more dimensions are left alone: a group so small has few places."""
+SEED = 0x150
 
 
 @dataclass(frozen=True, slots=True)
+class Fitted:
+    """The mean of a weight over classes of pairs of places."""
+
+    near: Tensor
+    """[rows, columns, p, q]: the nearest weight that commutes."""
+    kept: float
+    """Its Frobenius norm."""
+    lost: float
+    """That of the rest."""
+
+
+@dataclass(frozen=True)
 class Places:
     """Places that a group permutes, and the weights on them that commute with it."""
 
-    rows: int
-    columns: int
-    components: tuple[tuple[Component, Component], ...]
-    """The irreducible spaces of columns and rows that are the same."""
-    basis: Tensor
-    """[f, rows, columns]: an orthogonal basis of the commutant, component by component."""
-    words: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
-    """What a few elements of the group do: where they take each row and each column from."""
+    classes: Classes
+
+    @property
+    def rows(self) -> int:
+        """How many places the rows have."""
+        return self.classes.between.shape[0]
+
+    @property
+    def columns(self) -> int:
+        """How many places the columns have."""
+        return self.classes.between.shape[1]
+
+    @functools.cached_property
+    def components(self) -> tuple[tuple[Component, Component], ...]:
+        """The irreducible spaces of columns and rows that are the same; none where they do not add up."""
+        random = torch.Generator().manual_seed(SEED)
+        between = drawn(self.classes.between, random)
+        inner, out = (
+            (drawn(classes, random), drawn(classes, random))
+            for classes in (self.classes.inner, self.classes.out)
+        )
+        found = common(between, inner, out)
+        return found if sum(_numbers(*pair) for pair in found) == self.classes.count else ()
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a weight that commutes has, for each pair of channels."""
+        return self.classes.count
 
     @property
     def products(self) -> int:
         """How many products of channels a weight needs."""
         return sum(_products(inner, out) for inner, out in self.components)
 
-    @property
-    def larger(self) -> Component | None:
-        """The one component that is no line: where it is real, and each other one a single line."""
-        large = [pair for pair in self.components if pair[0].dimension > 1]
-        lines = [pair for pair in self.components if pair[0].dimension == 1]
-        single = all(len(one.copies) == 1 for pair in lines for one in pair)
-        return large[0][0] if len(large) == 1 and lines and single and large[0][0].kind == "real" else None
+    def fit(self, blocks: Tensor) -> Fitted:
+        """The nearest weight that commutes to one of shape [rows, columns, p, q]."""
+        flat = blocks.reshape(self.rows * self.columns, -1)
+        names = self.classes.between.flatten()
+        signs = names.sign().to(torch.float64)[:, None]
+        names = names.abs()
+        counts = torch.bincount(names, minlength=self.numbers + 1).clamp(min=1)
+        total = flat.new_zeros(self.numbers + 1, flat.shape[1]).index_add_(0, names, flat * signs)
+        near = (total / counts[:, None])[names] * signs
+        kept, lost = (float(torch.linalg.vector_norm(one)) for one in (near, flat - near))
+        return Fitted(near.reshape(blocks.shape), kept, lost)
 
-    def fit(self, blocks: Tensor) -> tuple[Tensor, float, float]:
-        """The projection of a weight, [rows, columns, p, q].
+    def parameters(self, near: Tensor) -> Tensor:
+        """The numbers of a weight that commutes. [rows, columns, p, q] → [f, p, q], f as in `products`."""
+        rows, columns, p, q = near.shape
+        flat = near.reshape(rows, -1)
+        found = []
+        for inner, out in self.components:
+            units = len(inner.units)
+            part = (out.copies[:, :, 0] @ flat).reshape(-1, columns, p * q)  # the first row of each space
+            seen = torch.einsum("lnc,jnv->jlvc", part, inner.copies[:, :, :units])
+            found.append(torch.einsum("jlvc,vu->jluc", seen, inner.units[:, 0, :units].inverse()))
+        return torch.cat([one.reshape(-1, p, q) for one in found])
 
-        → its parameters [f, p, q], and the Frobenius norms of what is kept and lost.
-        """
-        entries = blocks.reshape(self.rows * self.columns, -1)
-        basis = self.basis.reshape(-1, len(entries))
-        parameters = (basis / basis.square().sum(1, keepdim=True)) @ entries
-        near = basis.T @ parameters
-        kept, lost = float(near.norm()), float((entries - near).norm())
-        return parameters.reshape(-1, *blocks.shape[2:]), kept, lost
+    def matching(self) -> Tensor | None:
+        """The place of the columns that each row is matched with, by a class that does so; [rows] int64."""
+        if self.rows != self.columns:
+            return None
+        names = self.classes.between
+        counts = torch.bincount(names.abs().flatten())
+        for name in (counts == self.rows).nonzero().flatten().tolist():
+            for here in (names == name, names == -name):
+                if bool((here.sum(0) == 1).all()) and bool((here.sum(1) == 1).all()):
+                    found: Tensor = here.to(torch.int64).argmax(1)
+                    return found
+        return None
+
+
+def _numbers(inner: Component, out: Component) -> int:
+    return len(inner.copies) * len(out.copies) * len(inner.units)
 
 
 def _products(inner: Component, out: Component) -> int:
@@ -86,25 +142,40 @@ def blocks_of(weight: Tensor, rows: int, columns: int, *, channels_last: bool) -
     return weight.reshape(p, rows, q, columns).permute(1, 3, 0, 2)
 
 
-def find_places(weight: Tensor, *, channels_last: bool) -> list[Places]:
+def find_places(weight: Tensor, *, channels_last: bool, nearly: bool = False) -> list[Places]:
     """Ways in which a finite group may permute places of the rows and columns of a weight [m, n].
 
     As many places on both sides are looked for first; others only where there are none. Nothing is certain
-    yet: a few channels have been looked at, and `Places.fit` says what is true of the weight.
+    yet: a few channels have been looked at, and `Places.fit` says what is true of the weight. `nearly` looks
+    for weights that are near to one that commutes.
     """
-    numbers = [[d for d in range(2, MOST_PLACES + 1) if n % d == 0] if n else [] for n in weight.shape]
-    pairs = sorted(itertools.product(*numbers), key=lambda pair: (pair[0] != pair[1], pair))
     found: list[Places] = []
-    for alike, group in itertools.groupby(pairs, key=lambda pair: pair[0] == pair[1]):
-        for rows, columns in group:
-            seen = labels(sampled(blocks_of(weight, rows, columns, channels_last=channels_last)))
-            both = symmetries(seen) if seen is not None else None
-            one = places_of(*both) if both is not None else None
-            if one is not None:
-                found.append(one)
-        if alike and found:
+    for alike in (True, False):
+        for rows, columns in _sizes(*weight.shape, alike=alike, nearly=nearly):
+            blocks = blocks_of(weight, rows, columns, channels_last=channels_last)
+            most, least = max(rows, columns), min(rows, columns)
+            if not alike and most > MOST_UNEVEN and (most % least or not _few_kinds(blocks)):
+                continue
+            seen = labels(blocks, nearly)
+            classes = closed(seen) if seen is not None else None
+            if classes is not None:
+                found.append(Places(classes))
+        if found:
             break
     return found
+
+
+def _sizes(rows: int, columns: int, *, alike: bool, nearly: bool) -> Iterator[tuple[int, int]]:
+    """Numbers of places of both sides, the same or different ones."""
+    most = MOST_NEARLY if nearly else MOST_PLACES
+    out, inner = ([d for d in range(2, most + 1) if n % d == 0] if n else [] for n in (rows, columns))
+    return (pair for pair in itertools.product(out, inner) if (pair[0] == pair[1]) == alike)
+
+
+def _few_kinds(blocks: Tensor) -> bool:
+    """Whether of some dozen numbers of the first row or column of places one comes again."""
+    lines = (blocks[0, :, 0], blocks[:, 0, :, 0])
+    return any(comes_again(line[:DOZENS, 0], line[:DOZENS, -1], EXACT) for line in lines)
 
 
 def listed_places(weight: Tensor) -> list[Places]:
@@ -113,33 +184,17 @@ def listed_places(weight: Tensor) -> list[Places]:
     for order in range(2, MOST_LISTED + 1):
         if weight.numel() and weight.shape[0] % order == weight.shape[1] % order == 0:
             groups = [cyclic(order), *([dihedral(order // 2)] if order % 2 == 0 and order > 4 else [])]
-            for rho in map(regular, groups):
-                one = places_of(rho, rho)
-                if one is not None:
-                    found.append(one)
+            found += [places_of(rho, rho) for rho in map(regular, groups)]
     return found
 
 
-def places_of(rho_out: Representation, rho_in: Representation) -> Places | None:
-    """The places of two permutation representations; `None` where the group is too small to be of use."""
-    if commutant_dimension(rho_out, rho_in) > LARGEST_COMMUTANT:
-        return None
-    same = rho_out.generators == rho_in.generators
-    components = shared_components(rho_in, rho_in if same else rho_out)
-    if not components:
-        return None
-    basis = torch.cat([component_basis(inner, out) for inner, out in components])
-    return Places(rho_out.size, rho_in.size, components, basis, tuple(_words(rho_out, rho_in)))
-
-
-def _words(
-    rho_out: Representation, rho_in: Representation
-) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """A few products of all generators, in random orders."""
-    draw = random.Random(0)
-    pairs = list(zip(rho_out.generators, rho_in.generators, strict=True))
-    for _ in range(WORDS if pairs else 0):
-        draw.shuffle(pairs)
-        out, inner = (functools.reduce(then, side) for side in zip(*pairs, strict=True))
-        if isinstance(out, Permutation) and isinstance(inner, Permutation):
-            yield out.places, inner.places
+def places_of(rho_out: Representation, rho_in: Representation) -> Places:
+    """The places of two permutation representations."""
+    return Places(
+        Classes(
+            *(
+                entry_orbits(left, right) + 1
+                for left, right in ((rho_out, rho_in), (rho_out, rho_out), (rho_in, rho_in))
+            )
+        )
+    )
