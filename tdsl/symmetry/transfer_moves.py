@@ -290,6 +290,8 @@ def factored(places: Tensor) -> Action | None:
     `places` has the shape of the tensor, and holds for each element the number of the one it comes from.
     """
     shape = list(places.shape)
+    if 0 in shape:
+        return None
     rank = len(shape)
     parts: dict[int, Along] = {}
     order = list(range(rank))

@@ -204,6 +204,12 @@ CASES = [
         TOKENS,
         because="nothing is flipped",
     ),
+    leaves(
+        "commute.carried",
+        lambda m, x: torch.cat([x.flip(1)[:, 5:], x], 1),
+        TOKENS,
+        because="nothing is left of what is flipped",
+    ),
     fires(
         "layout.index.fourth_index",
         lambda m, x: x[:, :, :, m.i],
