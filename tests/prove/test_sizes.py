@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tdsl.prove.assumptions import Assumptions, Contradiction
+from tdsl.prove.assumptions import ONE, Assumptions, Contradiction
 from tdsl.prove.polynomial import Join, Polynomial
 from tdsl.prove.size import Path, Size
 
@@ -147,3 +147,21 @@ def test_an_equation_is_not_solved_for_what_stands_on_both_sides() -> None:
     joined = Join.of((Polynomial.variable("a"), Polynomial.variable("c")))
     known.add(joined + Polynomial.variable("a") - Polynomial.variable("b") * joined, "zero")
     assert known.normal(joined) == joined
+
+
+def test_what_is_not_negative_and_not_zero_is_one_at_least() -> None:
+    known = Assumptions(POSITIVE)
+    x = Polynomial.variable("a") - Polynomial.variable("b")
+    known.add(x, "least")
+    assert known.known(x - ONE, "least") is None
+    known.add(x, "zero", False)
+    assert known.known(x - ONE, "least") is True
+    assert known.known(x - ONE - ONE, "least") is None
+
+
+def test_a_number_broadcasts_with_one_and_itself_and_perhaps_with_a_size() -> None:
+    known = Assumptions(POSITIVE)
+    two, three, size = ONE + ONE, ONE + ONE + ONE, Polynomial.variable("a")
+    assert known.fit(two, three) is False
+    assert known.fit(two, size) is None and known.fit(size, two) is None
+    assert known.fit(ONE, size) is True and known.fit(two, two) is True
