@@ -46,8 +46,8 @@ def _softmax(site: Site) -> Law:
     return _along_axis(site, site["dim"], symmetric=True)
 
 
-@transfer("cumsum", "cumprod", "cummax", "cummin", "logcumsumexp", "sort", "topk", "argmax", "argmin",
-          "max_and_index", "min_and_index")  # fmt: skip
+@family(lambda operator: operator.rowwise)
+@transfer("argmax", "argmin", "max_and_index", "min_and_index")
 def _scan(site: Site) -> Law:
     """What depends on the order of the places along its axis."""
     if not site["x"].action.permutes:
