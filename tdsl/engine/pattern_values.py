@@ -1,4 +1,4 @@
-"""Whether a value of a graph is what a pattern asks for: an operator, a number, a type."""
+"""Whether a value of a graph is what a pattern asks for: an operator or a number."""
 
 from __future__ import annotations
 
@@ -6,32 +6,8 @@ from typing import Any
 
 from torch import fx
 
-from tdsl.engine.pattern import ELLIPSIS, Apply, Literal, Type
-from tdsl.engine.sizes import dtype_named, same, same_value, sizes_of
-
-
-def has_type(value: Any, type_: Type, env: dict[str, Any]) -> bool:
-    """Whether `value` is as written; sizes named for the first time are added to `env`."""
-    if type_.const and not (is_node(value) and value.op == "get_attr"):
-        return False
-    if type_.dtype is not None and not dtype_named(value, type_.dtype):
-        return False
-    if type_.dims is None:
-        return True
-    sizes, dims = sizes_of(value), list(type_.dims)
-    if sizes is None:
-        return False
-    if ELLIPSIS in dims:
-        dots = dims.index(ELLIPSIS)
-        extra = len(sizes) - (len(dims) - 1)
-        if extra < 0:
-            return False
-        sizes = (*sizes[:dots], *sizes[dots + extra :])
-        del dims[dots]
-    return len(sizes) == len(dims) and all(
-        same(size, dim if isinstance(dim, int) else env.setdefault(dim, size))
-        for size, dim in zip(sizes, dims, strict=True)
-    )
+from tdsl.engine.pattern import Apply, Literal
+from tdsl.engine.sizes import same_value, sizes_of
 
 
 def is_node(value: Any) -> bool:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from textbook_matcher import matches
 from torch import fx
 
 from tdsl.engine.matcher import _Emitter, compile_pattern
@@ -30,7 +31,6 @@ from tdsl.engine.pattern import (
     Type,
     find_roots,
 )
-from tdsl.engine.reference import matches
 from tdsl.errors import TdslError
 from tdsl.ops import OPERATORS
 

@@ -20,10 +20,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pattern_parts import term_users, typed_binds
 from torch import fx
 
 from tdsl.engine.matching import MAX_LEAVES, REQUIRED_KEYWORD
 from tdsl.engine.pattern import (
+    ELLIPSIS,
     Anything,
     Apply,
     Arg,
@@ -36,12 +38,12 @@ from tdsl.engine.pattern import (
     Pattern,
     Splat,
     Term,
+    Type,
     binds,
     children,
 )
-from tdsl.engine.pattern_parts import term_users, typed_binds
-from tdsl.engine.pattern_values import applies, equals, has_type, is_node, same_operators
-from tdsl.engine.sizes import same_value
+from tdsl.engine.pattern_values import applies, equals, is_node, same_operators
+from tdsl.engine.sizes import dtype_named, same, same_value, sizes_of
 
 Match = tuple[tuple[fx.Node, ...], dict[str, Any]]
 
@@ -306,7 +308,7 @@ class _Search:
         for bind, value in types:
             assert bind.type is not None
             absent = value is None and bind.name in self.optional
-            if not absent and not has_type(value, bind.type, env):
+            if not absent and not _has_type(value, bind.type, env):
                 return
         yield replace(partial, env=env)
 
@@ -366,3 +368,27 @@ def _climb(value: Any, terms: Sequence[Apply]) -> Iterator[fx.Node]:
         for user in value.users:
             if applies(terms[0], user):
                 yield from _climb(user, terms[1:])
+
+
+def _has_type(value: Any, type_: Type, env: dict[str, Any]) -> bool:
+    """Whether `value` is as written; sizes named for the first time are added to `env`."""
+    if type_.const and not (is_node(value) and value.op == "get_attr"):
+        return False
+    if type_.dtype is not None and not dtype_named(value, type_.dtype):
+        return False
+    if type_.dims is None:
+        return True
+    sizes, dims = sizes_of(value), list(type_.dims)
+    if sizes is None:
+        return False
+    if ELLIPSIS in dims:
+        dots = dims.index(ELLIPSIS)
+        extra = len(sizes) - (len(dims) - 1)
+        if extra < 0:
+            return False
+        sizes = (*sizes[:dots], *sizes[dots + extra :])
+        del dims[dots]
+    return len(sizes) == len(dims) and all(
+        same(size, dim if isinstance(dim, int) else env.setdefault(dim, size))
+        for size, dim in zip(sizes, dims, strict=True)
+    )
