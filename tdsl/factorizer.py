@@ -52,6 +52,7 @@ _WITHOUT_DATA = f"""
 pipeline factorize(rank: Rank) {{
     once cleanup.fold_constants  // weights that are computed, as by weight_norm
     repeat layout.linear.*, layout.contractions until stable  // products with weights are layers
+    once layout.recurrent_cells
     once layout.recurrent_layers
     once {", ".join(f"factorize.{rule}(rank=rank)" for rule in _RULES)}
     check error <= 100%

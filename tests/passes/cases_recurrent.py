@@ -130,6 +130,47 @@ STACKS = [
 ]
 
 
+def in_a_loop(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The states of a cell at each step."""
+    state = x.new_zeros(x.shape[0], 5)
+    states = [state := m.layer(x[:, t], state) for t in range(x.shape[1])]
+    return torch.stack(states, 1)
+
+
+def fed_back(m: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """The last state of a cell that reads what it gave before."""
+    state = x.new_zeros(x.shape[0], 5)
+    for t in range(3):
+        state = m.layer(torch.cat([x[:, t, :7], state], 1), state)
+    return state
+
+
+OF_CELL = ", ".join(f"layer.{name}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+STEPS_FIRST = OPTIONS.replace("batch_first=true", "batch_first=false")
+LOOPS = [
+    of(
+        fires(
+            "layout.recurrent_cells",
+            in_a_loop,
+            X,
+            expect=f"""
+                new_zeros = new_zeros(x, [3, 5])
+                permute = permute(x, [1, 0, 2])
+                unsqueeze = unsqueeze(new_zeros, -3)
+                gru = gru(permute, unsqueeze, {OF_CELL}, {STEPS_FIRST})
+                getitem = gru[0]
+                permute_1 = permute(getitem, [1, 0, 2])
+            """,
+        ),
+        nn.GRUCell(12, 5).double(),
+    ),
+    of(
+        leaves("layout.recurrent_cells", fed_back, X, because="a step reads what an earlier one gave"),
+        nn.GRUCell(12, 5).double(),
+    ),
+]
+
+
 KNOTS = (torch.arange(-2, 6, dtype=torch.float64) / 2).expand(3, -1).contiguous()
 OTHER_KNOTS = torch.tensor([-2, -1, 0, 1, 2.5, 3, 4, 5]).double().expand(3, -1).contiguous()
 
@@ -223,6 +264,7 @@ CASES = [
         8,
     ),
     *STACKS,
+    *LOOPS,
     *(
         case
         for cell, way in itertools.product(("lstm", "gru"), ("svd", "whitened"))
