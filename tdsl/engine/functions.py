@@ -138,6 +138,14 @@ def _prod(_: Frame, values: Any) -> Any:
     return math.prod(values) if isinstance(values, list | tuple) else values
 
 
+def _extreme(better: Callable[[Any, Any], Any], values: tuple[Any, ...]) -> Any:
+    """The least or greatest of the arguments, or of one list; an empty one has none."""
+    many = values[0] if len(values) == 1 else values
+    if not many:
+        raise CannotStage("an empty list has no least or greatest entry")
+    return reduce(better, many)
+
+
 def _side(frame: Frame, value: Any) -> Any:
     """`lhs` and `rhs` as values: the output matched, the value to be put there."""
     if value == "lhs":
@@ -280,8 +288,8 @@ BUILTINS: Mapping[str, Builtin] = {
     "bytes": bytes_,
     "nodes": nodes,
     "prod": _prod,
-    "min": lambda _, *v: reduce(torch.sym_min, v[0] if len(v) == 1 else v),
-    "max": lambda _, *v: reduce(torch.sym_max, v[0] if len(v) == 1 else v),
+    "min": lambda _, *v: _extreme(torch.sym_min, v),
+    "max": lambda _, *v: _extreme(torch.sym_max, v),
     "abs": lambda _, v: abs(v),
     "sqrt": lambda _, v: math.sqrt(v),
     "log2": lambda _, v: math.log2(v),
@@ -300,6 +308,8 @@ BUILTINS: Mapping[str, Builtin] = {
             "exchange",
             "sources",
             "remaining",
+            "unpermuted",
+            "entries",
             "apart",
             "includes",
             "covers",

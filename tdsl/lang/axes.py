@@ -37,6 +37,25 @@ def sources(permutation: Sequence[int], axes: Any) -> Any:
     return permutation[axes] - len(permutation)
 
 
+def unpermuted(values: Sequence[Any] | None, permutation: Sequence[int]) -> list[Any] | None:
+    """A number for each of the last axes of `permute(x, permutation)` in the order of those of x.
+
+    Without numbers there is nothing to order. Raises `ValueError` where other axes come among the last.
+    """
+    if values is None:
+        return None
+    first = len(permutation) - len(values)
+    places = inverse(permutation)[first:]
+    if min(places, default=first) < first:
+        raise ValueError(f"{list(permutation)} brings others among its last {len(values)} axes")
+    return [values[place - first] for place in places]
+
+
+def entries(values: Sequence[Any], axes: Sequence[int], otherwise: Any) -> list[Any]:
+    """The numbers at some axes, of one for each of the last axes; `otherwise` at axes before them."""
+    return [values[axis] if axis >= -len(values) else otherwise for axis in axes]
+
+
 def remaining(permutation: Sequence[int], axes: Any) -> list[int]:
     """The order in which `permutation` leaves the axes that stay when those at the places `axes` go.
 

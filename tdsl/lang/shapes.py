@@ -125,6 +125,8 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "exchange": axes.exchange,
     "sources": axes.sources,
     "remaining": axes.remaining,
+    "unpermuted": axes.unpermuted,
+    "entries": axes.entries,
     "standing": axes.standing,
     "kept": lambda x, y, along: axes.kept(_shape(x), _shape(y), along),
     "apart": axes.apart,

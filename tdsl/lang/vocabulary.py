@@ -109,6 +109,14 @@ BUILT_IN: tuple[Function, ...] = (
             "x y axes",
             "Which axes of `y`, a reshape of `x`, these axes of `x` are; fails where one is none.",
         ),
+        unpermuted=(
+            "values p",
+            "Numbers for the last axes of `permute(x, p)` in the order of x; fails where others come.",
+        ),
+        entries=(
+            "values axes otherwise",
+            "Numbers at some axes, of a list of one for each of the last axes; `otherwise` before those.",
+        ),
         apart=("axes others", "The axes that are in one of two lists and not in the other."),
         reflected=("pad axes", "Border widths with before and after exchanged along some axes."),
         sizes=("tensor axes", "Sizes of a tensor along some axes, 1 where it has no such axis."),

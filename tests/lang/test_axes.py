@@ -36,6 +36,17 @@ def test_axes_that_go_are_found_and_the_others_keep_their_order(p: list[int], da
     assert axes.sources(p, None) is None and axes.remaining(p, None) == []
 
 
+@given(st.permutations(range(3)), st.integers(1, 3), st.data())
+def test_numbers_of_windows_go_back_with_the_axes(p: list[int], lead: int, data: st.DataObject) -> None:
+    order = [*range(lead), *(lead + place for place in p)]
+    widths = data.draw(st.lists(st.integers(1, 4), min_size=3, max_size=3))
+    ones = torch.ones(*[1] * lead, *widths)
+    assert list(ones.permute(axes.inverse(order)).shape[lead:]) == axes.unpermuted(widths, order)
+    assert axes.unpermuted(None, order) is None
+    with pytest.raises(ValueError, match="brings others"):
+        axes.unpermuted(widths, [len(order) - 1, *range(len(order) - 1)])
+
+
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=3), st.data())
 def test_borders_are_mirrored_with_their_image(widths: list[int], data: st.DataObject) -> None:
     rank = len(widths)
@@ -65,6 +76,7 @@ def test_lists_of_axes_and_sizes() -> None:
     assert axes.includes([1, 2], 2) and not axes.includes([1, 2], 3) and not axes.includes(2, 2)
     assert axes.covers([], [-1]) and axes.covers([-2, -1], [-1]) and not axes.covers([-2], [-1])
     assert axes.sizes((4, 5), [-1, -3]) == [5, 1]
+    assert axes.entries([4, 5], [-1, -3, -2], 0) == [5, 0, 4]
     assert axes.aligned((4, 5), 4) == [1, 1, 4, 5]
 
 

@@ -6,7 +6,7 @@ from rule_cases import fires, leaves, number
 
 CASES = [
     fires(
-        "commute.rolls.torus_conv2d_of_roll",
+        "commute.rolls.ring_conv_of_roll",
         lambda m, x: F.conv2d(F.pad(x.roll((1, 2), (2, 3)), (1, 1, 1, 1), "circular"), m.W),
         (2, 3, 4, 5),
         W=number(2, 3, 3, 3),
@@ -17,7 +17,7 @@ CASES = [
         """,
     ),
     leaves(
-        "commute.rolls.torus_conv2d_of_roll",
+        "commute.rolls.ring_conv_of_roll",
         lambda m, x: F.conv2d(F.pad(x.roll((1, 2), (2, 3)), (1, 1, 0, 0), "circular"), m.W),
         (2, 3, 4, 5),
         W=number(2, 3, 3, 3),
@@ -289,14 +289,14 @@ CASES = [
         because="the factor is negative",
     ),
     fires(
-        "commute.scaling.factor_of_channels",
+        "commute.scaling.constant_of_channels",
         lambda m, x: x * m.a,
         (2, 3, 4, 5),
         a=number(1, 3, 1, 1),
-        expect="mul_1 = mul(x, a_factor_of_channels)",
+        expect="mul_1 = mul(x, a_constant_of_channels)",
     ),
     leaves(
-        "commute.scaling.factor_of_channels",
+        "commute.scaling.constant_of_channels",
         lambda m, x: x * m.c,
         (2, 3, 4, 5),
         c=number(1, 1, 1, 5),

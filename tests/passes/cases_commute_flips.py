@@ -88,25 +88,25 @@ COMBINED = [
 
 WINDOWS = [
     fires(
-        "commute.flips.conv2d_of_flip",
+        "commute.flips.conv_of_flip",
         lambda m, x: m.c(x.flip(-1, -2)),
         ODD,
         c=nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2),
         dynamic=BATCH,
         expect="""
-            conv2d_1 = conv2d(x, c.weight_conv2d_of_flip, c.bias, stride=[2, 2], padding=[1, 1], groups=2)
+            conv2d_1 = conv2d(x, c.weight_conv_of_flip, c.bias, stride=[2, 2], padding=[1, 1], groups=2)
             flip_1 = flip(conv2d_1, [-1, -2])
         """,
     ),
     leaves(
-        "commute.flips.conv2d_of_flip",
+        "commute.flips.conv_of_flip",
         lambda m, x: m.conv(x.flip(-2)),
         IMAGE,
         conv=nn.Conv2d(4, 6, 3, stride=2, padding=1),
         because="windows of stride 2 do not end where six rows end",
     ),
     fires(
-        "commute.flips.symmetric_conv2d_of_flip",
+        "commute.flips.symmetric_conv_of_flip",
         lambda m, x: (F.conv2d(x.flip(-1), m.w, padding=1), F.conv2d(x, m.w)),
         IMAGE,
         w=HALF + HALF.flip(-1),
@@ -117,31 +117,31 @@ WINDOWS = [
         """,
     ),
     leaves(
-        "commute.flips.symmetric_conv2d_of_flip",
+        "commute.flips.symmetric_conv_of_flip",
         lambda m, x: m.conv(x.flip(-1)),
         IMAGE,
         conv=nn.Conv2d(4, 3, 3),
         because="the kernel is no mirror image of itself",
     ),
     fires(
-        "commute.flips.conv1d_of_flip",
+        "commute.flips.conv_of_flip",
         lambda m, x: m.conv(x.flip(-1)),
         SERIES,
         conv=nn.Conv1d(4, 3, 3, stride=2, dilation=2),
         expect="""
-            conv1d_1 = conv1d(x, conv.weight_conv1d_of_flip, conv.bias, stride=[2], dilation=[2])
+            conv1d_1 = conv1d(x, conv.weight_conv_of_flip, conv.bias, stride=[2], dilation=[2])
             flip_1 = flip(conv1d_1, [-1])
         """,
     ),
     leaves(
-        "commute.flips.conv1d_of_flip",
+        "commute.flips.conv_of_flip",
         lambda m, x: m.conv(x.flip(-1)),
         SERIES,
         conv=nn.Conv1d(4, 3, 2, stride=2),
         because="the last position is in no window",
     ),
     fires(
-        "commute.flips.symmetric_conv1d_of_flip",
+        "commute.flips.symmetric_conv_of_flip",
         lambda m, x: F.conv1d(x.flip(-1), m.w, stride=2),
         SERIES,
         w=HALF_1D + HALF_1D.flip(-1),
@@ -151,14 +151,14 @@ WINDOWS = [
         """,
     ),
     leaves(
-        "commute.flips.symmetric_conv1d_of_flip",
+        "commute.flips.symmetric_conv_of_flip",
         lambda m, x: m.conv(x.flip(-1)),
         SERIES,
         conv=nn.Conv1d(4, 3, 3),
         because="the kernel is no mirror image of itself",
     ),
     fires(
-        "commute.flips.max_pool2d_of_flip",
+        "commute.flips.max_pool_of_flip",
         lambda m, x: F.max_pool2d(x.flip(-2), 3, 2, 1),
         ODD,
         expect="""
@@ -167,13 +167,13 @@ WINDOWS = [
         """,
     ),
     leaves(
-        "commute.flips.max_pool2d_of_flip",
+        "commute.flips.max_pool_of_flip",
         lambda m, x: F.max_pool2d(x.flip(-2), 2),
         ODD,
         because="the seventh row is in no window",
     ),
     fires(
-        "commute.flips.avg_pool2d_of_flip",
+        "commute.flips.avg_pool_of_flip",
         lambda m, x: F.avg_pool2d(x.flip(-2), (2, 3)),
         IMAGE,
         expect="""
@@ -182,7 +182,7 @@ WINDOWS = [
         """,
     ),
     leaves(
-        "commute.flips.avg_pool2d_of_flip",
+        "commute.flips.avg_pool_of_flip",
         lambda m, x: F.avg_pool2d(x.flip(-1), 2),
         IMAGE,
         because="the fifth column is in no window",
@@ -213,6 +213,12 @@ WINDOWS = [
     ),
     leaves(
         "commute.flips.resize_of_flip",
+        lambda m, x: F.interpolate(x.flip(-1), scale_factor=2.1, mode="bilinear"),
+        IMAGE,
+        because="ten columns are a factor of 2, and 2.1 is what positions are computed with",
+    ),
+    leaves(
+        "commute.flips.nearest_of_flip",
         lambda m, x: F.interpolate(x.flip(-1), size=(6, 7)),
         IMAGE,
         because="of five columns two are taken twice",

@@ -134,7 +134,7 @@ ROTATIONS = [
         because="channels are moved",
     ),
     fires(
-        "commute.rotations.max_pool2d_of_transpose",
+        "commute.rotations.max_pool_of_permute",
         lambda m, x: F.max_pool2d(x.transpose(2, 3), (2, 3), (1, 2)),
         IMAGE,
         expect="""
@@ -143,13 +143,13 @@ ROTATIONS = [
         """,
     ),
     leaves(
-        "commute.rotations.max_pool2d_of_transpose",
+        "commute.rotations.max_pool_of_permute",
         lambda m, x: F.max_pool2d(x.transpose(1, 2), (2, 3)),
         IMAGE,
         because="channels are moved",
     ),
     fires(
-        "commute.rotations.avg_pool2d_of_transpose",
+        "commute.rotations.avg_pool_of_permute",
         lambda m, x: F.avg_pool2d(x.transpose(2, 3), (2, 3)),
         IMAGE,
         expect="""
@@ -158,13 +158,13 @@ ROTATIONS = [
         """,
     ),
     leaves(
-        "commute.rotations.avg_pool2d_of_transpose",
+        "commute.rotations.avg_pool_of_permute",
         lambda m, x: F.avg_pool2d(x.transpose(1, 2), (2, 3)),
         IMAGE,
         because="channels are moved",
     ),
     fires(
-        "commute.rotations.adaptive_pool_of_transpose",
+        "commute.rotations.adaptive_pool_of_permute",
         lambda m, x: F.adaptive_avg_pool2d(x.transpose(2, 3), (2, 3)),
         IMAGE,
         expect="""
@@ -173,7 +173,7 @@ ROTATIONS = [
         """,
     ),
     leaves(
-        "commute.rotations.adaptive_pool_of_transpose",
+        "commute.rotations.adaptive_pool_of_permute",
         lambda m, x: F.adaptive_avg_pool2d(x.transpose(1, 2), 2),
         IMAGE,
         because="channels are moved",
@@ -225,7 +225,7 @@ ROLLS = [
         because="there would be two constants",
     ),
     fires(
-        "commute.rolls.ring_conv2d_of_roll",
+        "commute.rolls.ring_conv_of_roll",
         lambda m, x: F.conv2d(F.pad(x.roll(2, 3), (1, 1, 0, 0), mode="circular"), m.w),
         IMAGE,
         w=number(3, 4, 1, 3),
@@ -236,14 +236,14 @@ ROLLS = [
         """,
     ),
     leaves(
-        "commute.rolls.ring_conv2d_of_roll",
+        "commute.rolls.ring_conv_of_roll",
         lambda m, x: F.conv2d(F.pad(x.roll(2, 3), (1, 1, 0, 0), mode="circular"), m.w, padding=(0, 1)),
         IMAGE,
         w=number(3, 4, 1, 3),
         because="there is a border of zeros as well",
     ),
     fires(
-        "commute.rolls.ring_conv1d_of_roll",
+        "commute.rolls.ring_conv_of_roll",
         lambda m, x: F.conv1d(F.pad(x.roll(2, 2), (2, 2), mode="circular"), m.w, dilation=2),
         SERIES,
         w=number(3, 4, 3),
@@ -254,7 +254,7 @@ ROLLS = [
         """,
     ),
     leaves(
-        "commute.rolls.ring_conv1d_of_roll",
+        "commute.rolls.ring_conv_of_roll",
         lambda m, x: F.conv1d(F.pad(x.roll(2, 2), (2, 2), mode="reflect"), m.w, dilation=2),
         SERIES,
         w=number(3, 4, 3),

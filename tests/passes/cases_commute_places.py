@@ -29,7 +29,7 @@ CASES = [
         because="the kernel has two positions",
     ),
     fires(
-        "commute.places.pixelwise_conv1d_of_roll",
+        "commute.places.patches_of_roll",
         lambda m, x: F.conv1d(x.roll(1, 2), m.W),
         (3, 4, 5),
         W=number(2, 4, 1),
@@ -39,14 +39,14 @@ CASES = [
         """,
     ),
     leaves(
-        "commute.places.pixelwise_conv1d_of_roll",
+        "commute.places.patches_of_roll",
         lambda m, x: F.conv1d(x.roll(1, 2), m.V),
         (3, 4, 5),
         V=number(2, 4, 2),
         because="the kernel has two positions",
     ),
     fires(
-        "commute.places.pixelwise_conv2d_of_roll",
+        "commute.places.patches_of_roll",
         lambda m, x: F.conv2d(x.roll((1, 2), (2, 3)), m.W),
         (2, 3, 4, 5),
         W=number(2, 3, 1, 1),
@@ -56,7 +56,7 @@ CASES = [
         """,
     ),
     leaves(
-        "commute.places.pixelwise_conv2d_of_roll",
+        "commute.places.patches_of_roll",
         lambda m, x: F.conv2d(x.roll((1, 2), (2, 3)), m.W, padding=1),
         (2, 3, 4, 5),
         W=number(2, 3, 1, 1),
@@ -116,7 +116,7 @@ CASES = [
         because="places move",
     ),
     fires(
-        "commute.places.windows_of_roll",
+        "commute.places.avg_pool_of_roll",
         lambda m, x: F.avg_pool2d(x.roll(1, 0), 2),
         (2, 3, 4, 5),
         expect="""
@@ -125,7 +125,7 @@ CASES = [
         """,
     ),
     leaves(
-        "commute.places.windows_of_roll",
+        "commute.places.avg_pool_of_roll",
         lambda m, x: F.avg_pool2d(x.roll(1, 2), 2),
         (2, 3, 4, 5),
         because="rows move",

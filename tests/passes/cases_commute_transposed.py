@@ -10,34 +10,34 @@ ORDER = {
 
 CASES = [
     fires(
-        "commute.transposed.conv_transpose2d_of_flip",
+        "commute.transposed.conv_transpose_of_flip",
         lambda m, x: F.conv_transpose2d(x.flip(3), m.W, stride=2),
         (2, 3, 4, 5),
         W=number(3, 2, 3, 3),
         expect="""
-            conv_transpose2d_1 = conv_transpose2d(x, W_conv_transpose2d_of_flip, stride=[2, 2])
+            conv_transpose2d_1 = conv_transpose2d(x, W_conv_transpose_of_flip, stride=[2, 2])
             flip_1 = flip(conv_transpose2d_1, [-1])
         """,
     ),
     leaves(
-        "commute.transposed.conv_transpose2d_of_flip",
+        "commute.transposed.conv_transpose_of_flip",
         lambda m, x: F.conv_transpose2d(x.flip(3), m.W, stride=2, output_padding=1),
         (2, 3, 4, 5),
         W=number(3, 2, 3, 3),
         because="there is one more column",
     ),
     fires(
-        "commute.transposed.conv_transpose1d_of_flip",
+        "commute.transposed.conv_transpose_of_flip",
         lambda m, x: F.conv_transpose1d(x.flip(2), m.W, stride=2),
         (3, 4, 5),
         W=number(4, 2, 3),
         expect="""
-            conv_transpose1d_1 = conv_transpose1d(x, W_conv_transpose1d_of_flip, stride=[2])
+            conv_transpose1d_1 = conv_transpose1d(x, W_conv_transpose_of_flip, stride=[2])
             flip_1 = flip(conv_transpose1d_1, [-1])
         """,
     ),
     leaves(
-        "commute.transposed.conv_transpose1d_of_flip",
+        "commute.transposed.conv_transpose_of_flip",
         lambda m, x: F.conv_transpose1d(x.flip(2), m.W, stride=2, output_padding=1),
         (3, 4, 5),
         W=number(4, 2, 3),

@@ -13,7 +13,7 @@ ORDER = torch.tensor([3, 0, 4, 1, 5, 2])
 
 NORMS = [
     fires(
-        "commute.norms.batch_norm_of_transpose",
+        "commute.norms.batch_norm_of_permute",
         lambda m, x: m.bn(x.transpose(2, 3)),
         IMAGE,
         bn=nn.BatchNorm2d(6),
@@ -23,7 +23,7 @@ NORMS = [
         """,
     ),
     leaves(
-        "commute.norms.batch_norm_of_transpose",
+        "commute.norms.batch_norm_of_permute",
         lambda m, x: m.bn(x.transpose(1, 2)),
         SQUARE,
         bn=nn.BatchNorm2d(6),
@@ -134,7 +134,7 @@ NORMS = [
         because="rows are permuted",
     ),
     fires(
-        "commute.norms.group_norm_of_transpose",
+        "commute.norms.group_norm_of_permute",
         lambda m, x: m.norm(x.transpose(2, 3)),
         IMAGE,
         norm=nn.GroupNorm(2, 6),
@@ -144,7 +144,7 @@ NORMS = [
         """,
     ),
     leaves(
-        "commute.norms.group_norm_of_transpose",
+        "commute.norms.group_norm_of_permute",
         lambda m, x: m.norm(x.transpose(1, 2)),
         SQUARE,
         norm=nn.GroupNorm(2, 6),
@@ -371,7 +371,7 @@ WINDOWS = [
         because="channels are rows",
     ),
     fires(
-        "commute.windows.nearest_of_transpose",
+        "commute.windows.nearest_of_permute",
         lambda m, x: F.interpolate(x.transpose(2, 3), scale_factor=(2, 3)),
         IMAGE,
         expect="""
@@ -380,13 +380,13 @@ WINDOWS = [
         """,
     ),
     leaves(
-        "commute.windows.nearest_of_transpose",
+        "commute.windows.nearest_of_permute",
         lambda m, x: F.interpolate(x.transpose(1, 2), scale_factor=(2, 3)),
         IMAGE,
         because="channels are rows",
     ),
     fires(
-        "commute.windows.bilinear_of_transpose",
+        "commute.windows.resize_of_permute",
         lambda m, x: F.interpolate(x.transpose(2, 3), scale_factor=(2, 3), mode="bilinear"),
         IMAGE,
         expect="""
@@ -395,7 +395,7 @@ WINDOWS = [
         """,
     ),
     leaves(
-        "commute.windows.bilinear_of_transpose",
+        "commute.windows.resize_of_permute",
         lambda m, x: F.interpolate(x.transpose(1, 2), scale_factor=2, mode="bilinear"),
         IMAGE,
         because="channels are rows",

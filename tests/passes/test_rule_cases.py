@@ -14,6 +14,7 @@ import cases_commute_channels
 import cases_commute_elements
 import cases_commute_factors
 import cases_commute_flips
+import cases_commute_images
 import cases_commute_layers
 import cases_commute_moves
 import cases_commute_places
@@ -56,6 +57,7 @@ from tdsl.lang import parse
 CASES = [
     *cases_cleanup.CASES,
     *cases_commute_flips.CASES,
+    *cases_commute_images.CASES,
     *cases_commute_moves.CASES,
     *cases_commute_tokens.CASES,
     *cases_commute_axes.CASES,
