@@ -84,6 +84,8 @@ def _scaled(work: Workspace, node: fx.Node, operator: Operator) -> tuple[fx.Node
     for source, factor in pairs:
         if not isinstance(source, fx.Node) or source.op == "get_attr" or not len(shape):
             continue
+        if not isinstance(source.meta["val"], Tensor):  # a size, which factors are computed from
+            continue
         if tuple(source.meta["val"].shape) != tuple(shape) or not node.meta["val"].is_floating_point():
             continue
         values = _factors(work, factor)

@@ -119,12 +119,12 @@ def _cost(places: Places, channels: int, skipped: int | None) -> tuple[int, int]
 
 
 def _skippable(places: Places) -> tuple[int | None, ...]:
-    """No component, or the largest one, where a product at each place can stand for it."""
+    """No component, or the largest of several, where a product at each place can stand for it."""
     sizes = [inner.dimension * len(inner.copies) for inner, _ in places.components]
     largest = sizes.index(max(sizes))
     inner, out = places.components[largest]
     alone = len(inner.copies) == len(out.copies) == len(inner.units) == 1 < inner.dimension
-    return (None, largest) if alone and places.matching() is not None else (None,)
+    return (None, largest) if alone and len(sizes) > 1 and places.matching() is not None else (None,)
 
 
 def _factors(weight: Tensor, rank: object, *, channels_last: bool) -> Factors:

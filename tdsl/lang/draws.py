@@ -58,6 +58,8 @@ class Draws:
     def plausible(self, known: Mapping[str, tuple[int, ...]], rank: int | None) -> tuple[int, ...]:
         """A shape that often fits operands of `known` shapes: like the first, its end, or of its sizes."""
         first = next(iter(known.values()), ())
+        if rank is None and list(known) == ["index"]:  # of places along any axis of what it selects from
+            return tuple(self.random.choices((*first, *first, *self.pool), k=self.random.randint(1, 4)))
         way = self.random.random()
         if rank is not None and way < 0.9:
             count = rank if way < 0.7 else rank - 1  # or without a batch axis
@@ -142,7 +144,8 @@ class Draws:
                     (0, 0, 1, 2) if "padding" in param.name else (1, 2, 2, 3) if steps else (1, 1, 2)
                 )
             case "ints1" | "ints2" | "ints3":
-                values = (0, 0, 1, 2) if "padding" in param.name else (1, 1, 2)
+                few = (2, 2, 3) if param.name == "size" else (1, 1, 2)
+                values = (0, 0, 1, 2) if "padding" in param.name else few
                 return pick.choices(values, k=int(param.kind[-1]))
             case "extents":
                 own = list(shape[2:])
