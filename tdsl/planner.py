@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from tdsl.engine.census import census, copied
+from tdsl.engine.census import copied
 from tdsl.engine.driver import Scope
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library
@@ -28,6 +28,7 @@ from tdsl.plan.cache import collect_cached
 from tdsl.plan.calibrate import Data, Progress
 from tdsl.plan.candidates import COSTS, Choice, candidates, requests_of
 from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, settle, totals_of
+from tdsl.plan.extent import room_beside
 from tdsl.plan.few_rows import Scarce, scarce, shrunk, told
 from tdsl.plan.judged import Judged, judged, outputs_of
 from tdsl.plan.latency import LatencyTable
@@ -41,9 +42,6 @@ TIMED_LEVELS = tuple(i / 16 for i in range(1, 16))
 """The same in a plan that speaks of latency: wide tiles make most of them one."""
 GENTLE_LEVELS, GENTLE_TILE = (15 / 16, 31 / 32), 2
 """What else to try where rows are few, since what is taken away is then replaced less well."""
-MEMORY_SHARE = 2
-LEAST_MEMORY = 8 * 2**20
-"""Bytes that decompositions may take: the model's own over the share, or this many."""
 BETWEEN = 2**17
 """Bytes from which on tensors go back as soon as they are freed while samples wait between others' values."""
 TILE = 8
@@ -101,7 +99,7 @@ class DataPlanner:
         return self._answered(module, once, self.data)
 
     def _answered(self, module: fx.GraphModule, requests: Sequence[Request], data: Data) -> Statistics:
-        found = collect_cached(module, data, requests, self.cache, self.progress, _memory(module))
+        found = collect_cached(module, data, requests, self.cache, self.progress, room_beside(module))
         if data is self.data:
             self._scarce.update(dict.fromkeys(scarce(found)))
         return shrunk(found)
@@ -132,7 +130,7 @@ class DataPlanner:
         if journal.full:  # not all that this plan was made after was done: nothing of it could be carried out
             return 0
         problem, statistics = self.problem(choice, module, blindly=True)
-        with MEMORY.limited(_memory(module), lambda: Shelf(0).put):
+        with MEMORY.limited(room_beside(module), lambda: Shelf(0).put):
             outcome = search(
                 problem,
                 module,
@@ -201,7 +199,7 @@ class DataPlanner:
             self.judged_on if self._scarce else self.data,
             table,
             counted,
-            _memory(module),
+            room_beside(module),
             choice.scope,
             self.progress,
         )
@@ -232,7 +230,7 @@ class DataPlanner:
     def judge(self, module: fx.GraphModule) -> Judged:
         """How far `module` is from the captured model, on the batches that judge."""
         original = self.judged_on.captured.module
-        memory = _memory(original) // 2
+        memory = room_beside(original) // 2
         if self._expected is None:
             self._expected = outputs_of(original, self.judged_on, memory)
         return judged(outputs_of(module, self.judged_on, memory), self._expected, self.judged_on)
@@ -264,13 +262,8 @@ class DataPlanner:
 
     def _heal(self, step: tree.Heal, module: fx.GraphModule, rules: set[str], data: Data) -> list[Healed]:
         assert self._reference is not None
-        memory = _memory(self._reference) // 2
+        memory = room_beside(self._reference) // 2
         return least_squares(module, self._reference, data, rules, damping_of(step), memory, self.progress)
-
-
-def _memory(module: fx.GraphModule) -> int:
-    """Bytes that decompositions of a plan may take; samples take half as many."""
-    return max(LEAST_MEMORY, census(module).bytes // MEMORY_SHARE)
 
 
 def _budget(bound: ContractBound) -> Budget:

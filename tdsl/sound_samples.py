@@ -9,9 +9,10 @@ from torch import Tensor
 
 from tdsl.capture import Captured
 from tdsl.errors import TdslError
-from tdsl.plan.calibrate import ROOM, Data
+from tdsl.plan.calibrate import Data
+from tdsl.plan.extent import room_beside
 from tdsl.plan.loss import Loss
-from tdsl.samples import Given, parted_labels
+from tdsl.samples import Given
 from tdsl.verify import Tensors
 
 
@@ -30,12 +31,13 @@ def require_sound(
     Raises `TdslError` where an output or labels are NaN or infinite, with the input that is to blame, if it
     is one, and where the loss fails or is no finite number.
     """
-    data = Data.of(captured, ())
+    data, room = Data.of(captured, ()), room_beside(captured.module)
     for where, sample in samples:
         if any(bool(label.isnan().any()) for label in sample.labels if label.is_floating_point()):
             raise TdslError(f"the labels of {where} hold NaN", expected="a number for every sample")
-        parts = data.pieces(sample.inputs, ROOM, captured.module)
-        for part, labels in zip(parts, parted_labels(sample.labels, parts), strict=True):
+        judged = loss is not None and bool(sample.labels)  # a loss is the mean over all samples of a batch
+        parts = [sample.inputs] if judged else data.pieces(sample.inputs, room, captured.module)
+        for part in parts:
             run = data.execution(captured.module, part)
             run.advance()
             outputs = [out.detach() for out in run.outputs]
@@ -45,8 +47,8 @@ def require_sound(
                     raise _told(
                         captured.input_names, sample.inputs, f"the output {name} is {what} on {where}"
                     )
-            if loss is not None and labels and len(parts) == 1:  # a part of a mean may be one of nothing
-                loss(outputs, labels, where)
+            if loss is not None and judged:
+                loss(outputs, sample.labels, where)
 
 
 def _no_number(value: Tensor) -> str:

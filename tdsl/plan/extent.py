@@ -9,7 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from tdsl.engine.census import census
 from tdsl.plan.execute import Batch
+
+SHARE, LEAST = 2, 8 * 2**20
+"""Bytes that are taken beside a model at once: its own over the share, or this many."""
+
+
+def room_beside(module: fx.GraphModule) -> int:
+    """Bytes that decompositions may take beside a model, or what its samples leave; a part of its own."""
+    return max(LEAST, census(module).bytes // SHARE)
 
 
 class Extent:
