@@ -96,6 +96,7 @@ class _Layer:
         written = [one for part in self.parts for one in _leaving(part, names[2])]
         self.back = terms("permute", _summed(terms, columns, written), [1, 0])
         self.matrices = [self._matrix(part, products, names[1]) for part in self.parts]
+        self.layers = [terms("permute", one, [1, 0]) for one in self.matrices]  # of dense layers, [l·p, k·q]
         self.matching = terms("sum", matching, [0]) if terms.shape(matching)[0] else None
         first = tuple(names[2][0].tolist())
         self.line = next(
@@ -158,8 +159,7 @@ class _Layer:
             d, k, copies = part.sizes
             if d == 1:
                 line = [self._bias(bias, copies)] if place == self.line and bias is not None else []
-                layer = terms("permute", self.matrices[place], [1, 0])
-                values.append(terms("linear", value, layer, *line))
+                values.append(terms("linear", value, self.layers[place], *line))
             else:
                 product = terms("matmul", terms("reshape", value, [-1, k * self.q]), self.matrices[place])
                 values.append(terms("reshape", product, [-1, d * copies * self.p]))

@@ -249,13 +249,13 @@ IN_BLOCKS = """
     reshape_6 = reshape(matmul_3, [4200, 48])
     split_2 = split(reshape_6, [6, 6, 6, 6, 24], dim=-1)
     getitem_7 = split_2[0]
-    linear_5 = linear(getitem_7, w_group_linear_alike_6, b_repeated)
+    linear_5 = linear(getitem_7, w_group_linear_alike_1, b_repeated)
     getitem_8 = split_2[1]
-    linear_6 = linear(getitem_8, w_group_linear_alike_7)
+    linear_6 = linear(getitem_8, w_group_linear_alike_2)
     getitem_9 = split_2[2]
-    linear_7 = linear(getitem_9, w_group_linear_alike_8)
+    linear_7 = linear(getitem_9, w_group_linear_alike_3)
     getitem_10 = split_2[3]
-    linear_8 = linear(getitem_10, w_group_linear_alike_9)
+    linear_8 = linear(getitem_10, w_group_linear_alike_4)
     getitem_11 = split_2[4]
     reshape_7 = reshape(getitem_11, [8400, 12])
     matmul_4 = matmul(reshape_7, w_group_linear_alike_5)
