@@ -20,7 +20,6 @@ from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.group_places import chosen_places
 from tdsl.factor.matrix import checked
 from tdsl.factor.rank import as_rank_rule
-from tdsl.symmetry.finite.isotypic import Component
 from tdsl.symmetry.finite.places import Places
 from tdsl.symmetry.finite.products import ALGEBRAS
 
@@ -168,9 +167,9 @@ def _spaces(places: Places, parameters: Tensor, skipped: int | None) -> list[Spa
         few = ALGEBRAS[sizes[2]]
         spaces = [
             Space(
-                torch.einsum("jnev,v->ejn", _numbered(inner), left),
+                torch.einsum("jnev,v->ejn", inner.numbered, left),
                 torch.einsum("jlupq,u->jlpq", part, right),
-                torch.einsum("lmev,v->elm", _numbered(out), onto),
+                torch.einsum("lmev,v->elm", out.numbered, onto),
             )
             for left, right, onto in zip(few.left, few.right, few.onto, strict=True)
         ]
@@ -193,11 +192,6 @@ def _with_ones_first(space: Space, ones: Tensor, rows: int) -> Space:
         torch.einsum("tl,jlpq->jtpq", turn / scale[:, None], space.products),
         torch.einsum("tl,dlm->dtm", turn * scale[:, None], space.back),
     )
-
-
-def _numbered(side: Component) -> Tensor:
-    """Copies with their basis as numbers of the algebra. → [copies, n, d/t, t]"""
-    return side.copies.reshape(*side.copies.shape[:2], -1, len(side.units))
 
 
 def _assembled(spaces: list[Space], places: Places) -> Factors:

@@ -38,13 +38,13 @@ def require_mask(name: str, values: Sequence[Tensor]) -> None:
     """
     if all(not value.is_floating_point() and not value.is_complex() for value in values):
         return
-    if values[0].is_complex() or not (all(map(_ones, values)) or all(map(is_added, values))):
+    if values[0].is_complex() or not (all(map(_ones, values)) or added(values)):
         raise TdslError(
             f"the input {name} is no mask of padding: it holds numbers beside 0 and 1",
             expected="0 where the others are padding and 1 elsewhere; or, where they are padding, "
             f"{SHUT_OUT:g} and less, such as -inf, and 0 elsewhere",
         )
-    if all(map(is_added, values)) and _axes(values) != 2:
+    if added(values) and _axes(values) != 2:
         raise TdslError(
             f"the input {name} is no mask of padding: it has {_axes(values)} axes that are longer than 1",
             expected="two: a batch, and the positions of each sample",
@@ -54,17 +54,14 @@ def require_mask(name: str, values: Sequence[Tensor]) -> None:
 
 def added(values: Sequence[Tensor]) -> bool:
     """Whether a mask is added to scores: numbers that are not whole, each 0 or what shuts out."""
-    return all(value.is_floating_point() and is_added(value) for value in values)
+    return all(
+        value.is_floating_point() and bool(((value == 0) | (value <= SHUT_OUT)).all()) for value in values
+    )
 
 
 def spread(sizes: Sequence[object]) -> tuple[int, ...]:
     """The axes of a mask that other axes are as long as they like along."""
     return tuple(axis for axis, size in enumerate(sizes) if axis and isinstance(size, int) and size == 1)
-
-
-def is_added(value: Tensor) -> bool:
-    """Whether every number is 0 or shuts out."""
-    return bool(((value == 0) | (value <= SHUT_OUT)).all())
 
 
 def _axes(values: Sequence[Tensor]) -> int:
@@ -77,11 +74,8 @@ def _ones(value: Tensor) -> bool:
 
 
 def _says(values: Sequence[Tensor]) -> bool:
-    if any(value.is_complex() for value in values):
+    if any(value.is_complex() for value in values) or not any(bool((value == 0).any()) for value in values):
         return False
-    some = any(bool((value == 0).any()) for value in values)
-    if not values[0].is_floating_point():
-        return some and all(map(_ones, values))
-    if all(map(is_added, values)):
-        return some and any(bool((value != 0).any()) for value in values) and _axes(values) == 2
-    return some and all(map(_ones, values))
+    if added(values):
+        return any(bool((value != 0).any()) for value in values) and _axes(values) == 2
+    return all(map(_ones, values))

@@ -52,6 +52,11 @@ class Component:
         """The dimension d of one copy."""
         return int(self.copies.shape[2])
 
+    @property
+    def numbered(self) -> Tensor:
+        """The copies with their basis as numbers of the division algebra. → [copies, n, d/t, t]"""
+        return self.copies.reshape(*self.copies.shape[:2], -1, len(self.units))
+
 
 def isotypic(rho: Representation) -> tuple[Component, ...]:
     """The components of a finite representation by orthogonal matrices, smaller irreducible spaces first.

@@ -131,17 +131,6 @@ def component_product(inner: Component, out: Component) -> tuple[Tensor, Tensor,
     count = len(ways)
     entering = ways.left.reshape(count, rows, len(inner.copies), units)
     leaving = ways.onto.reshape(count, rows, len(out.copies), units)
-    into = torch.einsum("rejv,jnev->rn", entering, _numbered(inner.copies, units))
-    back = torch.einsum("relv,lmev->mr", leaving, _numbered(out.copies, units))
+    into = torch.einsum("rejv,jnev->rn", entering, inner.numbered)
+    back = torch.einsum("relv,lmev->mr", leaving, out.numbered)
     return into, ways.right, back
-
-
-def _numbered(copies: Tensor, units: int) -> Tensor:
-    """Copies [j, n, d] with their basis as numbers of the algebra. → [j, n, d/t, t]."""
-    return copies.reshape(*copies.shape[:2], -1, units)
-
-
-def component_basis(inner: Component, out: Component) -> Tensor:
-    """The weights of the commutant that `component_product` has as parameters. → [f, m, n], of norm √d."""
-    basis = torch.einsum("lmc,ucd,jnd->jlumn", out.copies, inner.units, inner.copies)
-    return basis.reshape(-1, *basis.shape[3:])
