@@ -171,10 +171,9 @@ def pad(op: Operator, x: Shape, pad: list[int], mode: str, **_: Any) -> Shape:
             require_each(
                 (width < size for width in (before, after)), f"reflection of {pad} in an axis of {size}"
             )
-        if mode == "circular":
-            require_each(
-                (width <= size for width in (before, after)), f"wrapping of {pad} around an axis of {size}"
-            )
+        if mode == "circular":  # what is cropped is gone before the rest is wrapped: beyond it memory is read
+            ring = size + min(before, 0) + min(after, 0)
+            require_each((width <= ring for width in (before, after)), f"wrapping of {pad} around {ring}")
     if mode != "constant":
         require(
             count in (1, 2, 3) and len(x) in (count + 1, count + 2), f"{mode} pads {count} of {len(x)} axes"

@@ -102,10 +102,10 @@ def _pad(d: Draw) -> Sample:
     if mode == "constant":
         shape = d.shape(1, 3, empty=False)
         pads = d.int(0, len(shape))
-        return {"x": T(shape), "pad": [d.int(0, 2) for _ in range(2 * pads)], "value": d.pick(None, 0.0)}
+        return {"x": T(shape), "pad": [d.int(-1, 2) for _ in range(2 * pads)], "value": d.pick(None, 0.0)}
     pads = d.int(1, 2)
     shape = (*d.pick((), (d.some(),)), d.some(), *(d.int(3, 5) for _ in range(pads)))
-    return {"x": T(shape), "pad": [d.int(0, 2) for _ in range(2 * pads)], "mode": mode}
+    return {"x": T(shape), "pad": [d.int(-1, 2) for _ in range(2 * pads)], "mode": mode}
 
 
 @sample("roll")

@@ -30,6 +30,7 @@ STRICTER = {
     "native_batch_norm_of_batch",
     "weight_norm",
     "attention",
+    "pad",
     "conv2d",
     "conv_transpose1d",
     "adaptive_avg_pool2d",
@@ -41,9 +42,9 @@ STRICTER = {
     "rnn_relu",
 }
 """Where a kernel takes what the operator does not mean, some reading out of bounds: a bias without axes or
-with two, a length with too few, key and value of different lengths, a stride of 0 on an empty batch, an
-image without channels, many slices of a number, weights of a recurrent
-layer that are too small. What the law refuses there is not run."""
+with two, a length with too few, key and value of different lengths, a ring that is cropped and then wrapped
+beyond what is left, a stride of 0 on an empty batch, an image without channels, many slices of a number,
+weights of a recurrent layer that are too small. What the law refuses there is not run."""
 
 
 def shape_of(result: Any) -> Any:
