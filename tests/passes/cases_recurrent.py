@@ -95,7 +95,8 @@ def alike(cell: str, way: str, both: bool, biased: bool, projected: int = 0) -> 
     rule = f"factorize.recurrent{'_projected' if projected else '_both' * both}.{last}"
     at: dict[str, Any] = {"parameters": {"rank": 2}}
     positive = fires(rule, lambda m, x: m.layer(x)[0], X, precision=FULL, expect="\n".join(expect), **at)
-    other = narrow(kind, 2, bidirectional=both, **({} if projected else {"bias": not biased, **given}))
+    nearest = {"bias": biased} if projected else {"bias": not biased, **given}
+    other = narrow(kind, 2, bidirectional=both, **nearest)
     near = leaves(rule, lambda m, x: m.layer(x)[0], X, because="its weights are others", **at)
     return [of(positive, layer), of(near, other)]
 
@@ -263,6 +264,11 @@ CASES = [
         "factors of rank 8 are larger than the weight",
         8,
     ),
+    negative(
+        "recurrent_projected.svd_lstm_input_unbiased_projected",
+        narrow(nn.LSTM, 2, proj_size=3),
+        "biases stand where it has its projection",
+    ),
     *STACKS,
     *LOOPS,
     *(
@@ -279,7 +285,7 @@ CASES = [
     ),
     *(
         case
-        for way, both in itertools.product(("svd", "whitened"), (False, True))
-        for case in alike("lstm", way, both, True, projected=3)
+        for way, both, biased in itertools.product(("svd", "whitened"), (False, True), (True, False))
+        for case in alike("lstm", way, both, biased, projected=3)
     ),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 
@@ -33,6 +34,7 @@ KINDS: dict[str, Callable[..., nn.RNNBase]] = {
     "rnn": partial(nn.RNN, nonlinearity="tanh"),
     "rnn of relu": partial(nn.RNN, nonlinearity="relu"),
     "projected": partial(nn.LSTM, proj_size=5),
+    "unbiased projected": partial(nn.LSTM, proj_size=5, bias=False),
 }
 UNITS = {"rnn": 24, "rnn of relu": 24}
 """How many units a layer has, so that rank 4 of what it reads is a gain; 8 of others, which have gates."""
@@ -94,7 +96,11 @@ def test_the_file_computes_the_same_for_sequences_of_another_length(kind) -> Non
         latency=False,
     )
     assert result.report.correctness.passed
-    rule = {"lstm": "lstm_input", "projected": "lstm_input_projected"}.get(kind, "recurrent_input")
+    rule = {
+        "lstm": "lstm_input",
+        "projected": "lstm_input_projected",
+        "unbiased projected": "lstm_input_unbiased_projected",
+    }.get(kind, "recurrent_input")
     assert f"whitened_{rule}" in {r.rule.rpartition(".")[2] for r in result.report.rewrites}
     longer = drawn(3, 11, 48, seed=5)
     [got] = run(session(result.onnx), {"x": longer}).values()
@@ -119,24 +125,25 @@ class Stack(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("kind", "biased"),
-    [("lstm", True), ("lstm", False), ("gru", True), ("gru", False), ("rnn", True), ("rnn", False)],
+    ("kind", "biased", "size"),
+    [*itertools.product(("lstm", "gru", "rnn"), (True, False), (0.5,)), ("projected", False, 0.35)],
 )
-def test_every_layer_of_a_stack_in_both_directions_is_a_site(kind, biased) -> None:
+def test_every_layer_of_a_stack_in_both_directions_is_a_site(kind, biased, size) -> None:
     model = Stack(kind, 4, biased).eval()
     result = tdsl.compile(
         model,
         (drawn(4, 6, 48),),
         dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=16)}},
         pipeline="pipelines.compact",
-        parameters={"size": 0.5, "drop": 1e-4},
+        parameters={"size": size, "drop": 1e-4},
         calibration=batches(),
         latency=False,
     )
-    found = [r.rule.rpartition(".")[2] for r in result.report.rewrites if "recurrent_both" in r.rule]
-    family = "lstm" if kind == "lstm" else "recurrent"
-    assert found == [f"whitened_{family}_input_both{'' if biased else '_unbiased'}"] * 2
-    assert result.report.result.parameters <= 0.5 * result.report.original.parameters
+    found = [r.rule.rpartition(".")[2] for r in result.report.rewrites if "_input_both" in r.rule]
+    family = "recurrent" if kind in ("gru", "rnn") else "lstm"
+    end = "_unbiased" * (not biased) + "_projected" * (kind == "projected")
+    assert found == [f"whitened_{family}_input_both{end}"] * 2
+    assert result.report.result.parameters <= size * result.report.original.parameters
 
 
 @pytest.mark.parametrize("kind", KINDS)
