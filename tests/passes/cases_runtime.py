@@ -8,6 +8,7 @@ from torch import nn
 
 IMAGE = (2, 16, 6, 6)
 BATCH = {"x": {0: "batch"}}
+CREATED = "a row of ones is made in the graph, and stored in the file"
 
 
 CASES = [
@@ -68,5 +69,55 @@ CASES = [
         bn=nn.BatchNorm2d(16),
         conv=nn.Conv2d(16, 3, 1),
         because="three outputs make no block",
+    ),
+    fires(
+        "runtime.summed.fold_of_rows",
+        lambda m, x: x.float().sum(0),
+        (128, 32),
+        precision=1e-6,
+        more_operators=CREATED,
+        expect="""
+            to = cast(x, f32)
+            new_ones = new_ones(to, [128])
+            matmul = matmul(new_ones, to)
+        """,
+    ),
+    fires(
+        "runtime.summed.fold_of_rows",
+        lambda m, x: x.float().mean(1, keepdim=True),
+        (1, 128, 32),
+        precision=1e-6,
+        more_operators=CREATED,
+        expect="""
+            to = cast(x, f32)
+            new_ones = new_ones(to, [1, 128])
+            div = div(new_ones, 128)
+            matmul = matmul(div, to)
+        """,
+    ),
+    leaves(
+        "runtime.summed.fold_of_rows",
+        lambda m, x: x.float().sum(-2),
+        (2, 64, 32),
+        because="the rows of two matrices are no slower summed than multiplied",
+    ),
+    leaves(
+        "runtime.summed.fold_of_rows",
+        lambda m, x: x.float().sum(1),
+        (128, 32),
+        because="columns are added up",
+    ),
+    leaves(
+        "runtime.summed.fold_of_rows",
+        lambda m, x: x.float().sum(0),
+        (128, 32),
+        dynamic={"x": {0: "rows"}},
+        because="how many rows there are is not known",
+    ),
+    leaves(
+        "runtime.summed.fold_of_rows",
+        lambda m, x: x.exp().sum(0),
+        (128, 32),
+        because="float64 was not measured",
     ),
 ]
