@@ -158,7 +158,7 @@ def compile(
         held_out=held_out,
         mask=mask,
         loss=loss,
-        labelled=bool(metrics),
+        metrics=metrics,
         profile=profile,
         cache=cache,
         input_names=input_names,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -26,7 +26,7 @@ from tdsl.plan.loss import Function, Loss
 from tdsl.planner import DataPlanner
 from tdsl.samples import Batch, Given, as_given, listed, parted_labels, require_as_many
 from tdsl.sound_samples import require_sound
-from tdsl.verify import Sample, draw_samples, inputs_of
+from tdsl.verify import Sample, TaskMetric, draw_samples, fitting_sizes, inputs_of
 
 SEED = 0
 HELD_OUT_SHARE = 4
@@ -65,7 +65,7 @@ def prepare(
     held_out: Iterable[Batch] = (),
     mask: str | None = None,
     loss: str | Function | None = None,
-    labelled: bool = False,
+    metrics: Sequence[TaskMetric] = (),
     profile: str | Path | LatencyTable | None = None,
     cache: str | Path | None = None,
     verified: bool = True,
@@ -75,13 +75,12 @@ def prepare(
 ) -> Prepared:
     """Capture `model` and check everything else; the arguments are those of `tdsl.compile`.
 
-    `labelled` says that held-out samples need labels. Where nothing will be `verified`, no calibration sample
+    `metrics` look at the labels of held-out samples. Where nothing will be `verified`, no calibration sample
     is held out. Raises `TdslError` for a model that does not trace or draws random numbers, and an argument
     that does not fit.
     """
+    require_inputs(args, kwargs)
     require_kinds(
-        args=(args, (Tensor, Sequence)),
-        kwargs=(kwargs, (Mapping, NoneType)),
         pipeline=(pipeline, str),
         parameters=(parameters, (Mapping, NoneType)),
         rules=(rules, (str, PathLike, Library, NoneType)),
@@ -111,10 +110,27 @@ def prepare(
     declared = library.pipeline(pipeline)
     measured_by = None if loss is None else Loss.of(loss)
     planned = any(isinstance(node, tree.Choose | tree.Heal) for node in walk(declared))
-    samples = _samples(captured, calibration, held_out, verified, measured_by, labelled, planned)
+    samples = _samples(captured, calibration, held_out, verified, measured_by, metrics, planned)
     planner = _planner(library, captured, samples, mask, measured_by, profile, cache, progress)
     runner = Runner(library, declared, as_written(declared.parameters, parameters or {}), planner)
     return Prepared(captured, pipeline, runner, planner, samples)
+
+
+def require_inputs(args: Any, kwargs: Any) -> None:
+    """Raise `TdslError` for inputs that are none, as where options are given without their names."""
+    require_kinds(args=(args, (Tensor, Sequence)))
+    if isinstance(kwargs, Mapping | NoneType):
+        return
+    option = ""
+    if isinstance(kwargs, str | PathLike):
+        option = {".onnx": "output", ".tdsl": "rules"}.get(Path(kwargs).suffix, "pipeline")
+    elif isinstance(kwargs, int | float):
+        option = "rank"
+    raise TdslError(
+        f"`kwargs`, given third, is of type {type(kwargs).__name__}",
+        expected="None, or inputs of the model by name, as a dict",
+        hint="whatever is no input is given by its name" + (f": `{option}={kwargs!r}`" if option else ""),
+    )
 
 
 def require_kinds(**arguments: tuple[Any, Any]) -> None:
@@ -171,27 +187,27 @@ def _samples(
     held_out: Iterable[Batch],
     verified: bool,
     loss: Loss | None,
-    labelled: bool,
+    metrics: Sequence[TaskMetric],
     planned: bool,
 ) -> tuple[Sample, ...]:
     """Every sample; given ones with their labels where these are looked at; calibration needs them.
 
     What is `planned` by goes into sums, which infinities spoil.
     """
-    by_loss = loss is not None
+    by_loss, labelled = loss is not None, bool(metrics)
     inputs, ranges = inputs_of(captured)
-    names = captured.input_names
-    first = inputs[0].example if inputs else None
-    known = [
-        as_given(batch, "calibration", names, labels=by_loss or labelled, needed=by_loss)
-        for batch in listed(calibration, first)
-    ]
-    known = [replace(one, number=number) for number, one in enumerate(known, start=1)]
-    kept_back = [
-        as_given(batch, "held-out", names, labels=by_loss or labelled, needed=labelled)
-        for batch in listed(held_out, first)
-    ]
-    kept_back = [replace(one, number=number) for number, one in enumerate(kept_back, start=1)]
+
+    def given(batches: Iterable[Batch], kind: str, needed: bool) -> list[Given]:
+        found = []
+        for number, batch in enumerate(listed(batches, inputs[0].example if inputs else None), start=1):
+            where, labels = f"{kind} sample {number}", by_loss or labelled
+            one = as_given(batch, where, captured.input_names, labels=labels, needed=needed)
+            fitting_sizes(f"{kind} {number}", one.inputs, inputs, ranges)
+            found.append(replace(one, called=where))
+        return found
+
+    known = given(calibration, "calibration", by_loss)
+    kept_back = given(held_out, "held-out", labelled)
     held_apart = bool(kept_back)
     known = _divided(captured, known, max((low for low, _ in ranges.values()), default=1))
     if verified and not kept_back and len(known) >= HELD_OUT_SHARE:
@@ -209,19 +225,20 @@ def _samples(
         held_out=[one.inputs for one in kept_back],
         seed=SEED,
     )
-    computed = [*known, *([] if held_apart else kept_back)]
-    require_sound(captured, _called("calibration", computed), loss, infinite=not planned)
-    require_sound(captured, _called("held-out", kept_back if held_apart else []), infinite=True)
-    labels = iter([one.labels for one in (*known, *kept_back)])
-    return tuple(
-        replace(sample, labels=next(labels)) if sample.kind in ("calibration", "held-out") else sample
-        for sample in drawn
-    )
+    require_sound(captured, known, loss, infinite=not planned)
+    if held_apart:
+        require_sound(captured, kept_back, metrics=metrics, infinite=True)
+    else:
+        require_sound(captured, kept_back, loss, metrics, infinite=not planned)
+    of_user = iter([*known, *kept_back])
 
+    def with_labels(sample: Sample) -> Sample:
+        if sample.kind not in ("calibration", "held-out"):
+            return sample
+        one = next(of_user)
+        return replace(sample, labels=one.labels, called=one.called)
 
-def _called(kind: str, samples: Sequence[Given]) -> Iterator[tuple[str, Given]]:
-    """Samples with what they are called, as the user counts them."""
-    return ((f"{kind} sample {one.number}", one) for one in samples)
+    return tuple(map(with_labels, drawn))
 
 
 def _divided(captured: Captured, known: Sequence[Given], least: int) -> list[Given]:
@@ -234,7 +251,7 @@ def _divided(captured: Captured, known: Sequence[Given], least: int) -> list[Giv
     alike = [len({len(t) if t.dim() else -1 for t in one.inputs}) == 1 for one in known]
     for one, even in zip(known, alike, strict=True):
         if one.labels and even and data.can_be_cut(one.inputs):
-            require_as_many(one, len(one.inputs[0]), "calibration")
+            require_as_many(one, len(one.inputs[0]), one.called)
     if len(known) >= HELD_OUT_SHARE:
         return list(known)
     at_once = max(least, -(-sum(samples_in(one.inputs) for one in known) // PARTS))
@@ -242,5 +259,5 @@ def _divided(captured: Captured, known: Sequence[Given], least: int) -> list[Giv
     for one, even in zip(known, alike, strict=True):
         parts = data.portions(one.inputs, at_once) if even else [one.inputs]
         labels = parted_labels(one.labels, parts)
-        found += [Given(*part, one.number) for part in zip(parts, labels, strict=True)]
+        found += [Given(*part, one.called) for part in zip(parts, labels, strict=True)]
     return found

@@ -27,8 +27,8 @@ class Given:
 
     inputs: Tensors
     labels: Tensors = ()
-    number: int = 0
-    """Which of those that were given it is, or is a part of, from 1."""
+    called: str = ""
+    """Which of those that were given it is, or is a part of: `calibration sample 3`."""
 
 
 def listed(batches: Iterable[Batch], like: Any = None) -> list[Batch]:
@@ -48,32 +48,33 @@ def listed(batches: Iterable[Batch], like: Any = None) -> list[Batch]:
     return found
 
 
-def as_given(batch: Batch, kind: str, names: Sequence[str], *, labels: bool, needed: bool = False) -> Given:
+def as_given(batch: Batch, where: str, names: Sequence[str], *, labels: bool, needed: bool = False) -> Given:
     """One sample of a model whose inputs have these names; with its `labels`, if these are looked at.
 
-    Raises `TdslError` for anything that is no sample, and where labels are `needed` and not there.
+    Raises `TdslError`, which calls it what `where` says (`calibration sample 3`), for anything that is no
+    sample, and where labels are `needed` and not there.
     """
     if not labels:
-        return Given(as_tensors(batch, kind, names))
+        return Given(as_tensors(batch, where, names))
     inputs, found = _parted(batch, names)
-    tensors = as_tensors(inputs, kind, names)
+    tensors = as_tensors(inputs, where, names)
     if found is None and needed:
         raise TdslError(
-            f"a {kind} sample has no labels",
+            f"{where} has no labels",
             expected=_LABELLED,
             hint="a loss and a metric compare what the model says with what is right: "
             "a DataLoader of (inputs, labels) gives both",
         )
-    return Given(tensors, () if found is None else _label_tensors(found, kind))
+    return Given(tensors, () if found is None else _label_tensors(found, where))
 
 
-def require_as_many(sample: Given, samples: int, kind: str) -> None:
+def require_as_many(sample: Given, samples: int, where: str) -> None:
     """Raise `TdslError` for labels of another number of samples than the inputs are."""
     for one in sample.labels:
         if not one.dim() or len(one) != samples:
             count = f"shape {list(one.shape)}" if one.dim() else "no axis"
             raise TdslError(
-                f"the labels of a {kind} sample have {count} where its inputs are {samples} samples",
+                f"the labels of {where} have {count} where its inputs are {samples} samples",
                 expected=f"labels whose first axis has {samples} entries, one for each sample of the batch",
             )
 
@@ -86,18 +87,18 @@ def parted_labels(labels: Tensors, inputs: Sequence[Tensors]) -> list[Tensors]:
     return list(zip(*(torch.split(one, sizes) for one in labels), strict=True))
 
 
-def as_tensors(batch: Batch, kind: str, names: Sequence[str]) -> Tensors:
+def as_tensors(batch: Batch, where: str, names: Sequence[str]) -> Tensors:
     """The tensors of one sample in the order of the inputs; raises `TdslError` for anything else."""
     if isinstance(batch, Mapping):
         missing = [name for name in names if name not in batch]
         if missing:
-            raise TdslError(f"a {kind} sample has no {', '.join(missing)}", expected=", ".join(names))
+            raise TdslError(f"{where} has no {', '.join(missing)}", expected=", ".join(names))
         batch = tuple(batch[name] for name in names)
     tensors = (batch,) if isinstance(batch, Tensor) else tuple(batch) if isinstance(batch, Sequence) else None
     wrong: Any = batch if tensors is None else next((t for t in tensors if not isinstance(t, Tensor)), None)
     if tensors is None or wrong is not None:
         raise TdslError(
-            f"a {kind} sample is {kind_of(wrong)}",
+            f"{where} {'is' if tensors is None else 'holds'} {kind_of(wrong)}",
             expected="a tensor, a tuple of the model's input tensors in their order, or a dict by name",
             hint="(inputs, labels) are taken apart where `loss=` or `metric=` says what labels are for"
             if tensors and len(tensors) == 2
@@ -118,12 +119,12 @@ def _parted(batch: Batch, names: Sequence[str]) -> tuple[Batch, Any]:
     return batch, None
 
 
-def _label_tensors(found: Any, kind: str) -> Tensors:
+def _label_tensors(found: Any, where: str) -> Tensors:
     several = tuple(found) if isinstance(found, list | tuple) else ()
     tensors = (found,) if isinstance(found, Tensor) else several
     if not tensors or not all(isinstance(one, Tensor) for one in tensors):
         raise TdslError(
-            f"the labels of a {kind} sample are {kind_of(found)}",
+            f"the labels of {where} are {kind_of(found)}",
             expected="a tensor, or a tuple of tensors",
             hint="`torch.as_tensor` makes one of a list of numbers",
         )

@@ -13,34 +13,37 @@ from tdsl.plan.calibrate import Data
 from tdsl.plan.extent import room_beside
 from tdsl.plan.loss import Loss
 from tdsl.samples import Given
-from tdsl.verify import Tensors
+from tdsl.verify import TaskMetric, Tensors
 
 
 def require_sound(
     captured: Captured,
-    samples: Iterable[tuple[str, Given]],
+    samples: Iterable[Given],
     loss: Loss | None = None,
+    metrics: Sequence[TaskMetric] = (),
     *,
     infinite: bool = False,
 ) -> None:
-    """Run the model on samples, each with what it is called (`calibration sample 3`), and then the loss.
+    """Run the model on samples, and then what looks at their labels: the loss and the metrics.
 
     `infinite` outputs may be allowed. An infinity that an input holds is right where outputs are numbers all
     the same, as in a mask of 0 and -inf.
 
-    Raises `TdslError` where an output or labels are NaN or infinite, with the input that is to blame, if it
-    is one, and where the loss fails or is no finite number.
+    Raises `TdslError`, which names the sample, where an output or labels are NaN or infinite, with the input
+    that is to blame, if it is one, and where the loss or a metric fails or is no number.
     """
     data, room = Data.of(captured, ()), room_beside(captured.module)
-    for where, sample in samples:
+    for sample in samples:
+        where = sample.called
         if any(bool(label.isnan().any()) for label in sample.labels if label.is_floating_point()):
             raise TdslError(f"the labels of {where} hold NaN", expected="a number for every sample")
-        judged = loss is not None and bool(sample.labels)  # a loss is the mean over all samples of a batch
+        # A loss is the mean over all samples of a batch.
+        judged = bool(sample.labels) and (loss is not None or bool(metrics))
         parts = [sample.inputs] if judged else data.pieces(sample.inputs, room, captured.module)
         for part in parts:
             run = data.execution(captured.module, part)
             run.advance()
-            outputs = [out.detach() for out in run.outputs]
+            outputs = tuple(out.detach() for out in run.outputs)
             for name, output in zip(captured.output_names, outputs, strict=False):
                 what = _no_number(output)
                 if what == "NaN" or (what and not infinite):
@@ -49,6 +52,8 @@ def require_sound(
                     )
             if loss is not None and judged:
                 loss(outputs, sample.labels, where)
+            for metric in metrics if judged else ():
+                metric.try_on(outputs, sample.labels, where)
 
 
 def _no_number(value: Tensor) -> str:

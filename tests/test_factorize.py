@@ -332,6 +332,23 @@ def test_samples_that_do_not_fit_are_told(skewed, samples, message, remedy):
     assert re.search(remedy, str(caught.value))
 
 
+@pytest.mark.parametrize(
+    ("given", "taught"),
+    [
+        ("file.onnx", "`output='file.onnx'`"),
+        ("mine.tdsl", "`rules='mine.tdsl'`"),
+        (0.5, "`rank=0.5`"),
+        ([1], ""),
+    ],
+)
+def test_an_option_without_its_name_is_told_from_inputs(skewed, given, taught):
+    model, batches, _ = skewed
+    for call in (tdsl.factorize, tdsl.compile):
+        with pytest.raises(tdsl.TdslError, match="`kwargs`, given third, is of type") as caught:
+            call(model, batches[0], given)
+        assert taught in (caught.value.hint or "")
+
+
 def test_a_generator_is_as_good_as_a_list(skewed):
     model, batches, unseen = skewed
     found = [tdsl.factorize(model, batches[0], calibration=c) for c in (batches, (b for b in batches))]

@@ -73,7 +73,7 @@ def _listed(result: Any, spec: str, inputs: Sequence[Input], labels: bool, neede
     samples: list[Given] = []
     for i, item in enumerate(result, start=1):
         if labels:
-            samples.append(as_given(item, "given", names, labels=True, needed=needed))
+            samples.append(as_given(item, f"sample {i} of {spec}", names, labels=True, needed=needed))
             continue
         if isinstance(item, Mapping):
             if sorted(item) != sorted(names):
@@ -134,7 +134,7 @@ def _by_name(
         raise TdslError(
             f"{spec} has an array {stray}, and the model no input of that name",
             expected=f"arrays named {', '.join(names)}",
-            hint=f"`--loss` or `--metric` says what {LABELS} are for"
+            hint=f"leave {LABELS} out, or say what they are for where a command has `--loss` or `--metric`"
             if re.fullmatch(rf"{LABELS}(/\d+)?", stray)
             else did_you_mean(re.sub(r"/\d+$", "", stray), names),
         )

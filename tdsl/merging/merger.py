@@ -23,11 +23,13 @@ from tdsl.merging.order import in_one_order
 from tdsl.merging.statistics import fisher_diagonals, form_of, moments, samples_in_a_batch
 from tdsl.merging.uses import Use, own_bias, uses_of
 from tdsl.plan.calibrate import Data
-from tdsl.samples import Batch, as_tensors
+from tdsl.prepare import require_inputs, require_kinds
+from tdsl.samples import Batch, Given, as_tensors
+from tdsl.sound_samples import require_sound
 from tdsl.symmetry.hidden import weights_of, with_weights
 from tdsl.symmetry.hidden.alike import require_alike
 from tdsl.symmetry.hidden.checkpoint import Names, not_stored, stored_names
-from tdsl.verify import draw_samples, inputs_of
+from tdsl.verify import fitting_sizes, inputs_of
 
 Method = Literal["gram", "kronecker", "fisher", "average"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -85,13 +87,13 @@ def merge(
         raise TdslError(
             f"damping {damping:g} in {steps} steps", expected="a damping of 0 or more, and 1 step or more"
         )
+    require_kinds(samples=(samples, Iterable))
+    require_inputs(args, kwargs)
     titles = list(names or (f"model {i}" for i in range(1, len(models) + 1)))
     batches = _for_each(samples, len(models), by)
     progress("capture")
     captured = [
-        model
-        if isinstance(model, Captured)
-        else capture(model, *_example(args, kwargs, own), dynamic_shapes=dynamic_shapes)
+        model if isinstance(model, Captured) else _captured(model, args, kwargs, own, dynamic_shapes)
         for model, own in zip(models, batches, strict=True)
     ]
     first = captured[0]
@@ -99,7 +101,10 @@ def merge(
     _require_mergeable(captured, titles, stored)
     progress("align")
     captured, warnings = in_one_order(captured, titles, not_stored(stored), align)
-    data = [Data.of(c, _checked(c, own), mask) for c, own in zip(captured, batches, strict=True)]
+    data = [
+        Data.of(c, _checked(c, own, title), mask)
+        for c, own, title in zip(captured, batches, titles, strict=True)
+    ]
     merger = _Merger(captured, by)
     merger.measure(data, damping, progress)
     progress("solve")
@@ -262,7 +267,10 @@ def _require_mergeable(captured: Sequence[Captured], names: Sequence[str], store
 
 def _for_each(samples: Sequence[Iterable[Batch]], count: int, by: str) -> list[list[Batch]]:
     """The batches of each model. Raises `TdslError` where some have none."""
-    lists = [list(one) for one in samples]
+    lists: list[list[Batch]] = []
+    for number, one in enumerate(samples):
+        require_kinds(**{f"samples[{number}]": (one, Iterable)})
+        lists.append(list(one))
     if not lists and by == "average":
         return [[] for _ in range(count)]
     if len(lists) not in (1, count) or not all(lists):
@@ -275,25 +283,48 @@ def _for_each(samples: Sequence[Iterable[Batch]], count: int, by: str) -> list[l
     return lists * count if len(lists) == 1 else lists
 
 
-def _example(
-    args: tuple[Any, ...] | Tensor, kwargs: Mapping[str, Any] | None, batches: Sequence[Batch]
-) -> tuple[Any, Mapping[str, Any] | None]:
-    """What a model is called with when it is captured: the first batch, where nothing is said."""
-    given = isinstance(args, Tensor) or len(args) or kwargs
-    if given or not batches:
-        return args, kwargs
+def _captured(
+    model: ModelLike,
+    args: tuple[Any, ...] | Tensor,
+    kwargs: Mapping[str, Any] | None,
+    batches: Sequence[Batch],
+    dynamic_shapes: Any,
+) -> Captured:
+    """The model, called with the first batch where nothing is said."""
+    if isinstance(args, Tensor) or len(args) or kwargs or not batches:
+        return capture(model, args, kwargs, dynamic_shapes=dynamic_shapes)
     batch = batches[0]
     if isinstance(batch, Mapping):
-        return (), batch
-    return (batch if isinstance(batch, Tensor) else tuple(batch)), None
+        args, kwargs = (), batch
+    else:
+        args = as_tensors(batch, "the first sample", ())
+    try:
+        return capture(model, args, kwargs, dynamic_shapes=dynamic_shapes)
+    except TdslError as told:
+        if len(args) + len(kwargs or ()) < 2:
+            raise
+        raise TdslError(
+            told.message,
+            expected=told.expected,
+            hint="it was called with the first sample; labels are no inputs: leave them out, "
+            "as in `[x for x, label in loader]`",
+        ) from told
 
 
-def _checked(captured: Captured, batches: Sequence[Batch]) -> list[tuple[Tensor, ...]]:
-    """Batches as tensors in the order of the inputs. Raises `TdslError` for one that does not fit."""
+def _checked(captured: Captured, batches: Sequence[Batch], title: str) -> list[tuple[Tensor, ...]]:
+    """Batches as tensors in the order of the inputs.
+
+    Raises `TdslError` for one that does not fit, or on which the model does not give numbers.
+    """
     inputs, ranges = inputs_of(captured)
-    known = [as_tensors(batch, "calibration", captured.input_names) for batch in batches]
-    drawn = draw_samples(inputs, ranges=ranges, calibration=known)
-    return [sample.inputs for sample in drawn if sample.kind == "calibration"]
+    known = []
+    for number, batch in enumerate(batches, start=1):
+        called = f"sample {number} of {title}"
+        tensors = as_tensors(batch, called, captured.input_names)
+        fitting_sizes(f"{number} of {title}", tensors, inputs, ranges)
+        known.append(Given(tensors, called=called))
+    require_sound(captured, known)
+    return [one.inputs for one in known]
 
 
 def _state(captured: Captured, weights: Mapping[str, Tensor], stored: Names) -> dict[str, Tensor]:

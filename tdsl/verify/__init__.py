@@ -12,7 +12,7 @@ from tdsl.verify.compare import Difference, Metrics, compare
 from tdsl.verify.contract import METRICS, Bound, Contract, Violation, describe
 from tdsl.verify.latency import Latency, in_turn, session_latency
 from tdsl.verify.runner import Runner, Session, Tensors, module_runner, session_runner
-from tdsl.verify.samples import Input, Sample, draw_samples
+from tdsl.verify.samples import Input, Sample, draw_samples, fitting_sizes
 from tdsl.verify.task import Task, TaskMetric, measured_tasks
 from tdsl.verify.tolerance import Double, NotInDouble, double_runs, in_double, steps_of, stored_precision
 from tdsl.verify.verdict import Rounding, Row, Verdict, verify
@@ -43,6 +43,7 @@ __all__ = [
     "double_of",
     "double_runs",
     "draw_samples",
+    "fitting_sizes",
     "guilty",
     "in_double",
     "in_turn",

@@ -49,7 +49,8 @@ class Input:
 class Sample:
     """One set of inputs; `seed` is the one it was drawn with, `None` for a sample that was given.
 
-    `labels` are what is right for it, where the user said so.
+    `labels` are what is right for it, where the user said so; `called` is what the user would call a sample
+    that was given: its number among them, which parts of one share.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Sample:
     inputs: Tensors
     seed: int | None = None
     labels: Tensors = ()
+    called: str = ""
 
 
 Range = tuple[int, int | None]
@@ -85,7 +87,7 @@ def draw_samples(
     given = [Sample("example", "example", tuple(item.example for item in inputs))]
     for kind, group in groups:
         given += [Sample(f"{kind} {i}", kind, tuple(values)) for i, values in enumerate(group, start=1)]
-    sizes, *_ = [_checked_sizes(sample, inputs, ranges or {}) for sample in given]
+    sizes, *_ = [fitting_sizes(sample.name, sample.inputs, inputs, ranges or {}) for sample in given]
 
     looks = [_Look.of([sample.inputs[i] for sample in given]) for i in range(len(inputs))]
     drawn: list[Sample] = []
@@ -123,21 +125,26 @@ def draw_samples(
 # ---------------------------------------------------------------- sizes
 
 
-def _checked_sizes(sample: Sample, inputs: Sequence[Input], ranges: Mapping[str, Range]) -> dict[str, int]:
-    """Sizes of the dynamic dimensions in `sample`, in order of appearance; raises where it does not fit."""
-    if len(sample.inputs) != len(inputs):
+def fitting_sizes(
+    sample: str, given: Tensors, inputs: Sequence[Input], ranges: Mapping[str, Range]
+) -> dict[str, int]:
+    """Sizes of the dynamic dimensions in the tensors of a sample, in order of appearance.
+
+    Raises `TdslError`, which calls the sample what `sample` says, where these do not fit the inputs.
+    """
+    if len(given) != len(inputs):
         names = ", ".join(item.name for item in inputs)
         raise TdslError(
-            f"sample '{sample.name}' has {(n := len(sample.inputs))} tensor{'s' if n != 1 else ''}",
+            f"sample '{sample}' has {(n := len(given))} tensor{'s' if n != 1 else ''}",
             expected=f"{len(inputs)}: {names}",
-            hint="labels are no inputs: leave them out, as in `[x for x, label in loader]`, or say what "
-            "they are for: `loss=`, `--loss`"
-            if len(sample.inputs) > len(inputs)
+            hint="labels are no inputs: leave them out, as in `[x for x, label in loader]`; a plan and a "
+            "report take them where `loss=` or `metric=` says what they are for"
+            if len(given) > len(inputs)
             else None,
         )
     sizes: dict[str, int] = {}
-    for item, value in zip(inputs, sample.inputs, strict=True):
-        where = f"sample '{sample.name}', input '{item.name}'"
+    for item, value in zip(inputs, given, strict=True):
+        where = f"sample '{sample}', input '{item.name}'"
         if not isinstance(value, Tensor):
             raise TdslError(f"{where} is {kind_of(value)}", expected="a tensor")
         if value.is_meta or value.layout != torch.strided:
@@ -170,7 +177,7 @@ def _checked_sizes(sample: Sample, inputs: Sequence[Input], ranges: Mapping[str,
                 )
     batches = {item.dynamic[0] for item in inputs if 0 in item.dynamic}
     if any(not sizes[name] and ranges.get(name, (1, None))[0] for name in batches):
-        raise TdslError(f"sample '{sample.name}' has no rows", expected="batches of one row or more")
+        raise TdslError(f"sample '{sample}' has no rows", expected="batches of one row or more")
     return sizes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -50,26 +51,49 @@ class TaskMetric:
             )
         return cls(wanted)
 
-    def of_batches(self, batches: Sequence[tuple[Tensors, Tensors]]) -> float:
-        """The metric of some batches of (outputs, labels)."""
+    def of_batches(self, batches: Sequence[tuple[Tensors, Tensors, str]]) -> float:
+        """The metric of some batches of (outputs, labels, what the batch is called).
+
+        Raises `TdslError` for a batch that it fails on, and where no label counts.
+        """
         if self.function is None:
-            judged = [_classified(alone(outputs), alone(labels), self.name) for outputs, labels in batches]
+            judged = [self._classes(*batch) for batch in batches]
             confidence, right = (torch.cat(column) for column in zip(*judged, strict=True))
+            if not len(right):
+                raise TdslError(
+                    f"{self.name} has nothing to count: every label is {IGNORED}",
+                    expected="held-out samples with labels that are classes",
+                )
             return NAMED[self.name](confidence, right)
         values = [self._value(*batch) for batch in batches]
-        counts = [len(labels[0]) if labels[0].dim() else 1 for _, labels in batches]
+        counts = [_count(labels) for _, labels, _ in batches]
         return sum(v * n for v, n in zip(values, counts, strict=True)) / sum(counts)
 
-    def _value(self, outputs: Tensors, labels: Tensors) -> float:
+    def try_on(self, outputs: Tensors, labels: Tensors, where: str) -> None:
+        """Raise `TdslError`, which names the batch by `where`, for labels it cannot judge by."""
+        if self.function is None:
+            self._classes(outputs, labels, where)
+        else:
+            self._value(outputs, labels, where)
+
+    def _classes(self, outputs: Tensors, labels: Tensors, where: str) -> tuple[Tensor, Tensor]:
+        return _classified(alone(outputs), alone(labels), self.name, where)
+
+    def _value(self, outputs: Tensors, labels: Tensors, where: str) -> float:
         assert self.function is not None
         try:
-            return float(self.function(alone(outputs), alone(labels)))
+            value = float(self.function(alone(outputs), alone(labels)))
         except Exception as reason:
             said = (str(reason).splitlines() or [""])[0]
             raise TdslError(
-                f"the metric {self.name} fails: {type(reason).__name__}: {said}",
+                f"the metric {self.name} fails on {where}: {type(reason).__name__}: {said}",
                 expected="a function of (output, labels) that gives a number for a batch",
             ) from None
+        if not math.isfinite(value):
+            raise TdslError(
+                f"the metric {self.name} is {value:g} on {where}", expected="a finite number for every batch"
+            )
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +113,10 @@ def measured_tasks(
     known = [sample for sample in samples if sample.kind == "held-out" and sample.labels]
     if not metrics or not known:
         return ()
-    count = sum(len(one.labels[0]) if one.labels[0].dim() else 1 for one in known)
+    count = sum(_count(one.labels) for one in known)
     before, after = (
-        [(tuple(run(sample.inputs)), sample.labels) for sample in known] for run in (original, file)
+        [(tuple(run(one.inputs)), one.labels, f"{whose}{one.called or one.name}") for one in known]
+        for run, whose in ((original, ""), (file, "what the file says of "))
     )
     return tuple(Task(one.name, one.of_batches(before), one.of_batches(after), count) for one in metrics)
 
@@ -119,12 +144,17 @@ NAMED: dict[str, Callable[[Tensor, Tensor], float]] = {
 }
 
 
+def _count(labels: Tensors) -> int:
+    """How many samples the labels of a batch are for."""
+    return len(labels[0]) if labels[0].dim() else 1
+
+
 def alone(tensors: Sequence[Tensor]) -> Any:
     """The only tensor, or a tuple of several."""
     return tensors[0] if len(tensors) == 1 else tuple(tensors)
 
 
-def _classified(output: Any, labels: Any, name: str) -> tuple[Tensor, Tensor]:
+def _classified(output: Any, labels: Any, name: str, where: str) -> tuple[Tensor, Tensor]:
     """For each row the probability of its most likely class, and whether that is the label.
 
     Classes run along the last axis, or along the second as in torch's losses.
@@ -136,7 +166,7 @@ def _classified(output: Any, labels: Any, name: str) -> tuple[Tensor, Tensor]:
         ]
         raise TdslError(
             f"{name} needs a score for each class and labels that are classes: "
-            f"outputs are {shapes[0]}, labels {shapes[1]}",
+            f"on {where} outputs are {shapes[0]}, labels {shapes[1]}",
             expected="outputs [batch, …, classes] or [batch, classes, …] and integers [batch, …]",
             hint="`metric=` also takes a function of (output, labels)",
         )
@@ -147,7 +177,8 @@ def _classified(output: Any, labels: Any, name: str) -> tuple[Tensor, Tensor]:
     if len(stray):
         count = scores.shape[1]
         raise TdslError(
-            f"{name} cannot count a label {int(stray[0])}: the outputs have scores for {count} classes",
+            f"{name} cannot count a label {int(stray[0])} of {where}: "
+            f"the outputs have scores for {count} classes",
             expected=f"labels from 0 to {count - 1}, or {IGNORED} for what is not to be counted",
         )
     likely = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -77,6 +78,28 @@ def test_a_program_that_compiles(tdsl, checkpoints):
     assert tdsl("merge", "m.pt2", "b.safetensors", "--by", "average").status == 0
     assert tdsl("check", "tiny.py:model", "m.pt2", "--contract", "error <= 50%").status == 0
     assert tdsl("check", "tiny.py:model", "m.pt2").status == 1
+
+
+def test_samples_that_are_no_numbers_are_named_with_their_model(tdsl, checkpoints, folder):
+    good = torch.ones(6, 2, 8)
+    bad = good.clone()
+    bad[4, 1, 2] = torch.nan
+    np.savez("good.npz", x=good.numpy())
+    np.savez("bad.npz", x=bad.numpy())
+    arguments = (
+        "merge",
+        "a.safetensors",
+        "b.safetensors",
+        "--model",
+        "tiny.py:model",
+        "--samples",
+        "good.npz",
+    )
+    refused = tdsl(*arguments, "--samples", "bad.npz", "-o", "m.safetensors")
+    assert refused.status == 1
+    assert "on sample 5 of b.safetensors: its input x holds NaN" in refused.err
+    assert not (folder / "m.safetensors").exists()
+    assert tdsl(*arguments, "--samples", "good.npz").status == 0
 
 
 @pytest.mark.parametrize(

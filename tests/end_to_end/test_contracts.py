@@ -255,7 +255,7 @@ def test_inputs_that_the_model_does_not_accept_are_refused_at_its_line(tmp_path)
         ([torch.zeros(3)], "1 axis"),
         ([(torch.zeros(3, 12), torch.zeros(3, 12))], "2"),
         ([torch.zeros(3, 12, dtype=torch.int64)], "int64"),
-        ([3], "a calibration sample is an int"),
+        ([3], "calibration sample 1 is an int"),
     ],
 )
 def test_calibration_samples_that_do_not_fit_are_refused(tmp_path, samples, said):

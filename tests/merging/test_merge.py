@@ -250,6 +250,42 @@ def test_different_models_are_refused_by_their_first_difference(change: Any, mes
         tdsl.merge([first, capture(b.eval(), (args,))], by="average")
 
 
+SMALL = nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 4)).eval()
+
+
+def spoiled(value: float) -> Batches:
+    """Samples of which the third holds that."""
+    found = [(torch.randn(5, 8),) for _ in range(4)]
+    found[2][0][1, 3] = value
+    return found
+
+
+@pytest.mark.parametrize("by", METHODS)
+@pytest.mark.parametrize(("value", "held"), [(float("nan"), "NaN"), (float("inf"), "an infinity")])
+def test_a_sample_that_is_no_number_is_named_with_its_model(by: Any, value: float, held: str) -> None:
+    samples = [spoiled(0.0), spoiled(value)]
+    message = f"on sample 3 of second: its input input holds {held}"
+    with pytest.raises(tdsl.TdslError, match=message) as told:
+        tdsl.merge([SMALL, tuned(SMALL, 1)], samples=samples, by=by, names=["first", "second"])
+    assert "input[1, 3] is the first of 1" in (told.value.hint or "")
+    tdsl.merge([SMALL, tuned(SMALL, 1)], samples=[spoiled(0.0), spoiled(1.0)], by=by)  # control
+
+
+@pytest.mark.parametrize(
+    ("samples", "message", "taught"),
+    [
+        ([(torch.ones(5, 8), torch.ones(5))], "too many positional arguments", "labels are no inputs"),
+        ([torch.ones(5, 8), torch.ones(5, 9)], "sample '2 of model 1', input 'input' has shape", "example"),
+        ([torch.ones(5, 8), 3], "sample 2 of model 1 is an int", ""),
+        (3, r"`samples\[0\]` is of type int", ""),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_named_with_its_model(samples: Any, message: str, taught: str) -> None:
+    with pytest.raises(tdsl.TdslError, match=message) as told:
+        tdsl.merge([SMALL, tuned(SMALL, 1)], samples=[samples])
+    assert taught in (told.value.hint or "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

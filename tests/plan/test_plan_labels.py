@@ -211,9 +211,9 @@ def pairs(change: Callable[[Tensor], object] = lambda y: y) -> list:
 @pytest.mark.parametrize(
     ("data", "loss", "message", "taught"),
     [
-        ([x for x, _ in pairs()], BCE, "a calibration sample has no labels", "an entry `labels`"),
+        ([x for x, _ in pairs()], BCE, "calibration sample 1 has no labels", "an entry `labels`"),
         (pairs(lambda y: y[:5]), BCE, "shape [5, 14] where its inputs are 8 samples", "8 entries"),
-        (pairs(lambda y: y.tolist()), BCE, "labels of a calibration sample are a list", "as_tensor"),
+        (pairs(lambda y: y.tolist()), BCE, "labels of calibration sample 1 are a list", "as_tensor"),
         (pairs(), "cross_entropi", "no loss 'cross_entropi'", "did you mean `cross_entropy`?"),
         (pairs(), 3, "`loss` is an int", "name of one of torch.nn.functional"),
         (pairs(lambda y: y[:, :2]), BCE, "fails on calibration sample 1: ValueError", "float32 [8, 14]"),

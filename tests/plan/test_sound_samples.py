@@ -118,16 +118,45 @@ def labelled(wrong: int | float, at: int) -> list[tuple[Tensor, Tensor]]:
     return data
 
 
+def test_samples_that_do_not_fit_are_counted_as_the_user_does() -> None:
+    """The fourth of eight is held out, and the fifth is not the fourth for it."""
+    with pytest.raises(tdsl.TdslError, match=r"sample 'calibration 5', input 'input' has shape \[8, 31\]"):
+        compiled([*batches(4), drawn(8, 31), *batches(3)])
+    with pytest.raises(tdsl.TdslError, match="the labels of calibration sample 6 have shape"):
+        compiled([(x, torch.arange(8 - (i == 5)) % 4) for i, x in enumerate(batches())], loss="cross_entropy")
+
+
 @pytest.mark.parametrize("label", [4, -1])
 def test_labels_out_of_range_are_named(label) -> None:
     with pytest.raises(
         tdsl.TdslError, match=rf"fails on calibration sample 6: .*Target {label} is out of bounds"
     ):
         compiled(labelled(label, 5), loss="cross_entropy")
-    with pytest.raises(tdsl.TdslError, match=rf"accuracy cannot count a label {label}: .* 4 classes"):
+    with pytest.raises(tdsl.TdslError, match=rf"count a label {label} of calibration sample 4: .* 4 classes"):
         compiled(labelled(label, 3), metric="accuracy")
     # Control: what torch ignores is not counted.
     assert compiled(labelled(-100, 3), metric="accuracy").report.tasks[0].samples == 24
+
+
+def test_what_a_metric_cannot_judge_is_named_before_anything_is_planned() -> None:
+    """The eighth is the second of those held out; control: a plan looks at labels for a loss alone."""
+    said: list[str] = []
+    with pytest.raises(tdsl.TdslError, match="count a label 9 of calibration sample 8"):
+        compiled(labelled(9, 7), metric="accuracy", progress=said.append)
+    assert "rewrite" not in said
+    with pytest.raises(tdsl.TdslError, match="count a label 9 of held-out sample 2"):
+        compiled(batches(), held_out=labelled(9, 1), metric="accuracy")
+    compiled(labelled(9, 4), metric="accuracy")
+    with pytest.raises(tdsl.TdslError, match="the metric share is nan on calibration sample 8"):
+        compiled(labelled(9, 7), metric=share)
+    silent = [(x, torch.full((8,), -100)) for x in batches()]
+    with pytest.raises(tdsl.TdslError, match="accuracy has nothing to count"):
+        compiled(silent, metric="accuracy")
+
+
+def share(output: Tensor, labels: Tensor) -> float:
+    """No number where some label is 9."""
+    return math.nan if bool((labels == 9).any()) else 0.5
 
 
 def test_a_loss_that_is_no_number_and_labels_that_are_none_are_named() -> None:

@@ -134,10 +134,10 @@ def test_classes_run_along_the_last_or_the_second_axis_and_scores_may_be_probabi
     labels[0] = (labels[0] + 1) % 7
     labels[1, 0] = -100
     for output in (scores, scores.movedim(-1, 1), scores.softmax(-1), scores.log_softmax(-1)):
-        one = [((output,), (labels,))]
+        one = [((output,), (labels,), "a batch")]
         assert TaskMetric.of("accuracy").of_batches(one) == pytest.approx(24 / 29)
     off = [
-        TaskMetric.of("calibration_error").of_batches([((s,), (labels,))])
+        TaskMetric.of("calibration_error").of_batches([((s,), (labels,), "a batch")])
         for s in (scores, scores.softmax(-1))
     ]
     assert off[0] == pytest.approx(off[1], abs=1e-6)
@@ -159,7 +159,7 @@ def fails(output: Tensor, labels: Tensor) -> Tensor:
             "labels that are classes",
             "`metric=`",
         ),
-        ({"metric": fails, "held_out": samples()}, "the metric fails fails: RuntimeError", "gives a number"),
+        ({"metric": fails, "held_out": samples()}, "the metric fails fails on held-out sample 1: RuntimeError", "gives a number"),
     ],
 )
 def test_mistakes_with_metrics_are_taught(arguments: dict, message: str, taught: str) -> None:
