@@ -105,6 +105,34 @@ CASES = [
         (2, 5, 6),
         because="several places are selected",
     ),
+    leaves(
+        "commute.axes.select_of_permute",
+        lambda m, x: (y := x.permute(2, 0, 1))[1] * y[2].exp(),
+        (2, 5, 6),
+        because="two parts would be permuted in place of one value",
+    ),
+    fires(
+        "commute.axes.select_between_permutes",
+        lambda m, x: (y := x.permute(2, 0, 3, 1, 4))[0] * y[1].exp() + y[2].transpose(1, 2).sum(-1).sum(),
+        (2, 6, 3, 4, 5),
+        expect="""
+            permute = permute(x, [2, 0, 3, 1, 4])
+            select = select(permute, -5, 0)
+            select_1 = select(permute, -5, 1)
+            exp = exp(select_1)
+            mul = mul(select, exp)
+            select_3 = select(x, -3, 2)
+            sum_1 = sum(select_3, dim=[-1])
+            sum_2 = sum(sum_1)
+            add = add(mul, sum_2)
+        """,
+    ),
+    leaves(
+        "commute.axes.select_between_permutes",
+        lambda m, x: x.permute(2, 0, 3, 1, 4)[0].transpose(-1, -2),
+        (2, 6, 3, 4, 5),
+        because="other axes are exchanged than those that were",
+    ),
     fires(
         "commute.axes.unbind_of_action",
         lambda m, x: x.roll(1, 1).unbind(2)[3],
