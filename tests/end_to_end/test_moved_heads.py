@@ -14,7 +14,7 @@ ORDERS = {HEADS: torch.tensor([2, 0, 3, 1]), TOKENS: torch.tensor([4, 1, 5, 0, 3
 
 
 class Attention(nn.Module):
-    """An attention as vision transformers write it; `before` and `after` are axes that are put in another order."""
+    """An attention as vision transformers write it; `before`, `after`: axes that are put in another order."""
 
     def __init__(self, before: int | None, after: int | None, undone: int | None, parts: str) -> None:
         super().__init__()
@@ -33,7 +33,8 @@ class Attention(nn.Module):
         x = self.ordered(x, self.after)
         q, k, v = x.unbind(0) if self.parts == "unbind" else (x[0], x[1], x[2])
         h = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
-        return self.out(self.ordered(h, self.undone, "undo").reshape(2, TOKENS, 32))
+        out: Tensor = self.out(self.ordered(h, self.undone, "undo").reshape(2, TOKENS, 32))
+        return out
 
 
 def compiled(net: Attention) -> list[str]:
