@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from torch import Tensor
 
 from tdsl.factor.memo import memoised
 from tdsl.factor.rank import RankRule, allowed_error
 from tdsl.factor.splits import Way, best, enough
-from tdsl.symmetry.finite.places import Places, blocks_of, find_places, listed_places
+from tdsl.symmetry.finite.detect import Corners, corners
+from tdsl.symmetry.finite.places import Candidate, Fitted, Places, blocks_of, find_places, listed_places
 
 NEARLY = 1e-4
 """Where a rule allows this error, weights that are only near to one that commutes are looked at."""
@@ -27,31 +28,49 @@ def chosen_places(
 
     The parameters are [f, p, q], component by component, as `Places.parameters` gives them.
     """
-    known: list[tuple[Places, Tensor]] = []
+    nearly = not rule.spectral or allowed_error(rule) >= NEARLY
+    known: list[Places] = []
     ways = [Way((0,), (1,), weight.numel() + 2, 0.0)]
-    for places in _candidates(weight, rule, channels_last):
-        blocks = blocks_of(weight, places.rows, places.columns, channels_last=channels_last)
-        fitted = places.fit(blocks)
-        if not fitted.kept or not enough(rule, fitted.kept, fitted.lost) or not places.components:
-            continue
-        count = numbers(places, *weight.shape)
-        if count < weight.numel():
-            known.append((places, fitted.near))
-            error = fitted.lost / math.hypot(fitted.kept, fitted.lost)
-            ways.append(Way((len(known),), (1,), count, error))
+
+    def consider(candidates: Iterable[Candidate]) -> None:
+        for one in candidates:
+            if not one.kept or not enough(rule, one.kept, one.lost) or not one.places.components:
+                continue
+            count = numbers(one.places, *weight.shape)
+            if count < weight.numel():
+                known.append(one.places)
+                ways.append(Way((len(known),), (1,), count, one.lost / math.hypot(one.kept, one.lost)))
+
+    consider(_found(weight, True, channels_last, nearly, None))
+    fewer = frozenset(pair for places in known for pair in places.fewer()) if known else None
+    if fewer is None or fewer:
+        consider(_found(weight, False, channels_last, nearly, fewer))
+    if not rule.spectral:
+        consider(_listed(weight, channels_last))
     chosen = best(rule, ways if rule.spectral else ways[1:] or ways, weight.numel())
     if chosen is None or not chosen.sizes[0]:
         return None
-    places, near = known[chosen.sizes[0] - 1]
-    return places, places.parameters(near)
-
-
-def _candidates(weight: Tensor, rule: RankRule, channels_last: bool) -> tuple[Places, ...]:
-    nearly = not rule.spectral or allowed_error(rule) >= NEARLY
-    found = _found(weight, channels_last, nearly)
-    return found if rule.spectral else (*found, *listed_places(weight))
+    places = known[chosen.sizes[0] - 1]
+    return places, places.parameters(_fitted(places, weight, channels_last).near)
 
 
 @memoised
-def _found(weight: Tensor, channels_last: bool, nearly: bool) -> tuple[Places, ...]:
-    return tuple(find_places(weight, channels_last=channels_last, nearly=nearly))
+def _found(
+    weight: Tensor, alike: bool, channels_last: bool, nearly: bool, within: frozenset[tuple[int, int]] | None
+) -> tuple[Candidate, ...]:
+    uneven = None if alike else Corners(weight, _corners(weight))
+    found = find_places(weight, channels_last=channels_last, uneven=uneven, nearly=nearly, within=within)
+    return tuple(found)
+
+
+_corners = memoised(corners)
+
+
+def _listed(weight: Tensor, channels_last: bool) -> Iterator[Candidate]:
+    for places in listed_places(weight):
+        fitted = _fitted(places, weight, channels_last)
+        yield Candidate(places, fitted.kept, fitted.lost)
+
+
+def _fitted(places: Places, weight: Tensor, channels_last: bool) -> Fitted:
+    return places.fit(blocks_of(weight, places.rows, places.columns, channels_last=channels_last))

@@ -87,11 +87,11 @@ def trivial(group: Group, size: int) -> Representation:
 
 
 def regular(group: Group) -> Representation:
-    """A finite group on itself, its elements in the order of `Group.elements`: (g·f)(h) = f(h·g)."""
+    """A finite group on itself, its elements in the order of `Group.elements`: (g·f)(h) = f(h·g), g first."""
     elements = group.elements()
     position = {key(element): i for i, (_, element) in enumerate(elements)}
     generators = tuple(
-        Permutation(tuple(position[key(then(element, g))] for _, element in elements))
+        Permutation(tuple(position[key(then(g, element))] for _, element in elements))
         for g in group.generators
     )
     return Representation(group, f"regular({group.name})", len(elements), generators)

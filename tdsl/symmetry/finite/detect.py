@@ -7,6 +7,8 @@ twice there is no group, and that is seen on a few entries.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -82,6 +84,59 @@ def _stands(blocks: Tensor, found: Tensor, size: float) -> bool:
     ]
     signs = found.sign()[one] * found.sign()[other]
     return bool(((values[0] - signs * values[1]).abs() <= EXACT * size).all())
+
+
+def corners(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Where two opposite corners of a weight come again, up to their sign. [m, n] → places of m·n, two times
+
+    They are the first channel at the first place and the last one at the last, whatever the number of places,
+    and come again at other places of that channel, unless the group leaves these places where they are.
+    """
+    sizes = weight.flatten().to(torch.float32).abs()
+    near = _near_size(weight)
+
+    def again(place: int) -> Tensor:
+        if not len(sizes) or float(sizes[place]) <= near:  # where nothing is nothing comes again
+            return torch.zeros(0, dtype=torch.int64)
+        return ((sizes - sizes[place]).abs_() <= near).nonzero().flatten()
+
+    return again(0), again(-1)
+
+
+class Corners:
+    """Whether corners of a weight come again at so many places. `found` is what `corners` returns."""
+
+    def __init__(self, weight: Tensor, found: tuple[Tensor, Tensor]) -> None:
+        self.weight = weight.numpy()
+        self.near = _near_size(weight)
+        rows, columns = weight.shape
+        self.again = [
+            (row, column, *np.divmod(places.numpy(), columns))
+            for row, column, places in zip((0, rows - 1), (0, columns - 1), found, strict=True)
+            if len(places)
+        ]
+
+    def come_again(self, rows: int, columns: int, *, channels_last: bool) -> int:
+        """How often one does for so many places, its neighbour of another channel with it."""
+        p, q = self.weight.shape[0] // rows, self.weight.shape[1] // columns
+        most = 0
+        for row, column, i, j in self.again:
+            toward = -1 if row else 1
+            if channels_last:
+                here = ((i - row) % p == 0) & ((j - column) % q == 0)
+                down, aside = toward * (p > 1), toward * (q > 1)
+            else:
+                here = (i // rows == row // rows) & (j // columns == column // columns)
+                down, aside = toward * rows * (p > 1), toward * columns * (q > 1)
+            beside = np.abs(self.weight[i[here] + down, j[here] + aside])
+            apart = np.abs(beside - np.abs(self.weight[row + down, column + aside]))
+            most = max(most, int((apart <= self.near).sum()) - 1)
+        return most
+
+
+def _near_size(weight: Tensor) -> float:
+    norm = float(torch.linalg.vector_norm(weight))
+    return EXACT * norm / math.sqrt(max(1, weight.numel()))
 
 
 def comes_again(first: Tensor, second: Tensor, share: float) -> bool:

@@ -12,11 +12,12 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from tdsl.symmetry.finite.coherent import Classes, closed, drawn
-from tdsl.symmetry.finite.detect import EXACT, comes_again, labels
+from tdsl.symmetry.finite.coherent import FEWER, Classes, closed, drawn
+from tdsl.symmetry.finite.detect import EXACT, Corners, labels
 from tdsl.symmetry.finite.isotypic import Component, common
 from tdsl.symmetry.finite.orbits import entry_orbits
 from tdsl.symmetry.finite.products import matrix_product
@@ -26,9 +27,7 @@ from tdsl.symmetry.representation import Representation, regular
 MOST_PLACES = 640
 """Groups that move more places than this are not looked for."""
 MOST_UNEVEN = 64
-"""Nor those that move more, and more on one side, unless their numbers divide and many look alike."""
-DOZENS = 48
-"""Pairs of places among which some have to be alike then."""
+"""Where there are more, and more on one side, a corner of the weight has to come again first."""
 MOST_NEARLY = 64
 """Nor where a weight is only near to one that commutes."""
 MOST_LISTED = 16
@@ -46,6 +45,15 @@ class Fitted:
     """Its Frobenius norm."""
     lost: float
     """That of the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Places of a weight, the norm of the nearest weight that commutes, and that of the rest."""
+
+    places: Places
+    kept: float
+    lost: float
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,15 @@ class Places:
     def products(self) -> int:
         """How many products of channels a weight needs."""
         return sum(_products(inner, out) for inner, out in self.components)
+
+    def fewer(self) -> Iterator[tuple[int, int]]:
+        """Numbers of places that these may be, each with several channels that the group leaves apart."""
+        parts = [
+            len(np.unique(classes.diagonal().numpy())) for classes in (self.classes.out, self.classes.inner)
+        ]
+        for p, q in itertools.product(range(1, parts[0] + 1), range(1, parts[1] + 1)):
+            if p * q > 1 and self.rows % p == 0 and self.columns % q == 0:
+                yield self.rows // p, self.columns // q
 
     def fit(self, blocks: Tensor) -> Fitted:
         """The nearest weight that commutes to one of shape [rows, columns, p, q]."""
@@ -142,40 +159,63 @@ def blocks_of(weight: Tensor, rows: int, columns: int, *, channels_last: bool) -
     return weight.reshape(p, rows, q, columns).permute(1, 3, 0, 2)
 
 
-def find_places(weight: Tensor, *, channels_last: bool, nearly: bool = False) -> list[Places]:
-    """Ways in which a finite group may permute places of the rows and columns of a weight [m, n].
+def find_places(
+    weight: Tensor,
+    *,
+    channels_last: bool,
+    uneven: Corners | None = None,
+    nearly: bool = False,
+    within: frozenset[tuple[int, int]] | None = None,
+) -> Iterator[Candidate]:
+    """Ways in which a finite group may permute places of rows and columns of a weight [m, n], fewest first.
 
-    As many places on both sides are looked for first; others only where there are none. Nothing is certain
-    yet: a few channels have been looked at, and `Places.fit` says what is true of the weight. `nearly` looks
-    for weights that are near to one that commutes.
+    As many places on both sides are looked for, or different numbers of them where the corners of the weight
+    are given, `within` those that are listed. `nearly` looks for weights that are near to one that commutes.
+    Channels at places of a group are taken for places as well only where more is alike then.
     """
-    found: list[Places] = []
-    for alike in (True, False):
-        for rows, columns in _sizes(*weight.shape, alike=alike, nearly=nearly):
-            blocks = blocks_of(weight, rows, columns, channels_last=channels_last)
-            most, least = max(rows, columns), min(rows, columns)
-            if not alike and most > MOST_UNEVEN and (most % least or not _few_kinds(blocks)):
+    known: list[Places] = []
+    for rows, columns in _sizes(*weight.shape, alike=uneven is None, nearly=nearly):
+        if within is not None and (rows, columns) not in within:
+            continue
+        if uneven is not None:
+            again = uneven.come_again(rows, columns, channels_last=channels_last)
+            if max(rows, columns) > MOST_UNEVEN and not again:
                 continue
-            seen = labels(blocks, nearly)
-            classes = closed(seen) if seen is not None else None
-            if classes is not None:
-                found.append(Places(classes))
-        if found:
-            break
-    return found
+            if any(
+                rows % places.rows
+                or columns % places.columns
+                or again <= uneven.come_again(places.rows, places.columns, channels_last=channels_last)
+                for places in known
+            ):
+                continue
+        blocks = blocks_of(weight, rows, columns, channels_last=channels_last)
+        seen = labels(blocks, nearly)
+        if seen is None or any(_same_group(places, seen) for places in known):
+            continue
+        classes = closed(seen)
+        if classes is None:
+            continue
+        found = Places(classes)
+        fitted = found.fit(blocks)
+        if not nearly and fitted.lost <= EXACT * fitted.kept:
+            known.append(found)
+        yield Candidate(found, fitted.kept, fitted.lost)
 
 
-def _sizes(rows: int, columns: int, *, alike: bool, nearly: bool) -> Iterator[tuple[int, int]]:
+def _sizes(rows: int, columns: int, *, alike: bool, nearly: bool) -> list[tuple[int, int]]:
     """Numbers of places of both sides, the same or different ones."""
     most = MOST_NEARLY if nearly else MOST_PLACES
     out, inner = ([d for d in range(2, most + 1) if n % d == 0] if n else [] for n in (rows, columns))
-    return (pair for pair in itertools.product(out, inner) if (pair[0] == pair[1]) == alike)
+    pairs = (pair for pair in itertools.product(out, inner) if (pair[0] == pair[1]) == alike)
+    return sorted(pairs, key=lambda pair: pair[0] * pair[1])
 
 
-def _few_kinds(blocks: Tensor) -> bool:
-    """Whether of some dozen numbers of the first row or column of places one comes again."""
-    lines = (blocks[0, :, 0], blocks[:, 0, :, 0])
-    return any(comes_again(line[:DOZENS, 0], line[:DOZENS, -1], EXACT) for line in lines)
+def _same_group(known: Places, seen: Tensor) -> bool:
+    """Whether labels of channels taken for places as well are hardly fewer than for a group that is known."""
+    (rows, left), (columns, right) = divmod(seen.shape[0], known.rows), divmod(seen.shape[1], known.columns)
+    if left or right:
+        return False
+    return len(np.unique(seen.abs().numpy())) > FEWER * known.numbers * rows * columns
 
 
 def listed_places(weight: Tensor) -> list[Places]:
