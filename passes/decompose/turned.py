@@ -27,13 +27,15 @@ from tdsl.ops.targets import operator_of
 
 @dataclass(frozen=True, slots=True)
 class _Convolution:
-    """A convolution of stride 1 with one kernel that nothing else reads; borders of zeros, known sizes."""
+    """A convolution with one kernel that nothing else reads; borders of zeros, known sizes."""
 
     node: fx.Node
     x: fx.Node
     weight: fx.Node
     bias: fx.Node | None
     padding: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
 
     @property
     def dtype(self) -> torch.dtype:
@@ -49,7 +51,7 @@ class TurnedConvolutions(GraphPass):
     Their kernels are found to be tied by symmetries of the square, in whatever order these stand. The group
     acts on channels as for 1×1 convolutions, and on the taps of the kernel, too. `saved` says how many
     multiply-accumulates have to be saved for each number of the shifted features, which is written, joined
-    and transformed (measured: docs/finite-groups.md); 1 where the file counts.
+    and transformed, half as many more where there is a stride (measured: docs/finite-groups.md); 1 where the file counts.
     """
 
     name = "decompose.turned_convolutions"
@@ -61,10 +63,10 @@ class TurnedConvolutions(GraphPass):
         work = Workspace(module)
         editor = Editor(work)
         count = 0
-        for convolution, found, reason in list(self._found(work, scope)) if work.typed else ():
+        for _, convolution, found, reason in list(self._found(work, scope)) if work.typed else ():
             if journal.full:
                 break
-            if found is None or reason:
+            if convolution is None or found is None or reason:
                 continue
             _rewrite(editor, convolution, found, journal)
             count += 1
@@ -75,8 +77,8 @@ class TurnedConvolutions(GraphPass):
     def explain(self, module: fx.GraphModule, limit: int = 5) -> Explanation:
         """Which convolutions would be rewritten, and why the others are not."""
         found = list(self._found(Workspace(module), None))
-        fired = [place_of(one.node) for one, _, reason in found if not reason]
-        left = [(place_of(one.node), reason) for one, _, reason in found if reason]
+        fired = [place_of(node) for node, _, _, reason in found if not reason]
+        left = [(place_of(node), reason) for node, _, _, reason in found if reason]
         sites = [
             Site(place, 1, 2, (), (Failure("condition", reason, "", "", "", place, (), "", ""),), 0)
             for place, reason in left[:limit]
@@ -94,46 +96,59 @@ class TurnedConvolutions(GraphPass):
 
     def _found(
         self, work: Workspace, scope: Scope | None
-    ) -> Iterator[tuple[_Convolution, TurnedTaps | None, str]]:
+    ) -> Iterator[tuple[fx.Node, _Convolution | None, TurnedTaps | None, str]]:
         """Convolutions, their forms, and the reason why they are left alone."""
-        least = self.values["saved"]
-        for one in _convolutions(work.module, scope):
+        for node in work.module.graph.nodes:
+            op = operator_of(node.target) if node.op == "call_function" else None
+            if op is None or op.name != "conv2d" or (scope is not None and not scope(node)):
+                continue
+            one = _read(node)
+            if isinstance(one, str):
+                yield node, None, None, one
+                continue
+            least = self.values["saved"]
             outputs = one.weight.meta["val"].shape[0]
             if outputs < least:  # every form saves less
-                yield one, None, f"its {outputs} outputs are too few"
+                yield node, one, None, f"its {outputs} outputs are too few"
                 continue
             found = turned_taps(work.evaluate(one.weight))
             if found is None:
-                yield one, None, "its kernel is not tied by symmetries of the square"
+                yield node, one, None, "its kernel is not tied by symmetries of the square"
                 continue
+            if max(one.stride) > 1:  # of strided shifts the numbers lie apart, which takes longer to read
+                least = least * 3 // 2
             products, inner, outer = found.products.shape
             few = products * (inner * (outer + found.places) + outer * found.places)
             saved = (found.places**2 * inner * outer - few) // (found.places * inner)
             reason = f"{saved} products are saved for each shifted number, and {least} would pay"
-            yield one, found, "" if saved >= least else reason
+            yield node, one, found, "" if saved >= least else reason
 
 
-def _convolutions(module: fx.GraphModule, scope: Scope | None) -> Iterator[_Convolution]:
-    for node in module.graph.nodes:
-        op = operator_of(node.target) if node.op == "call_function" else None
-        if op is None or op.name != "conv2d" or (scope is not None and not scope(node)):
-            continue
-        given = dict(zip((param.name for param in op.params), node.args, strict=False))
-        x, weight, bias = given["x"], given["weight"], given.get("bias")
-        plain = all(given.get(name, [1, 1]) == [1, 1] for name in ("stride", "dilation"))
-        if (
-            not plain
-            or given.get("groups", 1) != 1
-            or not isinstance(weight, fx.Node)
-            or weight.op != "get_attr"
-        ):
-            continue
-        sizes, kernel = x.meta["val"].shape, weight.meta["val"].shape
-        if len(sizes) != 4 or not all(isinstance(size, int) for size in sizes[1:]) or kernel[2] < 2:
-            continue
-        if len(weight.users) == 1 and weight.meta["val"].is_floating_point():
-            rows, columns = given.get("padding", [0, 0])
-            yield _Convolution(node, x, weight, bias, (rows, columns))
+def _read(node: fx.Node) -> _Convolution | str:
+    """A convolution, or the reason why its kernel is not looked at."""
+    given: dict[str, Any] = dict(
+        zip((param.name for param in OPERATORS["conv2d"].params), node.args, strict=False)
+    )
+    x, weight, bias = given["x"], given["weight"], given.get("bias")
+    groups = given.get("groups", 1)
+    if groups != 1:
+        return f"it has {groups} groups of channels, and one would be looked at"
+    if not isinstance(weight, fx.Node) or weight.op != "get_attr":
+        return "its kernel is computed"
+    if len(weight.users) != 1:
+        return "its kernel is read by others, too"
+    sizes, kernel = x.meta["val"].shape, weight.meta["val"].shape
+    if kernel[2] != kernel[3] or kernel[2] < 2:
+        return f"its kernel has {kernel[2]} × {kernel[3]} taps, which do not turn"
+    if len(sizes) != 4:
+        return "its input is one image and no batch"
+    if not all(isinstance(size, int) for size in sizes[1:]) or not weight.meta["val"].is_floating_point():
+        return "its sizes depend on the input"
+    padding, stride, dilation = (
+        tuple(given.get(name, [default] * 2))
+        for name, default in (("padding", 0), ("stride", 1), ("dilation", 1))
+    )
+    return _Convolution(node, x, weight, bias, padding, stride, dilation)
 
 
 def _rewrite(editor: Editor, one: _Convolution, found: TurnedTaps, journal: Journal) -> None:
@@ -189,25 +204,30 @@ def _shifted(work: Workspace, one: _Convolution, found: TurnedTaps) -> Any:
     def of(name: str, **arguments: Any) -> Any:
         return stage(work, OPERATORS[name], arguments)
 
-    count, channels = one.x.meta["val"].shape[:2]
+    count, channels, height, width = one.x.meta["val"].shape
     rows, columns = one.node.meta["val"].shape[2:]
     size = one.weight.meta["val"].shape[2]
     wide: Any = one.x
     if any(one.padding):
         above, beside = one.padding
         wide = of("pad", x=wide, pad=[beside, beside, above, above])
-    height, width = rows + size - 1, columns + size - 1
+        height, width = height + 2 * above, width + 2 * beside
     each = channels // found.places
     if found.inside:
         wide = of("reshape", x=wide, shape=[count, each, found.places, height, width])
+
+    def tap(x: Any, axis: int, at: int, length: int) -> Any:
+        step, start = one.stride[axis], at * one.dilation[axis]
+        return of("slice", x=x, dim=2 + axis, start=start, end=start + step * (length - 1) + 1, step=step)
+
     parts = []
     for place in range(found.places):
         if found.inside:
             own = of("select", x=wide, dim=2, index=place)
         else:
             own = of("slice", x=wide, dim=1, start=place * each, end=(place + 1) * each)
-        lines = [of("slice", x=own, dim=2, start=at, end=at + rows) for at in range(size)]
-        for tap in found.taps[place].tolist():
-            at, beside = divmod(tap, size)
-            parts.append(of("slice", x=lines[at], dim=3, start=beside, end=beside + columns))
+        lines = [tap(own, 0, at, rows) for at in range(size)]
+        for place_of_tap in found.taps[place].tolist():
+            at, beside = divmod(place_of_tap, size)
+            parts.append(tap(lines[at], 1, beside, columns))
     return of("concat", tensors=parts, dim=1)

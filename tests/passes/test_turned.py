@@ -73,18 +73,42 @@ def test_what_is_not_tied_is_left_alone() -> None:
         assert not rewritten(convolution(other), x)[1].entries
 
 
+@pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize(
-    "options", [{"stride": 2}, {"dilation": 2}, {"padding_mode": "circular", "padding": 1}], ids=str
+    "options",
+    [
+        {"stride": 2},
+        {"dilation": 2},
+        {"stride": (1, 3), "dilation": (2, 1), "padding": (2, 0)},
+        {"padding_mode": "circular", "padding": 1},
+    ],
+    ids=str,
 )
-def test_strides_dilations_and_rings_are_left_alone(options: dict[str, object]) -> None:
-    kernel = tied("turns", 4, 2, 3, inside=True)
+def test_strides_and_dilations_are_those_of_the_shifts(options: dict[str, object], inside: bool) -> None:
+    kernel = tied("turns", 4, 2, 3, inside=inside)
     layer = nn.Conv2d(8, 16, 3, **options).double()  # type: ignore[arg-type]
     layer.weight.data = kernel
-    _, journal = rewritten(layer, torch.randn(1, 8, 7, 7, dtype=torch.float64))
-    if "padding_mode" in options:  # the border is another operator, and the convolution has none
+    for sizes in ((7, 7), (8, 10)):  # strides that end at the border, and before it
+        x = torch.randn(1, 8, *sizes, dtype=torch.float64)
+        module, journal = rewritten(layer, x)
         assert len(journal.entries) == 1
-    else:
-        assert not journal.entries
+        torch.testing.assert_close(module(x), layer(x), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (nn.Conv2d(8, 8, 3, groups=2), "it has 2 groups of channels"),
+        (nn.Conv2d(8, 8, 1), "1 × 1 taps, which do not turn"),
+        (nn.Conv2d(8, 8, (3, 2)), "3 × 2 taps, which do not turn"),
+        (nn.Conv2d(8, 8, 3), "its 8 outputs are too few"),
+    ],
+    ids=lambda one: str(one)[:20],
+)
+def test_the_reason_is_said(layer: nn.Module, reason: str) -> None:
+    found = standard_library().passes[PASS]().explain(capture(layer, (torch.randn(1, 8, 7, 7),)).module)
+    assert found.candidates == 1 and not found.fires
+    assert reason in found.sites[0].failures[0].message
 
 
 def test_a_kernel_that_is_read_twice_stays() -> None:
