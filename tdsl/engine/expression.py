@@ -29,6 +29,7 @@ from tdsl.engine.functions import BUILTINS, PREDICATES
 from tdsl.engine.sizes import compare
 from tdsl.engine.stage import stage, stages_directly
 from tdsl.engine.staged import CannotStage, Filled, Staged
+from tdsl.engine.varying import NUMBERS, SURELY_NOT, require_numbers
 from tdsl.errors import TdslError
 from tdsl.factor.rank import UnreachableRankError
 from tdsl.factor.table import DECOMPOSITIONS, FUNCTIONS, TERMS
@@ -145,11 +146,24 @@ class _Compiler:
         return negative
 
     def negated(self, expr: tree.Expr) -> Evaluate:
-        """`not` over a comparison is the opposite one, since neither may be known of a symbolic size."""
+        """`not` over a comparison is the opposite one, since neither may be known of a symbolic size.
+
+        So is that over a predicate on sizes; of what is joined by `and` or `or` each part is negated.
+        """
         opposite = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
         if isinstance(expr, tree.Binary) and expr.operator in opposite:
             flipped = tree.Binary(opposite[expr.operator], expr.left, expr.right, span=expr.span)
             return self.binary(flipped)
+        if isinstance(expr, tree.Binary) and expr.operator in ("and", "or"):
+            left, right = self.negated(expr.left), self.negated(expr.right)
+            if expr.operator == "and":
+                return lambda frame: left(frame) or right(frame)
+            return lambda frame: left(frame) and right(frame)
+        if isinstance(expr, tree.Unary) and expr.operator == "not":
+            return self.expression(expr.operand)
+        if isinstance(expr, tree.Call) and expr.callee in SURELY_NOT:
+            arguments, surely_not = self.arguments(expr), SURELY_NOT[expr.callee]
+            return lambda frame: computed(expr, surely_not, frame, *map(number, arguments(frame)))
         test = self.expression(expr)
         return lambda frame: not test(frame)
 
@@ -196,12 +210,14 @@ class _Compiler:
     def function(self, call: tree.Call) -> Evaluate:
         arguments = self.arguments(call)
         name = call.callee
-        also_operator = name in OPERATORS and name not in PREDICATES
+        also_operator = name in OPERATORS and name in BUILTINS and name not in PREDICATES
 
         def evaluate(frame: Frame) -> Any:
             values = arguments(frame)
             if also_operator and any(is_tensor(value) for value in values):
                 return self.operator(call, OPERATORS[name])(frame)
+            values = [number(value) for value in values]
+            require_numbers(name, values, NUMBERS.get(name, ()) if name in BUILTINS else range(len(values)))
             if name in COSTS:
                 return BUILTINS[name](frame, *values)
             if name in BUILTINS:
@@ -227,7 +243,8 @@ class _Compiler:
         arguments = self.arguments(call)
 
         def evaluate(frame: Frame) -> Any:
-            values = self.constants(frame, call, arguments(frame))
+            values = self.constants(frame, call, [number(value) for value in arguments(frame)])
+            require_numbers(call.callee, values, range(len(values)))
             plain = [frame.work.evaluate(v) if is_tensor(v) else v for v in values]
             declared = family.at(*plain[1:])
             try:

@@ -187,6 +187,17 @@ def _holds(_: Frame, wide: Any, narrow: Any) -> bool:
     )
 
 
+def _includes(_: Frame, values: Any, value: Any) -> bool:
+    """Whether a list has that entry. Raises `CannotStage` where that depends on a size that varies."""
+    if not isinstance(values, list | tuple):
+        return False
+    if any(compare("==", entry, value) for entry in values):
+        return True
+    if all(compare("!=", entry, value) for entry in values):
+        return False
+    raise CannotStage(f"whether {value} is among {list(values)} depends on a size that varies")
+
+
 def _pure(function: Callable[..., Any]) -> Builtin:
     """A function of numbers and lists as one that is handed the match, too."""
     return lambda _, *values: function(*values)
@@ -311,7 +322,6 @@ BUILTINS: Mapping[str, Builtin] = {
             "unpermuted",
             "entries",
             "apart",
-            "includes",
             "covers",
             "reflected",
         )
@@ -320,6 +330,7 @@ BUILTINS: Mapping[str, Builtin] = {
     "aligned": _aligned,
     "kept": _kept,
     "standing": _standing,
+    "includes": _includes,
     "square": _square,
     "used_once": _used_once,
     "same": _same,

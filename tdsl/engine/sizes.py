@@ -54,17 +54,16 @@ def dtype_named(value: Any, name: str) -> bool:
 def compare(relation: str, left: Any, right: Any) -> bool:
     """`left relation right`, true only where it holds for every value of a symbolic size.
 
-    Lists compare element by element (`p == 0` asks it of each); `!=` asks that they differ.
+    Lists compare element by element (`p == 0` asks it of each); `!=` asks that some of them differ.
     """
     if isinstance(left, list | tuple) or isinstance(right, list | tuple):
-        if relation == "!=":
-            return not compare("==", left, right)
+        every = any if relation == "!=" else all
         if isinstance(left, list | tuple) and isinstance(right, list | tuple):
-            return len(left) == len(right) and all(
-                compare(relation, a, b) for a, b in zip(left, right, strict=True)
-            )
+            if len(left) != len(right):
+                return relation == "!="
+            return every(compare(relation, a, b) for a, b in zip(left, right, strict=True))
         many, one = (left, right) if isinstance(left, list | tuple) else (right, left)
-        return all(compare(relation, *((m, one) if many is left else (one, m))) for m in many)
+        return every(compare(relation, *((m, one) if many is left else (one, m))) for m in many)
     result = _COMPARE[relation](left, right)
     if isinstance(result, bool):
         return result

@@ -40,10 +40,13 @@ class SizeNodes:
     def plain(self, value: Any, at: Place) -> Any:
         """`value` as an argument of a node: symbolic integers as the nodes that compute them, lists alike.
 
-        Raises `CannotStage` for a size that is no sum or product of sizes of earlier nodes.
+        Raises `CannotStage` for a size that is no sum or product of sizes of earlier nodes, and for other
+        numbers that vary (half a size, a root of it): no operator of a graph computes those.
         """
         if isinstance(value, torch.SymInt):
             return self._node(value.node.expr, value, at)
+        if isinstance(value, torch.SymFloat | torch.SymBool):
+            raise CannotStage(f"the number {value} cannot be computed from the inputs here")
         if isinstance(value, list | tuple):
             return type(value)(self.plain(item, at) for item in value)
         return value

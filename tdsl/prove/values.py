@@ -306,6 +306,8 @@ class Values(Sides):
             return self._statistic(call)
         if name in ("dtype", "holds"):
             values = [self.value(a.value) for a in call.arguments]
+            if name == "dtype" and not hasattr(values[0], "dtype"):
+                raise UnknownValueError("`dtype` of a number")
             return values[0].dtype if name == "dtype" else holds(*values)
         if name in FUNCTIONS and FUNCTIONS[name].kind in ("group", "space"):
             return self._algebraic(call)
