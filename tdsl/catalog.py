@@ -115,6 +115,13 @@ def named(entries: Sequence[Entry], name: str) -> Entry:
     found = [entry for entry in entries if entry.name == name or entry.name.endswith(f".{name}")]
     exact = [entry for entry in found if entry.name == name]
     if not found:
+        from tdsl.ops import OPERATORS  # of no use to `tdsl list`, which is to be quick
+
+        if name in OPERATORS:
+            raise TdslError(
+                f"{name} is an operator, and only what is declared in a file is shown",
+                hint=f"its signature is `{OPERATORS[name].signature}`; `tdsl list operators` has them all",
+            )
         raise TdslError(f"no rule, pass or pipeline is called {name}", hint=_nearest(name, entries))
     if len(found) > 1 and not exact:
         raise TdslError(f"{name} is ambiguous", expected=f"one of {', '.join(entry.name for entry in found)}")

@@ -28,7 +28,7 @@ from tdsl.plan.latency import LatencyTable
 from tdsl.plan.loss import Function
 from tdsl.prepare import SEED, Progress, prepare, require_kinds
 from tdsl.report import Note, Report, correctness_of, notes_of, to_text, write_json
-from tdsl.reporting import plan_notes, records_of, refusals_of, size_of, str_contract
+from tdsl.reporting import idle_notes, plan_notes, records_of, refusals_of, size_of, str_contract
 from tdsl.samples import Batch
 from tdsl.storing import Storing, blame_of_storage, shared_notes, storage_note, stored_records
 from tdsl.symmetry.audit import Audit
@@ -173,6 +173,7 @@ def compile(
     journal = Journal()
     module = copied(captured.module)
     runner.run(module, journal)
+    planned = plan_notes(planner)  # the search for a guilty rewrite plans anew
 
     audits = _audits(captured, module, runner, journal, progress)
     progress("emit")
@@ -223,8 +224,9 @@ def compile(
             *notes_of(verdict),
             *shared_notes(emitted),
             *map(storage_note, stored),
-            *plan_notes(planner),
+            *planned,
             *refusals_of(runner, journal),
+            *idle_notes(runner),
         ),
         seeds={"samples": SEED},
     )

@@ -9,6 +9,7 @@ from torch import fx
 from tdsl.emit import Emitted, size
 from tdsl.engine.census import Census
 from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.library import standard_library
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.plan.describe import described
 from tdsl.planner import DataPlanner
@@ -49,11 +50,29 @@ def _record(entry: Applied, condition: float | None) -> RewriteRecord:
 def refusals_of(runner: PipelineRunner, journal: Journal) -> tuple[Note, ...]:
     """Approximate rules of the pipeline that were not applied anywhere; a plan speaks for its own."""
     applied = {entry.rule for entry in journal.entries}
-    return tuple(
-        Note("nothing paid", f"{name} was not applied: no site met its conditions")
-        for name in runner.approximate
-        if name not in applied and name not in runner.planned
+    names = [name for name in runner.approximate if name not in applied and name not in runner.planned]
+    match names:
+        case []:
+            return ()
+        case [name]:
+            return (Note("nothing paid", f"{name} was not applied: no site met its conditions"),)
+    return (Note("nothing paid", f"{', '.join(names)} were not applied: no site met their conditions"),)
+
+
+def idle_notes(runner: PipelineRunner) -> tuple[Note, ...]:
+    """Whether the user's rules take no part: loading a file adds names, and steps of a pipeline use them."""
+    own = runner.library.own_names()
+    if not own or own & runner.named:
+        return ()
+    pipelines = sorted(runner.library.pipelines.keys() - standard_library().pipelines.keys())
+    some = ", ".join(sorted(own)[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
+    remedy = (
+        f"choose pipeline {' or '.join(pipelines)}"
+        if pipelines
+        else f"a pipeline with `repeat {min(own)} until stable` would apply it"
     )
+    text = f"nothing that was loaded takes part ({some}): no step of pipeline {runner.pipeline.name} names it"
+    return (Note("rules", f"{text}; {remedy}"),)
 
 
 def plan_notes(planner: DataPlanner) -> tuple[Note, ...]:

@@ -97,7 +97,11 @@ def sweep(
     if by not in COSTS:
         raise TdslError(f"a sweep cannot be over {by!r}", expected=f"one of {', '.join(COSTS)}")
     if not all(0 < share <= 1 for share in shares):
-        raise TdslError("the sizes of a sweep are shares of the model", expected="numbers in (0, 1]")
+        raise TdslError(
+            "the sizes of a sweep are shares of the model",
+            expected="numbers above 0 and up to 1",
+            hint="half of it is `50%` on the command line, 0.5 in Python",
+        )
     prepared = prepare(*args, verified=False, **kwargs)
     planner = _Sweeper(prepared, by, tuple(shares), visit)
     prepared.runner.planner = planner

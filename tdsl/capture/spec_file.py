@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import sys
@@ -35,10 +36,22 @@ def capture_spec(spec: str) -> Captured:
     path, colon, function = spec.rpartition(":")
     if not colon or spec.endswith(".pt2"):
         if spec.endswith(".py"):
-            raise TdslError(f"{spec!r} names no function", expected="path/to/file.py:function")
+            raise TdslError(
+                f"{spec!r} names no function", expected=_functions_in(spec) or "path/to/file.py:function"
+            )
         return capture(spec)
     model, args, kwargs, dynamic_shapes = _checked(*_called(path, function), function)
     return capture(model, args, kwargs, dynamic_shapes=dynamic_shapes)
+
+
+def _functions_in(path: str) -> str:
+    """The functions of a file that could be meant: those that take no arguments. Nothing is run."""
+    try:
+        body = ast.parse(Path(path).read_text(encoding="utf-8")).body
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    names = [f.name for f in body if isinstance(f, ast.FunctionDef) and not f.args.args]
+    return f"one of {', '.join(f'{path}:{name}' for name in names)}" if names else ""
 
 
 def call_function(path: str, name: str, finish: Callable[[Any], _Result]) -> _Result:

@@ -48,10 +48,11 @@ def align_models(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what may be permuted inside MODEL; with B, permute B until its units are those of MODEL.
+    """Show what may be permuted in MODEL; bring B into its order.
 
-    B computes after it what it computed before: hidden units, channels, attention heads and the channels of
-    residual streams have no order of their own.
+    With B its units are permuted until they are those of MODEL. It computes after that what it computed
+    before: hidden units, channels, attention heads and the channels of residual streams have no order of
+    their own.
     """
     if b is None and (output is not None or inputs is not None):
         raise TdslError("there is nothing to align", expected="two models: tdsl align MODEL B")

@@ -33,7 +33,7 @@ def audit_model(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Say how well a model keeps a symmetry, and which operator breaks it and why.
+    """Say how well MODEL keeps a symmetry, and what breaks it.
 
     The action on every edge is inferred, and its defect measured in float64 on random inputs, for each
     generator. Exit status 1 when the contract is broken, or kept only because the outputs hardly vary.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tdsl.cli import terminal
-from tdsl.cli.models import captured_model
+from tdsl.cli.models import captured_model, kind_of
 from tdsl.cli.options import AsJson, Calibration, Loss, Mask, Model, Rules, Set
 from tdsl.cli.settings import function_from, parameters_from
 from tdsl.errors import TdslError
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from tdsl.planner import DataPlanner
 
 CLEANUP = "cleanup.*"
+_MOST = 6
+"""How many names of rules a message has."""
 
 
 def explain_rule(
@@ -43,6 +45,8 @@ def explain_rule(
     The graph is first cleaned up, as pipelines do before they factorize: by every cleanup rule but RULE.
     A rule that asks about the values of a model fires nowhere without --calibration.
     """
+    if kind_of(rule) is not None:
+        raise TdslError(f"{rule} is a model, and the rule comes first", expected="tdsl explain RULE MODEL")
     with terminal.stages() as progress:
         progress("start torch")
         from tdsl.engine.census import copied
@@ -120,7 +124,12 @@ def _planner(
 
 def _one(names: list[str], asked: str) -> str:
     if len(names) > 1:
-        raise TdslError(f"{asked} means {len(names)} rules", expected=f"one of {', '.join(names)}")
+        some = ", ".join(names[:_MOST]) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
+        raise TdslError(
+            f"{asked} means {len(names)} rules",
+            expected=f"one of {some}",
+            hint=f"`tdsl list '{asked}'` says what each does",
+        )
     return names[0]
 
 

@@ -44,6 +44,9 @@ def list_names(
     if as_json:
         terminal.put_json({"format": "tdsl-list/1", "entries": [_record(entry) for entry in entries]})
         return
+    if not entries:
+        terminal.put(f"no {pattern} are declared; `--rules FILE.tdsl` reads a file of your own\n")
+        return
     _print(entries)
 
 

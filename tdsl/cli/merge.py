@@ -84,9 +84,10 @@ def merge_models(
     mask: Mask = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make one model of several that have one architecture and were trained from one start.
+    """Make one model of several of one architecture.
 
-    Each weight is put where the sum of what all of them lose on their own samples is least.
+    They were trained from one start, each for a task of its own. Each weight is put where the sum of what
+    all of them lose on their own samples is least.
     """
     if output is not None:
         if output.suffix not in _WRITTEN:

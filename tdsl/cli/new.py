@@ -52,7 +52,7 @@ def new_rule(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Derive a rule that turns what the function BEFORE computes into what AFTER does.
+    """Derive a rule from two functions: BEFORE becomes AFTER.
 
     Operands have sizes by annotations (`x: Tensor["...", "n"]`, `W: Const["m", "n"]`) or by example defaults
     (`x=torch.ones(4, 8)`; an `nn.Parameter` is a weight). The rule is tried on models of several sizes.

@@ -59,7 +59,7 @@ def prove_rules(
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Prove rules, test what cannot be proved, and refute what is wrong.
+    """Prove rules; test what cannot be proved; refute what is wrong.
 
     A proved rule has equal sides on random instances over a prime field of 2⁶¹ − 1 elements; a tested one
     in float64 only. Exit status 1 when a rule is wrong, with --together when rules loop.

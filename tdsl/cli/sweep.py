@@ -44,7 +44,7 @@ def sweep_model(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how the error of MODEL grows as its plan is given less and less.
+    """Show what a plan for MODEL loses at each of several sizes.
 
     One calibration and one set of candidates give every point; nothing is compiled.
     """
@@ -84,9 +84,10 @@ def profile_model(
     loss: Loss = None,
     cache: Cache = None,
 ) -> None:
-    """Time, on this machine, every operator that a plan for MODEL may build.
+    """Time, on this machine, what a plan for MODEL may build.
 
-    Run it on the device that the file is for, and give the table to `tdsl compile --profile` elsewhere.
+    Every operator is timed at its exact shapes. Run it on the device that the file is
+    for, and give the table to `tdsl compile --profile` elsewhere.
     """
     sizes = sizes_from(size or ())
     with terminal.stages() as progress:
@@ -183,7 +184,8 @@ def _table(curve: Curve) -> Any:
         table.add_row(*(shown[name] for name in dict.fromkeys(columns)))
     least = Text(f"these rules reach {units.percent(curve.least)} of the {curve.by} at the least", "dim")
     cautions = (Text(line, "dim") for line in curve.cautions)
-    return Group(table, Text(""), *(Text(line) for line in _symmetries(curve)), *cautions, least)
+    plans = table if curve.points else Text("no plan reaches any of these sizes")
+    return Group(plans, Text(""), *(Text(line) for line in _symmetries(curve)), *cautions, least)
 
 
 def _symmetries(curve: Curve) -> list[str]:

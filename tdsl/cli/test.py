@@ -68,7 +68,10 @@ def run_tests(
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Run the examples in `.tdsl` files: does the rule fire, is this what it gives, are both the same?"""
+    """Run the examples in `.tdsl` files.
+
+    Does the rule fire, is this what it gives, are both the same?
+    """
     files = list(_files(paths or ()))
     with terminal.stages() as progress:
         progress("start torch")

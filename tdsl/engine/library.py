@@ -191,10 +191,16 @@ class Library:
                     f"{pattern} is ambiguous", span, expected="one of " + ", ".join(sorted(found))
                 )
         if not found:
-            if pattern in self.pipelines:
+            if any(n == pattern or n.endswith("." + pattern) for n in self.pipelines):
                 raise TdslError(f"{pattern} is a pipeline", span, expected="a rule or a pass")
             raise _unknown("rule or pass", pattern, names, span)
         return found
+
+    def own_names(self) -> set[str]:
+        """Names of the rules and passes that the standard library does not have, laws left out."""
+        standard = standard_library()
+        names = {*self.rules, *self.python_rules, *self.passes} - {*standard.rules, *standard.passes}
+        return {name for name in names if not self._is_law(name)}
 
     def _is_law(self, name: str) -> bool:
         return name in self.rules and self.rules[name].source.arrow == "=="
@@ -231,6 +237,13 @@ class Library:
         if len(found) > 1 and name not in found:
             raise TdslError(f"pipeline {name} is ambiguous", expected="one of " + ", ".join(sorted(found)))
         if not found:
+            others = [*self.rules, *self.python_rules, *self.passes]
+            if any(n == name or n.endswith("." + name) for n in others):
+                raise TdslError(
+                    f"{name} is a rule or a pass, and what is applied is a pipeline",
+                    expected="a name of `tdsl list pipelines`, or of a file of your own",
+                    hint=f"`pipeline mine {{ repeat {name} until stable }}` is one that applies it",
+                )
             raise _unknown("pipeline", name, list(self.pipelines), None)
         return self.pipelines[name if name in found else found[0]]
 
@@ -242,7 +255,8 @@ class Library:
 def _unknown(kind: str, name: str, known: list[str], span: Span | None) -> TdslError:
     short = {n.rpartition(".")[2]: n for n in known}
     near = nearest(name, [*known, *short])
-    hint = asking_for(short.get(near, near)) if near else "`tdsl list` shows all of them"
+    everything = "`tdsl list pipelines`" if kind == "pipeline" else "`tdsl list`"
+    hint = asking_for(short.get(near, near)) if near else f"{everything} shows all of them"
     return TdslError(f"unknown {kind} {name}", span, hint=hint)
 
 

@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import fx
+from torch._ops import OperatorBase
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from tdsl.engine.driver import Scope, Settings, rewrite
@@ -88,8 +89,29 @@ class RulePass(GraphPass):
         self.name = name
 
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
-        """Apply the rules; raises `TdslError` when they have no fixed point."""
+        """Apply the rules; raises `TdslError` when they have no fixed point, or could match nothing here."""
+        _require_normal_form(module)
         return rewrite(module, self.rules, Settings(scope=scope), journal)
+
+
+def _require_normal_form(module: fx.GraphModule) -> None:
+    """Refuse a graph of Python calls, in which no rule would ever match."""
+    for node in module.graph.nodes:
+        if node.op in ("call_module", "call_method") or _is_python(node):
+            raise TdslError(
+                f"the graph is not in normal form: {node.name} is the {node.op} {node.target}",
+                expected="calls of ATen operators",
+                hint="`tdsl.capture.capture(model, args).module` is a model in that form; "
+                "`tdsl.replace_pattern` takes any graph",
+            )
+
+
+def _is_python(node: fx.Node) -> bool:
+    """Whether a node calls a function of torch itself, arithmetic on sizes (`torch.sym_max`) aside."""
+    home = getattr(node.target, "__module__", "")
+    name = getattr(node.target, "__name__", "")
+    exported = isinstance(node.target, OperatorBase) or name.startswith("sym_")
+    return node.op == "call_function" and not exported and home in ("torch", "torch.nn.functional")
 
 
 @cache

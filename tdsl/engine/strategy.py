@@ -145,6 +145,13 @@ class Runner:
         return sorted(found | self.planned)
 
     @property
+    def named(self) -> set[str]:
+        """Names of all rules and passes that steps of the pipeline may apply."""
+        rules = {rule.name for some, _ in self._compiled.values() for rule in some}
+        passes = {made.name for _, some in self._compiled.values() for made in some}
+        return rules | passes | self.planned
+
+    @property
     def planned(self) -> set[str]:
         """Names of the rules that plans choose among."""
         return {a.name for choice in self._choices.values() for a in choice.alternatives}

@@ -37,7 +37,7 @@ from tdsl.engine.traced import (
 )
 from tdsl.engine.traced_side import stage_graph
 from tdsl.engine.workspace import Workspace
-from tdsl.errors import TdslError
+from tdsl.errors import TdslError, kind_of
 
 MatchFilter = Callable[[InternalMatch, fx.Graph, fx.Graph], bool]
 """(match, graph, pattern graph) → whether to replace the match."""
@@ -73,6 +73,12 @@ def replace_pattern_with_filters(
     if replacement is None and replacement_callback is None:
         raise TdslError(
             "nothing to put in place of the pattern", expected="a replacement or replacement_callback"
+        )
+    if not isinstance(gm, fx.GraphModule):
+        raise TdslError(
+            f"{kind_of(gm)} has no graph",
+            expected="a torch.fx.GraphModule",
+            hint="`torch.fx.symbolic_trace(model)` makes one of a module",
         )
     aten = speaks_aten(gm.graph)
     graph, root = trace(pattern, inline=aten)

@@ -342,7 +342,11 @@ def as_rank_rule(value: object) -> RankRule:
 
 def _require_fraction(what: str, value: float, *, hint: str) -> None:
     if not _is_number(value) or not 0 < value <= 1:
-        raise TdslError(f"{what}({value!r}) is out of range", expected="more than 0, at most 1", hint=hint)
+        raise TdslError(
+            f"{what}({value!r}) is out of range",
+            expected="more than 0, at most 1 (`50%` is 0.5)",
+            hint=hint,
+        )
 
 
 def _is_number(value: object) -> bool:

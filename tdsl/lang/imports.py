@@ -10,7 +10,7 @@ from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.library_files import SUFFIX, library_path
 from tdsl.lang.syntax import parse_file
-from tdsl.spelling import did_you_mean
+from tdsl.spelling import asking_for, nearest
 
 
 def load_files(
@@ -78,8 +78,15 @@ def find_import(item: tree.Import, beside: Path, search_path: Sequence[Path] = (
         f"nothing to import: there is no {relative.as_posix()}",
         item.span,
         expected=f"a file in {' or '.join(str(r) or '.' for r in roots)}",
-        hint=did_you_mean(item.path, importable(item.library, roots)),
+        hint=_nearest(item.path, importable(item.library, roots)),
     )
+
+
+def _nearest(path: str, names: Sequence[str]) -> str | None:
+    """A hint with the nearest name; what all names end with says nothing."""
+    stems = {name.removesuffix(SUFFIX): name for name in names}
+    found = nearest(path.removesuffix(SUFFIX), stems)
+    return asking_for(stems[found]) if found else None
 
 
 def importable(library: bool, roots: Sequence[Path]) -> list[str]:

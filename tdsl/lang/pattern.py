@@ -11,6 +11,7 @@ from tdsl.lang.scope import Role, Scope
 from tdsl.lang.uses import Uses, unknown_callee
 from tdsl.lang.vocabulary import DTYPES, INFIX
 from tdsl.ops import Operator, Param
+from tdsl.spelling import asking_for, did_you_mean
 
 _INFIX_PARAM = Param("operand", "value")
 
@@ -201,5 +202,28 @@ def check_dtype(written: tree.TensorType) -> None:
     """Raise `TdslError` for an unknown element type."""
     if written.dtype is not None and written.dtype not in DTYPES:
         raise TdslError(
-            f"there is no element type `{written.dtype}`", written.span, expected=", ".join(DTYPES)
+            f"there is no element type `{written.dtype}`",
+            written.span,
+            expected=", ".join(DTYPES),
+            hint=_dtype_meant(written.dtype),
         )
+
+
+_TORCH_DTYPES = {
+    "float": "f32",
+    "double": "f64",
+    "half": "f16",
+    "bfloat16": "bf16",
+    "long": "i64",
+    "int": "i32",
+    "uint8": "u8",
+    **{f"float{bits}": f"f{bits}" for bits in (16, 32, 64)},
+    **{f"int{bits}": f"i{bits}" for bits in (8, 16, 32, 64)},
+}
+"""Element types as torch calls them."""
+
+
+def _dtype_meant(written: str) -> str | None:
+    if written in _TORCH_DTYPES:
+        return asking_for(_TORCH_DTYPES[written])
+    return did_you_mean(written, [*DTYPES, "const"])

@@ -278,7 +278,7 @@ def _for_each(samples: Sequence[Iterable[Batch]], count: int, by: str) -> list[l
         raise TdslError(
             f"{have}, and merging by {by} asks each model's own",
             expected=f"{count} lists of samples, one for each model in their order, or one for all",
-            hint="the plain average needs none: by average",
+            hint="give samples (`--samples`, `samples=`); the plain average needs none (`--by average`)",
         )
     return lists * count if len(lists) == 1 else lists
 

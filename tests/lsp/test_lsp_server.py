@@ -130,7 +130,8 @@ def test_without_the_extra_the_command_says_which_one_it_needs():
     done = run(f"{script}; from tdsl.cli import main; main()")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        'error: the language server needs pygls, which is not installed\n  hint: pip install "tdsl[lsp]"\n'
+        "error: the language server needs pygls, which is not installed\n"
+        '  hint: `pip install pygls`, or `pip install ".[lsp]"` in a checkout of tdsl\n'
     )
 
 
