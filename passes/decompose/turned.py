@@ -51,7 +51,8 @@ class TurnedConvolutions(GraphPass):
     Their kernels are found to be tied by symmetries of the square, in whatever order these stand. The group
     acts on channels as for 1×1 convolutions, and on the taps of the kernel, too. `saved` says how many
     multiply-accumulates have to be saved for each number of the shifted features, which is written, joined
-    and transformed, half as many more where there is a stride (measured: docs/finite-groups.md); 1 where the file counts.
+    and transformed, half as many more where there is a stride (measured: docs/finite-groups.md); 1 where
+    the file counts.
     """
 
     name = "decompose.turned_convolutions"

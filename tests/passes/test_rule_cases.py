@@ -27,6 +27,7 @@ import cases_diagrams
 import cases_einsum
 import cases_factorize
 import cases_finite
+import cases_finite_windows
 import cases_fold
 import cases_gathered
 import cases_heads
@@ -72,6 +73,7 @@ CASES = [
     *cases_commute_windows.CASES,
     *cases_fold.CASES,
     *cases_finite.CASES,
+    *cases_finite_windows.CASES,
     *cases_linear.CASES,
     *cases_mixing.CASES,
     *cases_mixing_sums.CASES,
