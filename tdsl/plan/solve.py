@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import ctypes
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,13 +63,44 @@ def knapsack(items: Sequence[Item], limits: Sequence[float]) -> list[int] | None
             row([(i, 1.0) for i in positions], 1.0)
     scale = max(abs(item.value) for item in items) or 1.0
     matrix = coo_array((numbers, (rows, columns)), shape=(len(upper), len(items)))
-    found = milp(
-        np.array([item.value / scale for item in items]),
-        constraints=LinearConstraint(matrix.tocsr(), -np.inf, np.array(upper)),
-        integrality=np.ones(len(items)),
-        bounds=Bounds(0, 1),
-        options={"mip_rel_gap": GAP, "node_limit": NODES},
-    )
+    with _silent():
+        found = milp(
+            np.array([item.value / scale for item in items]),
+            constraints=LinearConstraint(matrix.tocsr(), -np.inf, np.array(upper)),
+            integrality=np.ones(len(items)),
+            bounds=Bounds(0, 1),
+            options={"mip_rel_gap": GAP, "node_limit": NODES},
+        )
     if found.x is None:
         return None
     return [i for i, taken in enumerate(found.x) if taken > 0.5]
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """What C code prints meanwhile goes nowhere: HiGHS names a function of its own on the standard output.
+
+    No option of it says otherwise, and `--json` has that output for itself. It has a buffer of its own, which
+    is emptied before the descriptor is what it was.
+    """
+    try:
+        kept = os.dup(1)
+    except OSError:  # closed: there is nothing to keep clean
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    _flush()
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        _flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _flush() -> None:
+    """Empty the buffers of C, where its library is known by no name: not on Windows."""
+    with contextlib.suppress(OSError, TypeError, AttributeError):
+        ctypes.CDLL(None).fflush(None)

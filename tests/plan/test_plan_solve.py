@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -54,3 +56,38 @@ def test_the_choice_is_the_best_there_is(problem):
 def test_without_items_only_budgets_that_hold_already_are_kept():
     assert knapsack([], [0.0]) == []
     assert knapsack([], [-1.0]) is None
+
+
+LARGE = """
+import os
+import numpy as np
+from tdsl.plan.solve import Item, knapsack
+
+rng = np.random.default_rng(8)
+items = []
+for site in range(14):
+    size = rng.uniform(500, 5000)
+    for rule in range(3):
+        scale = rng.uniform(0.5, 2)
+        more = {f"{site + 1}"} if rule == 2 else set()
+        items += [
+            Item(-size * (1 - r / 12), (scale * rng.uniform(0.9, 1.1) / 2**r,), frozenset({f"{site}"} | more))
+            for r in range(1, 13)
+        ]
+print("before")
+assert knapsack(items, [rng.uniform(0.5, 8)])
+print("after")
+"""
+
+
+def test_the_solver_prints_nothing() -> None:
+    """It names a function of its own there, by C and so unseen by Python, which `--json` cannot have."""
+    said = subprocess.run([sys.executable, "-c", LARGE], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["before", "after"] and not said.stderr
+    found = subprocess.run(  # Control: without it.
+        [sys.executable, "-c", LARGE.replace("print(", f"{LOUD}\nprint(", 1)], capture_output=True, check=True
+    )
+    assert b"Highs" in found.stdout
+
+
+LOUD = "import contextlib\nfrom tdsl.plan import solve\nsolve._silent = contextlib.nullcontext"
