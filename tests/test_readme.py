@@ -33,14 +33,14 @@ def test_examples_are_canonical_and_load(text: str) -> None:
     assert format_file(file) == text
     library = Library()
     library.add_file(file, "readme")
-    assert len(library.rules) + len(library.pipelines) == 1
+    assert library.rules or library.pipelines
 
 
 def test_the_rules_shown_are_those_of_the_library() -> None:
     shown = [item for text in EXAMPLES for item in parse(text).items if isinstance(item, tree.Rule)]
     shipped = {d.source.name: d.source for d in standard_library().rules.values()}
-    assert [rule.name for rule in shown] == ["merge_linear", "svd_linear", "deep_sets"]
-    for rule in shown[:2]:
+    assert [rule.name for rule in shown] == ["spelt_relu", "merge_linear", "svd_linear", "deep_sets"]
+    for rule in shown[1:3]:
         assert (rule.lhs, rule.rhs, rule.where) == (
             shipped[rule.name].lhs,
             shipped[rule.name].rhs,

@@ -81,6 +81,18 @@ def test_every_command_about_new_rules_prints_what_is_shown(tdsl, folder):
         assert matches(outcome.out + outcome.err, shown), f"tdsl {command}\n{outcome.out}{outcome.err}"
 
 
+def test_the_first_steps_of_the_readme_print_what_is_shown(tdsl, folder):
+    page = DOCS.parent / "README.md"
+    (folder / "net.py").write_text(blocks("python", page)[0], encoding="utf-8")
+    (folder / "own.tdsl").write_text(blocks("tdsl", page)[0], encoding="utf-8")
+    steps = examples(page)
+    assert [command.split()[0] for command, _ in steps] == ["prove", "explain", "compile"]
+    for command, shown in steps:
+        outcome = tdsl(*shlex.split(command))
+        assert outcome.status == 0
+        assert matches(outcome.out + outcome.err, shown), f"tdsl {command}\n{outcome.out}{outcome.err}"
+
+
 def test_only_digits_and_spaces_may_differ():
     assert matches("error  1.02e-07  kept\n", "error 9  kept\n")
     assert matches("a\n b\n c\n d\n", "a\n …\n d\n")
