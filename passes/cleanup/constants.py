@@ -33,10 +33,9 @@ class FoldConstants(GraphPass):
             if not _foldable(node, work) or (scope is not None and not scope(node)):
                 continue
             value = Staged(node.target, node.args, dict(node.kwargs))
-            weight = next(arg for arg in node.all_input_nodes)
             try:
                 values = work.evaluate(value)
-                folded = editor.add_parameter(values, node.meta["val"].dtype, weight, "folded")
+                folded = editor.add_parameter(values, node.meta["val"].dtype, node.all_input_nodes, "folded")
             except (RuntimeError, CannotStage):
                 continue
             freed = _freed(node)

@@ -100,7 +100,7 @@ class NarrowStream(GraphPass):
             width = min(width, stream.size - 1)
         before = census(module)
         dtype = stream.norms[0].meta["val"].dtype
-        like = next((n for n in stream.nodes[0].all_input_nodes if n.op == "get_attr"), None)
+        like = [n for n in stream.nodes[0].all_input_nodes if n.op == "get_attr"]
         gain = Editor(Workspace(module)).add_parameter(
             torch.full((width,), math.sqrt(stream.size / width), dtype=torch.float64), dtype, like, "gain"
         )

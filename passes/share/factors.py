@@ -115,7 +115,7 @@ def _share(editor: Editor, family: _Family, journal: Journal) -> int:
     assert shared is not None
     first = family.members[0]
     into, out = (
-        None if basis is None else editor.add_parameter(basis, first.dtype, first.weight, label)
+        None if basis is None else editor.add_parameter(basis, first.dtype, [first.weight], label)
         for basis, label in ((shared.into, "shared_in"), (shared.out, "shared_out"))
     )
     read: dict[fx.Node, Any] = {}

@@ -12,6 +12,7 @@ from tdsl.engine.frame import Frame
 from tdsl.engine.sizes import value_of
 from tdsl.engine.stage import stage
 from tdsl.engine.staged import CannotStage, Constant, Staged, Value, tensors_in
+from tdsl.engine.weights import leading
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.ops import OPERATORS
@@ -89,7 +90,7 @@ def constant_of(frame: Frame, arguments: list[Any], values: torch.Tensor, label:
     sources = [a for a in arguments if is_tensor(a)]
     described = frame.work.val(sources[0]) if sources else None
     dtype = described.dtype if described is not None else torch.float32
-    origin = next(iter(origins_of(sources)), None)
+    origin = leading(frame.work.module, origins_of(sources))
     return Constant(values, dtype if values.is_floating_point() else values.dtype, label, origin)
 
 

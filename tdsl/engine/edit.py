@@ -16,7 +16,7 @@ from tdsl.engine.order import by_place, dependents_before, shorten_keys
 from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import CannotStage, Constant, Filled, Staged, Value, map_values, parts_of, tensors_in
 from tdsl.engine.symbols import SizeNodes
-from tdsl.engine.weights import STANDS_FOR, add_weight
+from tdsl.engine.weights import STANDS_FOR, add_weight, leading
 from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
 from tdsl.provenance import REWRITE, VALUE, Rewrite, provenance, value_name
@@ -97,16 +97,23 @@ class Editor:
         return Edit(builder.created, operands, erased)
 
     def add_parameter(
-        self, values: torch.Tensor, dtype: torch.dtype, like: fx.Node | None, label: str
+        self,
+        values: torch.Tensor,
+        dtype: torch.dtype,
+        made_of: Sequence[fx.Node],
+        label: str,
+        like: fx.Node | None = None,
     ) -> fx.Node:
-        """A new parameter at the top of the graph, named after the weight it is made from.
+        """A new weight at the top of the graph, named after `like`, by default what leads all it is made of.
 
         Raises `CannotStage` where `dtype` overflows by values that are finite.
         """
         stored = values.to(dtype)
         if stored.is_floating_point() and not bool(stored.isfinite().all()) and bool(values.isfinite().all()):
             raise CannotStage(f"a weight would overflow {str(dtype).removeprefix('torch.')}")
-        path = add_weight(self.module, stored.contiguous().clone(), like, label)
+        kind = leading(self.module, made_of)
+        like = kind if like is None else like
+        path = add_weight(self.module, stored.contiguous().clone(), kind, like, label)
         with self.graph.inserting_before(next(iter(self.graph.nodes))):
             node = self.graph.get_attr(path)
         if like is not None:
@@ -157,12 +164,13 @@ class _Builder:
         if isinstance(value, Constant):
             if value not in self.constants:
                 label = value.label or self.label
-                made = self.editor.add_parameter(value.values, value.dtype, value.origin, label)
+                made_of = [] if value.origin is None else [value.origin]
+                made = self.editor.add_parameter(value.values, value.dtype, made_of, label)
                 self.constants[value] = self.mark(made)
             return self.constants[value]
         if isinstance(value, Filled):
             work = self.editor.work
-            return self.mark(self.editor.add_parameter(work.evaluate(value), value.dtype, None, self.label))
+            return self.mark(self.editor.add_parameter(work.evaluate(value), value.dtype, [], self.label))
         return self.editor.sizes.plain(value, self)
 
     def constant(self, value: Staged) -> fx.Node:
@@ -175,7 +183,7 @@ class _Builder:
         origins = origins_of([value])
         alike = (weight for weight in origins if work.tensor(weight).shape == values.shape)
         like = next(alike, origins[0] if origins else None)
-        return self.mark(self.editor.add_parameter(values, dtype, like, self.label))
+        return self.mark(self.editor.add_parameter(values, dtype, origins, self.label, like))
 
     def call(self, value: Staged) -> fx.Node:
         args = tuple([a if type(a) is fx.Node else self.argument(a) for a in value.args])

@@ -24,6 +24,7 @@ from typing import Any, get_args
 import torch
 from torch import fx, nn
 
+from tdsl.engine.arithmetic import origins_of
 from tdsl.engine.frame import Frame, Test, Variant
 from tdsl.engine.pattern import ELLIPSIS, Type, binds, children, walk
 from tdsl.engine.rule import Rule
@@ -31,6 +32,7 @@ from tdsl.engine.sizes import compare, dtype_of
 from tdsl.engine.staged import Constant
 from tdsl.engine.traced import TracedPattern, trace, translate
 from tdsl.engine.traced_side import stage_graph
+from tdsl.engine.weights import leading
 from tdsl.errors import TdslError
 from tdsl.provenance import module_path
 
@@ -255,13 +257,14 @@ class _Sides:
             ) from None
         tracer.graph.output(tracer.create_arg(result))
         weights = {id(site[name]): frame.env[name] for name in self.constants if site[name] is not None}
+        origins = origins_of(list(weights.values()))
 
         def attribute(node: fx.Node) -> Any:
             tensor: torch.Tensor = getattr(tracer.root, str(node.target))
             if id(tensor) in weights:
                 return weights[id(tensor)]
             dtype = site.dtype if tensor.is_floating_point() else tensor.dtype
-            return Constant(tensor.detach(), dtype, "", next(iter(weights.values()), None))
+            return Constant(tensor.detach(), dtype, "", leading(frame.work.module, origins))
 
         values = stage_graph(tracer.graph, inputs, attribute, frame.work, aten=True)
         if len(values) != len(self.traced.outputs):

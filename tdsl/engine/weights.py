@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import fx, nn
@@ -13,18 +13,34 @@ STANDS_FOR = "stands_for"
 """Key of a `get_attr` node's `meta`: path and shape of the captured weight that it was made from."""
 
 
-def add_weight(module: fx.GraphModule, values: torch.Tensor, like: fx.Node | None, label: str) -> str:
+def leading(module: fx.GraphModule, made_of: Iterable[fx.Node]) -> fx.Node | None:
+    """Of the weights that a new one is made of the one that says what it is: the first that is trained.
+
+    Else the first parameter, which is frozen then; else the first buffer.
+    """
+
+    def rank(node: fx.Node) -> int:
+        found = attribute(module, str(node.target))
+        return 2 if not isinstance(found, nn.Parameter) else int(not found.requires_grad)
+
+    return min(made_of, key=rank, default=None)
+
+
+def add_weight(
+    module: fx.GraphModule, values: torch.Tensor, kind: fx.Node | None, like: fx.Node | None, label: str
+) -> str:
     """Register `values` beside the weight of `like` and return its path, which nothing else has.
 
-    What is made of a frozen parameter is frozen.
+    They are what the weight of `kind` is: a parameter, trained or frozen, or a buffer. What is made of no
+    weight is a buffer.
     """
     owner_path, _, leaf = str(like.target if like is not None else "").rpartition(".")
     owner: nn.Module = module.get_submodule(owner_path)
     stem = leaf if leaf.endswith(f"_{label}") or not label else f"{leaf}_{label}".lstrip("_")
     name = next(n for n in _numbered(stem or "constant") if not hasattr(owner, n))
-    known = attribute(module, str(like.target)) if like is not None else None
-    if isinstance(known, nn.Parameter) and not known.requires_grad and values.is_floating_point():
-        values = nn.Parameter(values, requires_grad=False)
+    known = attribute(module, str(kind.target)) if kind is not None else None
+    if isinstance(known, nn.Parameter) and values.is_floating_point():
+        values = nn.Parameter(values, requires_grad=known.requires_grad)
     _register(owner, name, values)
     return f"{owner_path}.{name}" if owner_path else name
 
@@ -66,8 +82,6 @@ def restore_names(module: fx.GraphModule) -> None:
 def _register(owner: nn.Module, name: str, values: torch.Tensor) -> None:
     if isinstance(values, nn.Parameter):
         owner.register_parameter(name, values)
-    elif values.is_floating_point():
-        owner.register_parameter(name, nn.Parameter(values))
     else:
         owner.register_buffer(name, values)
 

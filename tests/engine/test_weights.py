@@ -54,6 +54,33 @@ def test_new_parameters_are_trained_like_any_other():
     assert F.mse_loss(result.module(x), wanted) < before
 
 
+class Scaled(nn.Module):
+    """Inputs by a table of angles, as rotary positions are, and by a layer."""
+
+    def __init__(self, *, trained: bool) -> None:
+        super().__init__()
+        angles = torch.linspace(0.1, 1.0, 6)
+        self.angles = nn.Parameter(angles) if trained else nn.Buffer(angles)
+        self.dense = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return self.dense(x * self.angles.cos()) * self.angles.sin()
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_what_is_made_of_buffers_alone_is_one(trained):
+    """Angles that are not trained are not by being folded; by a layer they are, since it is."""
+    model = Scaled(trained=trained)
+    graph = graph_of(model, torch.randn(2, 6))
+    module = run_pipeline("pipeline p { once cleanup.fold_constants }", graph).module
+    assert len(list(module.buffers())) == (0 if trained else 2)
+    assert len(list(module.parameters())) == (4 if trained else 2)
+    merged = "repeat cleanup.*, fold.* until stable"
+    folded = run_pipeline(f"pipeline p {{ {merged} }}", graph).module
+    assert not list(folded.buffers())
+    assert [p.requires_grad for p in folded.parameters()] == [True, True]
+
+
 def test_the_users_weights_are_never_written_and_the_captured_graph_stays():
     model = two_layers()
     before = copy.deepcopy(model.state_dict())
