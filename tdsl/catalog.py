@@ -103,7 +103,9 @@ def matching(entries: Sequence[Entry], pattern: str) -> list[Entry]:
     glob = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     found = [entry for entry in entries if fnmatch.fnmatchcase(entry.name, glob)]
     if not found:
-        raise TdslError(f"nothing is called {pattern}", hint=_nearest(pattern, entries))
+        raise _operator(pattern, "listed") or TdslError(
+            f"nothing is called {pattern}", hint=_nearest(pattern, entries)
+        )
     return found
 
 
@@ -115,17 +117,24 @@ def named(entries: Sequence[Entry], name: str) -> Entry:
     found = [entry for entry in entries if entry.name == name or entry.name.endswith(f".{name}")]
     exact = [entry for entry in found if entry.name == name]
     if not found:
-        from tdsl.ops import OPERATORS  # of no use to `tdsl list`, which is to be quick
-
-        if name in OPERATORS:
-            raise TdslError(
-                f"{name} is an operator, and only what is declared in a file is shown",
-                hint=f"its signature is `{OPERATORS[name].signature}`; `tdsl list operators` has them all",
-            )
-        raise TdslError(f"no rule, pass or pipeline is called {name}", hint=_nearest(name, entries))
+        raise _operator(name, "shown") or TdslError(
+            f"no rule, pass or pipeline is called {name}", hint=_nearest(name, entries)
+        )
     if len(found) > 1 and not exact:
         raise TdslError(f"{name} is ambiguous", expected=f"one of {', '.join(entry.name for entry in found)}")
     return (exact or found)[0]
+
+
+def _operator(name: str, done: str) -> TdslError | None:
+    """What to say where somebody asks for an operator, which is declared in no file of the language."""
+    from tdsl.ops import OPERATORS  # of no use to most of what is listed, which is to be quick
+
+    if name not in OPERATORS:
+        return None
+    return TdslError(
+        f"{name} is an operator, and only what is declared in a file is {done}",
+        hint=f"its signature is `{OPERATORS[name].signature}`; `tdsl list operators` has them all",
+    )
 
 
 def _nearest(name: str, entries: Sequence[Entry]) -> str:

@@ -9,6 +9,12 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+import torch
+
+from tdsl.ops import OPERATORS
+from tdsl.ops.shapes import result_shape
+from tdsl.ops.spec import operator
+from tdsl.ops.targets import overload
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
@@ -114,3 +120,13 @@ def test_a_circle_is_found_however_it_is_closed(back: str) -> None:
     texts = {"a": "from b import other", "b": "import c", "c": back}
     assert len(circle(texts)) == 4
     assert circle({**texts, "b": "import d"}) == []
+
+
+def test_the_operator_that_is_shown_could_be_declared_so() -> None:
+    """It is read, torch has it, its shape follows; the table does not have it yet."""
+    [block] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    shown = eval(block, {"operator": operator})
+    assert shown.name not in OPERATORS
+    x = torch.tensor([0.0, 0.5])
+    assert torch.allclose(overload(shown)(-x), overload(shown)(x)) and shown.even
+    assert result_shape(shown, {"x": (2, 3)}) == (2, 3)

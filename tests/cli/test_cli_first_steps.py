@@ -89,6 +89,11 @@ def test_what_did_not_pay_is_one_note_and_plans_are_told_once(tdsl, folder):
             "  hint: its signature is `relu(x) -> like`; `tdsl list operators` has them all\n",
         ),
         (
+            ("list", "silu"),
+            "error: silu is an operator, and only what is declared in a file is listed\n"
+            "  hint: its signature is `silu(x) -> like`; `tdsl list operators` has them all\n",
+        ),
+        (
             ("sweep", "tiny.py:model", "--calibration", "tiny.py:samples", "--shares", "80,50"),
             "error: the sizes of a sweep are shares of the model\n  expected: numbers above 0 and up to 1\n"
             "  hint: half of it is `50%` on the command line, 0.5 in Python\n",
