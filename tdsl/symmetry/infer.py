@@ -25,6 +25,7 @@ from tdsl.symmetry import (  # noqa: F401  (each declares transfers)
     transfer_dense,
     transfer_elements,
     transfer_folds,
+    transfer_index,
     transfer_moves,
     transfer_norms,
     transfer_opaque,

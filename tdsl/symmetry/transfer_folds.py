@@ -55,6 +55,14 @@ def _scan(site: Site) -> Law:
     return _along_axis(site, site["dim"], symmetric=False)
 
 
+@transfer("diff")
+def _diff(site: Site) -> Law:
+    """Differences along an axis, of values that nothing is put before or behind."""
+    if len(site.values()) > 1:
+        raise Breaks("diff of a value that is extended")
+    return _along_axis(site, site["dim"], symmetric=False)
+
+
 def _along_axis(site: Site, dim: Any, *, symmetric: bool) -> Law:
     x = site["x"]
     dims = axes_of(dim, x.rank)

@@ -17,6 +17,7 @@ import cases_commute_flips
 import cases_commute_images
 import cases_commute_layers
 import cases_commute_moves
+import cases_commute_operands
 import cases_commute_places
 import cases_commute_products
 import cases_commute_rows
@@ -60,6 +61,7 @@ CASES = [
     *cases_commute_flips.CASES,
     *cases_commute_images.CASES,
     *cases_commute_moves.CASES,
+    *cases_commute_operands.CASES,
     *cases_commute_tokens.CASES,
     *cases_commute_axes.CASES,
     *cases_commute_elements.CASES,

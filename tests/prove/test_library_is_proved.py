@@ -17,6 +17,10 @@ TESTED = {
     "commute.invariance.largest_of_multiple",
     "commute.invariance.largest_of_softmax",
     "commute.laws.scale_relu",
+    "commute.operands.adaptive_max_pool_of_flip",
+    "commute.operands.adaptive_max_pool_of_permutation",
+    "commute.operands.bucketize_of_permute",
+    "commute.operands.gather_of_permutes",
     "commute.scaling.extreme_of_multiple",
     "commute.scaling.extreme_of_scaled_channels",
     "commute.scaling.homogeneous_of_quotient",
@@ -39,7 +43,8 @@ TESTED = {
 """A field does not know that a square is never negative, or which number is positive.
 
 The largest of many elements says little about each of their orders, and nothing in a field; no structure
-draws a weight of zeros.
+draws a weight of zeros. Windows of nearly equal size, places between boundaries and what an index names that is
+drawn in a field have no exact meaning.
 """
 
 RULES = standard_library().rules

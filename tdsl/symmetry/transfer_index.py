@@ -1,0 +1,84 @@
+"""Actions through what looks numbers up beside a value: gathers, indices, classes, distances of rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tdsl.symmetry.action import Action, action, identity_on
+from tdsl.symmetry.along import Along, is_orthogonal, permutes
+from tdsl.symmetry.transfer import Breaks, Law, Site, Value, law, transfer
+from tdsl.symmetry.transfer_moves import moves, renumbered, without
+
+
+@transfer("bucketize")
+def _bucketize(site: Site) -> Law:
+    """A function of each element, whatever the boundaries."""
+    site.require_only_x()
+    if not site.x.action.permutes:
+        raise Breaks(f"which boundaries a number lies between, {site.x.action} would change")
+    return law(site, site.x.action)
+
+
+@transfer("one_hot")
+def _one_hot(site: Site) -> Law:
+    """A row for each number; numbers themselves may only change places."""
+    if not site.x.action.permutes:
+        raise Breaks(f"classes are numbers that {site.x.action} would change")
+    return law(site, renumbered(site.x.action, lambda axis: axis, site.x.rank + 1))
+
+
+@transfer("gather", "take_along_dim")
+def _gather(site: Site) -> Law:
+    """Value and index alike along all other axes; along its own axis the index alone, as the result."""
+    x, index, dim = site["x"], site["index"], site["dim"]
+    if dim is None or not index.action.permutes:
+        raise Breaks(
+            f"{site.operator.name} by numbers that {index.action} would change, or of a flattened value"
+        )
+    axis = dim % x.rank
+    if any(one.action.order != tuple(range(one.rank)) for one in (x, index)):
+        raise Breaks(f"{site.operator.name} of a value whose axes change places")
+    if x.action.part(axis) is not None:
+        raise Breaks(f"{site.operator.name} along an axis on which {x.action} acts", None)
+    others = {place: element for place, element in x.action.parts if permutes(element)}
+    if len(others) != len(x.action.parts):
+        raise Breaks(f"{site.operator.name} takes places apart that {x.action} does more than permute")
+    followed = {place: element for place, element in index.action.parts if place != axis}
+    if others != followed or any(x.shape[place] != index.shape[place] for place in others):
+        raise Breaks("the value and the index are acted on differently, or are not of one size there")
+    return law(site, index.action)
+
+
+@transfer("index")
+def _index(site: Site) -> Law:
+    """By one tensor of numbers along one axis: its axes take the place of that one."""
+    x, indices = site["x"], site["indices"]
+    given = [(axis, one) for axis, one in enumerate(indices) if isinstance(one, Value)]
+    if len(given) != 1 or given[0][1].constant is not None:
+        return moves(site)
+    ((axis, index),) = given
+    if x.action.part(axis) is not None or x.action.order != tuple(range(x.rank)):
+        raise Breaks(f"index along an axis on which {x.action} acts, or of axes that change places")
+    if not index.action.permutes or index.action.order != tuple(range(index.rank)):
+        raise Breaks(f"index by numbers that {index.action} would change")
+    more = index.rank - 1
+    parts: dict[int, Along] = {place + more * (place > axis): element for place, element in x.action.parts}
+    parts.update({axis + place: element for place, element in index.action.parts})
+    return law(site, action(x.rank + more, parts))
+
+
+@transfer("cosine_similarity")
+def _cosine(site: Site) -> Law:
+    """Both alike; along the axis of the rows an order of places or an orthogonal matrix ends."""
+    x, y = site["x"], site["y"]
+    if x.shape != y.shape or x.action != y.action:
+        raise Breaks("cosine_similarity of values that are acted on differently")
+    axis = site["dim"] % x.rank
+    kept: dict[int, Any] = {}
+    for place, element in x.action.parts:
+        if place != axis and permutes(element):
+            kept[place] = element
+        elif place != axis or not (permutes(element) or is_orthogonal(element)):
+            raise Breaks(f"cosine_similarity does not commute with {x.action}")
+    acting: Action = action(x.rank, kept, x.action.order)
+    return law(site, without(acting, {axis}, "cosine_similarity") if len(site.shapes[0]) else identity_on(0))
