@@ -13,6 +13,7 @@ from tdsl.engine.library import standard_library
 from tdsl.engine.strategy import Runner as PipelineRunner
 from tdsl.plan.describe import described
 from tdsl.planner import DataPlanner
+from tdsl.provenance import is_within, module_path
 from tdsl.report import Note, Report, RewriteRecord, Size
 from tdsl.report.condition import conditions
 
@@ -73,6 +74,24 @@ def idle_notes(runner: PipelineRunner) -> tuple[Note, ...]:
     )
     text = f"nothing that was loaded takes part ({some}): no step of pipeline {runner.pipeline.name} names it"
     return (Note("rules", f"{text}; {remedy}"),)
+
+
+def slip_notes(runner: PipelineRunner, module: fx.GraphModule) -> tuple[Note, ...]:
+    """What is allowed and hardly meant: paths that no module has, errors above 100 %."""
+    modules = list(dict.fromkeys(path for node in module.graph.nodes if (path := module_path(node))))
+    some = ", ".join(modules[:6]) + (f" and {len(modules) - 6} more" if len(modules) > 6 else "")
+    known = f"its modules are {some}" if modules else "it has no modules"
+    paths = [path for path in runner.paths if not any(is_within(module, [path]) for module in modules)]
+    loose = [bound.value for bound in runner.contract if bound.metric == "error" and bound.value > 1]
+    return (
+        *(Note("at", f'no module of the model matches "{path}": {known}') for path in paths),
+        *(
+            Note(
+                "contract", f"error <= {value:g} is {value:.0%}, and zeros in place of every output lose 100%"
+            )
+            for value in loose
+        ),
+    )
 
 
 def plan_notes(planner: DataPlanner) -> tuple[Note, ...]:

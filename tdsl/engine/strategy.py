@@ -152,6 +152,12 @@ class Runner:
         return rules | passes | self.planned
 
     @property
+    def paths(self) -> list[str]:
+        """The globs over module paths that `at` blocks are restricted to, each once."""
+        blocks = [step for step in _all_steps(self.pipeline.steps) if isinstance(step, tree.At)]
+        return list(dict.fromkeys(path for block in blocks for path in block.paths))
+
+    @property
     def planned(self) -> set[str]:
         """Names of the rules that plans choose among."""
         return {a.name for choice in self._choices.values() for a in choice.alternatives}

@@ -65,6 +65,12 @@ class Bound:
                 expected=f"{self.metric} {metric.relation} …",
                 hint=f"{self.metric} is the {metric.meaning}",
             )
+        if metric.relation == ">=" and self.value > 1:
+            raise TdslError(
+                f"no cosine is as large as {self.value:g}",
+                expected=f"{self.metric} >= a number up to 1",
+                hint="a percentage is written with its sign: `98%` is 0.98",
+            )
         if math.isnan(self.value):
             raise TdslError(f"{self.metric} is bounded by NaN", expected="a number")
 

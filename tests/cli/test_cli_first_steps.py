@@ -142,3 +142,31 @@ def test_a_name_that_shares_no_more_than_its_ending_is_not_suggested(tdsl, folde
     (folder / "nopes.tdsl").write_text(HALVES, encoding="utf-8")
     found = tdsl("prove", "own.tdsl")
     assert "hint: did you mean `nopes.tdsl`?" in found.out + found.err
+
+
+SLIPS = """\
+pipeline slips {
+    at "encoder.*", "first" {
+        once factorize.linear.svd_linear(rank=50%)
+    }
+    check error <= 5
+}
+
+pipeline impossible {
+    once factorize.linear.svd_linear(rank=50%)
+    check cosine >= 98
+}
+"""
+
+
+def test_paths_of_no_module_and_errors_without_a_percent_sign_are_noted(tdsl, folder):
+    (folder / "own.tdsl").write_text(SLIPS, encoding="utf-8")
+    given = ("compile", "tiny.py:model", "--rules", "own.tdsl", "--no-latency", "--json", "-p")
+    outcome = tdsl(*given, "slips")
+    assert outcome.status == 0
+    notes = {n["kind"]: n["text"] for n in outcome.json["report"]["notes"]}
+    assert notes["at"] == ('no module of the model matches "encoder.*": its modules are first, drop, second')
+    assert notes["contract"] == "error <= 5 is 500%, and zeros in place of every output lose 100%"
+    refused = tdsl(*given, "impossible").json
+    assert (refused["error"], refused["line"]) == ("no cosine is as large as 98", 10)
+    assert refused["hint"] == "a percentage is written with its sign: `98%` is 0.98"
