@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from tdsl.capture.normal import attribute
 from tdsl.engine.census import census
 from tdsl.engine.journal import Applied
+from tdsl.engine.sizes import same_shape
 from tdsl.factor.matrix import triplets
 from tdsl.heal.damping import Damping
 from tdsl.plan.calibrate import Data
@@ -152,7 +153,7 @@ def _aim(node: fx.Node, known: Mapping[str, fx.Node]) -> tuple[fx.Node, fx.Node 
     total = known.get(value_name(user))
     beside = user.args[1] if user.args[0] is node else user.args[0]
     shapes = [n.meta["val"].shape for n in (node, beside, user) if isinstance(n, fx.Node) and "val" in n.meta]
-    alike = len(shapes) == 3 and shapes[0] == shapes[1] == shapes[2]
+    alike = len(shapes) == 3 and all(same_shape(shape, shapes[0]) for shape in shapes)
     if total is None or total.target is not user.target or not alike or not isinstance(beside, fx.Node):
         return target, None
     return (total, beside) if beside < node else (target, None)

@@ -10,8 +10,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "plan"))
 
-from plan_models import batches, perceptron, planned
+from plan_models import batches, drawn, perceptron, planned
+from torch import nn
 
+from tdsl.capture import capture
 from tdsl.engine.census import copied
 from tdsl.engine.journal import Journal
 from tdsl.errors import TdslError
@@ -102,3 +104,25 @@ def test_no_normal_equation_outweighs_a_large_model(monkeypatch) -> None:
         runner.run(copied(captured.module), Journal())
         counts.append(len(planner.healed))
     assert counts[0] > 0 == counts[1]
+
+
+class Placed(nn.Module):
+    """A layer whose results of shape [batch, steps, 24] meet places of shape [steps, 24]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.places = nn.Linear(24, 24), nn.Parameter(drawn(16, 24, seed=3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.wide(x) + self.places[: x.shape[1]])
+
+
+def test_sizes_that_vary_are_compared_and_not_fixed() -> None:
+    sizes = {"x": {0: "batch", 1: torch.export.Dim("steps", max=16)}}
+    captured = capture(Placed().eval(), (drawn(4, 6, 24),), dynamic_shapes=sizes)
+    data = [(drawn(8, 5, 24, seed=i) @ drawn(24, 24, seed=99),) for i in range(12)]
+    runner, planner = planned(captured, TRUNCATED % ("40%", "heal least_squares"), data)
+    module = copied(captured.module)
+    runner.run(module, Journal())
+    assert len(planner.healed) == 1 and planner.healed[0].after < planner.healed[0].before
+    assert module(drawn(3, 11, 24)).shape == (3, 11, 24)
