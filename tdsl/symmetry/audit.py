@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -70,6 +71,8 @@ class Layer:
         if self.strength == "approximate":
             return f"its weights are tied up to {self.residual:.1e}, the worst to {self.worst:.1e}"
         defect = self.own or self.total or 0.0
+        if math.isinf(defect):
+            return "what it computes of the inputs is not finite, or of other shapes when they are moved"
         said = f"its own defect is {defect:.1e}" if self.own else f"up to here the defect is {defect:.1e}"
         if defect > STORED:
             return said
@@ -226,6 +229,8 @@ def _samples(captured: Captured, given: Sequence[Tensors]) -> list[Tensors]:
                 f"sample {i} has other shapes than the example",
                 expected=", ".join(str(list(shape)) for shape in shapes),
             )
+        if any(value.is_floating_point() and bool(value.isnan().any()) for value in sample):
+            raise TdslError(f"sample {i} has NaN values", expected="numbers")
         found.append(tuple(sample))
     return [tuple(widened_value(value) for value in sample) for sample in found]
 

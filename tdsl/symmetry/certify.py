@@ -145,7 +145,10 @@ def certificate(
     weights = {weight.name for weight in model.graph.initializer}
     names = [edge.name for edge in model.graph.input if edge.name not in weights]
     names_out = [edge.name for edge in model.graph.output]
-    results = ways[0].run(_for(ways[0], samples[0]))
+    for number, sample in enumerate(given, start=1):
+        if any(value.is_floating_point() and bool(value.isnan().any()) for value in sample):
+            raise TdslError(f"sample {number} has NaN values", expected="numbers")
+    results, *_ = [_taken(ways[0], model, sample, f"sample {i}") for i, sample in enumerate(samples, 1)]
     shapes = {name: shape_of(value) for name, value in zip(names, samples[0], strict=True)}
     shapes_out = {name: shape_of(value) for name, value in zip(names_out, results, strict=True)}
     tried = plan(contract, shapes, shapes_out)
@@ -170,6 +173,23 @@ def _for(way: _Way, sample: Tensors) -> Tensors:
     return tuple(widened_value(value) for value in sample) if way.wide else sample
 
 
+def _taken(way: _Way, model: onnx.ModelProto, sample: Tensors, name: str) -> Tensors:
+    """The outputs on a sample. Raises `TdslError` where the file does not take it."""
+    try:
+        return way.run(_for(way, sample))
+    except REFUSALS as error:
+        weights = {weight.name for weight in model.graph.initializer}
+        edges = [edge for edge in model.graph.input if edge.name not in weights]
+        sizes = []
+        for edge in edges:
+            dims = [dim.dim_param or str(dim.dim_value) for dim in edge.type.tensor_type.shape.dim]
+            sizes.append(f"{edge.name} [{', '.join(dims)}]")
+        given = ", ".join(str(list(value.shape)) for value in sample)
+        raise TdslError(
+            f"the file does not take {name}, of shape {given}: {_short(error)}", expected=", ".join(sizes)
+        ) from None
+
+
 def _measured(way: _Way, tried: Plan, samples: Sequence[Tensors], steps: int) -> Measurement:
     """Raises `TdslError` where the file does not take a moved input."""
     own = [_for(way, sample) for sample in samples]
@@ -183,7 +203,13 @@ def _measured(way: _Way, tried: Plan, samples: Sequence[Tensors], steps: int) ->
                 [None if a is None else a.apply for a in trial.out],
             )
         except REFUSALS as error:
-            raise TdslError(f"the file does not take the input under {trial.name}: {_short(error)}") from None
+            moved = (x if a is None else a.apply(x) for x, a in zip(samples[0], trial.into, strict=True))
+            sizes = ", ".join(str(list(x.shape)) for x in moved)
+            raise TdslError(
+                f"the file does not take the input under {trial.name}, which has the shape {sizes}:"
+                f" {_short(error)}",
+                hint="axes that the element exchanges need the same size, or one that is dynamic",
+            ) from None
         elements[trial.name] = _claimed(whole, trial.claimed)
     return Measurement(
         runtime=way.runtime,

@@ -131,6 +131,26 @@ def test_whole_numbers_need_inputs(run: Callable[..., Any]) -> None:
     assert kept.exit_code == 0, kept.output
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros((2, 5, 12, 12), np.float32), "the file does not take sample 1, of shape [2, 5, 12, 12]"),
+        (np.full((2, 3, 12, 12), np.nan, np.float32), "sample 1 has NaN values"),
+    ],
+)
+def test_samples_that_the_file_does_not_take(run: Callable[..., Any], values: Any, message: str) -> None:
+    write("net.onnx", P4M((2, 2)), 2, 3, 12, 12)
+    np.savez("given.npz", **{onnx.load("net.onnx").graph.input[0].name: values})
+    result = run("net.onnx", "d4.tdsl", "--inputs", "given.npz")
+    assert result.exit_code == 1 and message in result.output
+
+
+def test_an_image_that_is_no_square_does_not_fit_when_it_is_turned(run: Callable[..., Any]) -> None:
+    write("net.onnx", P4M((2, 2)), 2, 3, 12, 10)
+    result = run("net.onnx", "d4.tdsl")
+    assert result.exit_code == 1 and "under r, which has the shape [2, 3, 10, 12]" in result.output
+
+
 def test_what_is_no_file(run: Callable[..., Any]) -> None:
     assert "error: model.pt2 is no ONNX file" in run("model.pt2", "d4.tdsl").stderr
     assert "error: there is no file missing.onnx" in run("missing.onnx", "d4.tdsl").stderr
