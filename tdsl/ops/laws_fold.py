@@ -190,6 +190,14 @@ def cosine_similarity(op: Operator, x: Shape, y: Shape, dim: int, **_: Any) -> S
     return replaced(shape, axis(dim, len(shape)))
 
 
+@law
+def distances(op: Operator, x: Shape, y: Shape, **_: Any) -> Shape:
+    """Of every row of x from every row of y, matrix by matrix."""
+    require(len(x) > 1 and len(y) > 1, f"no rows in {x} and {y}")
+    require_each([x[-1] == y[-1]], f"rows of {x} and {y} are not of one length")
+    return (*broadcast_shapes(x[:-2], y[:-2]), x[-2], y[-2])
+
+
 # ---------------------------------------------------------------- normalisation
 
 

@@ -110,4 +110,10 @@ NORMALISATION = (
         commutative=True,
         doc="sum(x · y) / (|x| · |y|) along the axis.",
     ),
+    operator(
+        "cdist(x, y, order: float = 2.0, mode: any = None) -> distances",
+        aten="aten.cdist.default",
+        torch="torch.cdist",
+        doc="The norm of the difference of every row of x and every row of y.",
+    ),
 )

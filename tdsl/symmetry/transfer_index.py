@@ -67,6 +67,27 @@ def _index(site: Site) -> Law:
     return law(site, action(x.rank + more, parts))
 
 
+@transfer("cdist")
+def _cdist(site: Site) -> Law:
+    """Rows and batches keep to their places; what turns all rows alike, or orders their numbers, ends."""
+    x, y = site["x"], site["y"]
+    if any(one.action.order != tuple(range(one.rank)) for one in (x, y)) or x.shape[:-2] != y.shape[:-2]:
+        raise Breaks("cdist of values whose axes change places, or that are repeated for each other")
+    last, rank = x.rank - 1, x.rank
+    features = x.action.part(last)
+    if features != y.action.part(last):
+        raise Breaks("cdist of rows that are acted on differently")
+    turned = features is not None and not permutes(features)
+    if turned and (site["order"] != 2 or not is_orthogonal(features)):
+        raise Breaks(f"distances are not what they were under {x.action}")
+    batches = [{axis: element for axis, element in one.action.parts if axis < last - 1} for one in (x, y)]
+    rows = {rank - 2: x.action.part(rank - 2), rank - 1: y.action.part(rank - 2)}
+    parts = {**batches[0], **{axis: element for axis, element in rows.items() if element is not None}}
+    if batches[0] != batches[1] or not all(permutes(element) for element in parts.values()):
+        raise Breaks(f"cdist does not commute with {x.action} and {y.action}")
+    return law(site, action(rank, parts))
+
+
 @transfer("cosine_similarity")
 def _cosine(site: Site) -> Law:
     """Both alike; along the axis of the rows an order of places or an orthogonal matrix ends."""

@@ -182,6 +182,12 @@ def _cosine(d: Draw) -> Sample:
     return {"x": T(shape), "y": T(d.under(shape)), "dim": d.dim(len(shape))}
 
 
+@sample("cdist")
+def _cdist(d: Draw) -> Sample:
+    batch, n, m, size = d.shape(0, 2, empty=False), d.some(), d.some(), d.some()
+    return {"x": T((*batch, n, size)), "y": T((*d.under(batch), m, size)), "order": d.pick(1.0, 2.0)}
+
+
 @sample("attention")
 def _attention(d: Draw) -> Sample:
     queries, keys, e, v = d.some(), d.some(), d.some(), d.some()

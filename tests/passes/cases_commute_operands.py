@@ -312,6 +312,27 @@ CASES = [
     ),
     fires(
         "commute.carried",
+        lambda m, x, y: torch.cdist(x.index_select(1, m.i) @ m.q, y @ m.q),
+        ROWS,
+        (2, 5, 6),
+        i=ORDER,
+        q=TURN,
+        precision=1e-9,
+        expect="""
+            cdist_1 = cdist(x, y)
+            index_select_1 = index_select(cdist_1, -2, i)
+        """,
+    ),
+    leaves(
+        "commute.carried",
+        lambda m, x, y: torch.cdist(x @ m.q, y @ m.q, p=1.0),
+        ROWS,
+        (2, 5, 6),
+        q=TURN,
+        because="sums of absolute differences are others for turned rows",
+    ),
+    fires(
+        "commute.carried",
         lambda m, x: torch.diff(x.index_select(1, m.i), dim=2),
         ROWS,
         i=ORDER,
