@@ -241,3 +241,9 @@ def test_symmetries_of_different_strength_are_told_apart() -> None:
         for name, kernel in groups.items()
     }
     assert distance["mirror"] < 0.05 < 0.3 < distance["other mirror"] < distance["turn"]
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, float("nan")])
+def test_a_tolerance_is_a_share(tolerance):
+    with pytest.raises(TdslError, match="a tolerance of"):
+        symmetrise(nn.Linear(8, 8), layers={"": Between(regular(D4), regular(D4))}, tolerance=tolerance)

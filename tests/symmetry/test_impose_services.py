@@ -106,3 +106,8 @@ def test_both_in_a_file() -> None:
         assert not {"DFT", "Einsum", "Loop", "If"} & {node.op_type for node in model.graph.node}
         (found,) = run(session(model), {model.graph.input[0].name: x}).values()
         torch.testing.assert_close(torch.tensor(found), module(x), rtol=1e-4, atol=1e-5, check_dtype=True)
+
+
+def test_anchors_that_the_encoder_does_not_take_are_named():
+    with pytest.raises(TdslError, match=r"does not take anchors of shape \[8, 7\]"):
+        Relative(nn.Linear(6, 5), torch.zeros(8, 7))

@@ -24,7 +24,7 @@ class Relative(nn.Module):
 
     `anchors` are inputs of the encoder, [A, …]; they are encoded once. With `centred=True` the mean of the
     encoded anchors is the origin, and a translation is not seen either. Raises `TdslError` for an encoder
-    whose outputs are no vectors [B, d].
+    that does not take them, or whose outputs are no vectors [B, d].
     """
 
     encoder: Callable[[Tensor], Tensor]
@@ -35,8 +35,14 @@ class Relative(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder, self.centred = encoder, centred
-        with torch.no_grad():
-            encoded = encoder(anchors)
+        try:
+            with torch.no_grad():
+                encoded = encoder(anchors)
+        except RuntimeError as error:
+            raise TdslError(
+                f"the encoder does not take anchors of shape {list(anchors.shape)}: {error}",
+                expected="a batch of its inputs",
+            ) from None
         if encoded.ndim != 2 or not len(encoded):
             raise TdslError(
                 f"the encoder makes {list(encoded.shape)} of the anchors", expected="vectors, [anchors, d]"

@@ -86,8 +86,10 @@ def symmetrise(
     `tolerance`, relative to its norm, is refused.
 
     Raises:
-        TdslError: nothing is declared, a path names no layer, a representation does not fit, or the bound.
+        TdslError: nothing is declared, a path names no layer, a representation does not fit, the bound is no share, or is exceeded.
     """
+    if not tolerance >= 0:
+        raise TdslError(f"a tolerance of {tolerance:g}", expected="a share of a norm, 0 or more")
     declared = dict(layers or {})
     group = _group(kernel, declared)
     copied = copy.deepcopy(model)
