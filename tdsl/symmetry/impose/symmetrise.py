@@ -86,7 +86,8 @@ def symmetrise(
     `tolerance`, relative to its norm, is refused.
 
     Raises:
-        TdslError: nothing is declared, a path names no layer, a representation does not fit, the bound is no share, or is exceeded.
+        TdslError: nothing is declared, a path names no layer, a representation does not fit, the bound is no
+            share, or is exceeded.
     """
     if not tolerance >= 0:
         raise TdslError(f"a tolerance of {tolerance:g}", expected="a share of a norm, 0 or more")
