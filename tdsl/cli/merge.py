@@ -124,8 +124,10 @@ def merge_models(
         terminal.show(_table(merged))
     for warning in merged.warnings:
         terminal.say(f"warning: {warning}")
-    if output is not None and not as_json:
-        terminal.say(f"wrote {output}")
+    if not as_json:
+        terminal.say(
+            f"wrote {output}" if output else "nothing was written; `--output FILE` writes the weights"
+        )
 
 
 def _graph_of(models: Sequence[str], model: str | None) -> str:

@@ -112,4 +112,7 @@ def _print(found: Sequence[Proved], every: bool, seconds: float) -> None:
     counts = Counter(p.verdict.status for p in found)
     parts = [f"{counts[status]} {status}" for status in _COLOURS if counts[status]]
     plural = "rule" if len(found) == 1 else "rules"
-    terminal.put(f"{len(found)} {plural}: {', '.join(parts) or 'none'} ({seconds:.1f} s)\n")
+    if not found:
+        terminal.put("no rules to prove; pipelines are checked by `tdsl compile --pipeline`\n")
+        return
+    terminal.put(f"{len(found)} {plural}: {', '.join(parts)} ({seconds:.1f} s)\n")

@@ -111,6 +111,20 @@ def test_messages_say_what_to_do(tdsl, arguments, said):
     assert (outcome.status, outcome.out, outcome.err) == (1, "", said)
 
 
+def test_a_file_of_pipelines_alone_has_nothing_to_prove(tdsl, folder):
+    (folder / "own.tdsl").write_text(
+        "pipeline own {\n    repeat cleanup.* until stable\n}\n", encoding="utf-8"
+    )
+    outcome = tdsl("prove", "own.tdsl")
+    assert outcome.status == 0
+    assert outcome.out == "no rules to prove; pipelines are checked by `tdsl compile --pipeline`\n"
+
+
+def test_a_merge_without_a_file_says_that_it_wrote_none(tdsl):
+    outcome = tdsl("merge", "tiny.py:model", "tiny.py:model", "--by", "average")
+    assert outcome.err == "nothing was written; `--output FILE` writes the weights\n"
+
+
 def test_a_glob_of_many_rules_is_not_listed_in_full(tdsl):
     outcome = tdsl("explain", "cleanup.*", "tiny.py:model")
     assert re.search(r" and \d+ more\n", outcome.err)
