@@ -7,6 +7,7 @@ pipelines against the library) take up to a tenth of a second. Both are remember
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,9 @@ class Mistake:
 
 
 _SYMMETRY = tree.Group | tree.Action | tree.Symmetry
+
+_RULE = re.compile(r"^\s*rule\s+(\w+)", re.MULTILINE)
+"""The name of a rule in text that cannot be read."""
 
 _PLACEHOLDERS: dict[str, Any] = {
     "Rank": 0.5, "Real": 0.5, "Ratio": 0.5, "Int": 1, "Bool": True, "Text": ""
@@ -190,13 +194,26 @@ class Checks:
         pipelines = [place for place in document.places if isinstance(place.item, tree.Pipeline)]
         if not pipelines or self.knowledge.library is None:
             return
-        beside = self._beside(document)
+        beside, wrong = self._beside(document), self._wrong_rules(document)
         own = (place.item for place in document.places if isinstance(place.item, _SYMMETRY))
         symmetry = (*self._imported_symmetry(document), *own)
         for place in pipelines:
             mistake = _run(self.knowledge, *place.key, beside, symmetry)
-            if mistake is not None:
+            if mistake is not None and not _names_one_of(
+                wrong, place.item, mistake
+            ):  # said once, at the rule
                 yield _at(mistake, place)
+
+    def _wrong_rules(self, document: Document) -> set[str]:
+        """Names of rules, here and in what is imported, that are there and no part of any library."""
+        found = set()
+        for one in (*self.files.imported(document), document):
+            unread = (part.text for part in one.parts if isinstance(parsed(part.text), TdslError))
+            found |= {name for text in unread for name in _RULE.findall(text)}
+            for place in one.places:
+                if isinstance(place.item, tree.Rule) and isinstance(self.declaration(one, place), TdslError):
+                    found.add(place.item.name)
+        return found
 
     def _beside(self, document: Document) -> tuple[Declared, ...]:
         """The right rules of a document and of what it imports."""
@@ -206,6 +223,16 @@ class Checks:
             for place in one.places
         )
         return tuple(Declared(d) for d in found if d is not None and not isinstance(d, TdslError))
+
+
+def _names_one_of(wrong: set[str], pipeline: tree.Item, mistake: TdslError) -> bool:
+    """Whether a mistake in a pipeline is that a step names a rule which is wrong itself."""
+    return any(
+        isinstance(node, tree.RuleRef)
+        and node.pattern.rpartition(".")[2] in wrong
+        and node.span == mistake.span
+        for node in walk(pipeline)
+    )
 
 
 def _uses(item: tree.Item) -> set[str]:

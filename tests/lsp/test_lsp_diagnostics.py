@@ -60,6 +60,17 @@ def test_names_are_declared_once(editor):
     assert editor.mistakes(RIGHT + RIGHT) == ["6:1 rule twice {: twice is declared twice"]
 
 
+def test_a_step_that_names_a_wrong_rule_adds_no_second_mistake(editor):
+    pipeline = "pipeline p {\n    repeat twice until stable\n    once nothing\n}\n"
+    alone = pipeline.replace("    once nothing\n", "")
+    misspelt = RIGHT.replace("relu(x)\n}", "rleu(x)\n}")
+    assert editor.mistakes(misspelt + alone) == ["4:5 rleu(x): there is no operator or function `rleu`"]
+    unread = RIGHT.replace("=>", "->")
+    assert [m.partition(" ")[0] for m in editor.mistakes(unread + alone)] == ["3:4"]
+    assert editor.mistakes(RIGHT + alone) == []
+    assert editor.mistakes(RIGHT + pipeline) == ["8:10 nothing: unknown rule or pass nothing"]
+
+
 def test_a_pipeline_is_checked_against_the_rules_beside_it(editor):
     rule = (
         "rule low(rank: Rank = 50%) {\n    linear(x: [..., n], W: const [m, n], b?)\n  ~>\n"
