@@ -244,6 +244,8 @@ class Runner:
         """What some passes change, one after the other."""
         count = 0
         for made in passes:
+            if journal.full:  # whoever looks for a guilty rewrite need not rely on each pass to stop
+                break
             if self.planner and made.approximate:
                 self.planner.remember(module)
                 made.statistics = self.planner.answers  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Graphs that no rule could match are refused with what would make them right, not passed over in silence."""
+"""Graphs and passes of users that do not keep to the rules of the house: what they are told."""
 
 from __future__ import annotations
 
@@ -64,3 +64,27 @@ def test_a_module_without_a_graph_is_no_place_for_a_pattern():
     with pytest.raises(tdsl.TdslError, match="a ReLU has no graph") as caught:
         tdsl.replace_pattern(nn.ReLU(), torch.relu, torch.tanh)
     assert "torch.fx.symbolic_trace" in caught.value.hint
+
+
+class Careless(tdsl.GraphPass):
+    """Takes another activation, calls that exact, and never asks whether it is to stop."""
+
+    name = "house.careless"
+
+    def rewrite(self, module, journal, scope=None):
+        found = module.graph.find_nodes(op="call_function", target=torch.ops.aten.relu.default)
+        for node in found:
+            node.target = torch.ops.aten.tanh.default
+            journal.note(self.name, node)
+        return len(found)
+
+
+def test_a_pass_that_never_stops_is_blamed_all_the_same(tmp_path):
+    path = tmp_path / "house.tdsl"
+    path.write_text("pipeline house {\n    once house.careless\n}\n", encoding="utf-8")
+    library = tdsl.load(path)
+    library.add(Careless)
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU()).eval()
+    with pytest.raises(tdsl.BrokenContract) as caught:
+        tdsl.compile(model, (torch.randn(2, 4),), pipeline="house", rules=library, latency=False)
+    assert caught.value.hint.startswith("rewrite 1, house.careless at 1")
