@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from tdsl.capture.bags import look_up_bags
 from tdsl.capture.python_calls import to_aten
 from tdsl.ops.calls import Call, canonical_call, complete, split_keywords
 from tdsl.ops.spec import Operand
@@ -47,6 +48,7 @@ def normalise(gm: fx.GraphModule) -> fx.GraphModule:
             respell(node)
     _with_sizes(gm.graph)
     _first_results(gm.graph)
+    look_up_bags(gm.graph, respell)
     gm.graph.eliminate_dead_code()
     gm.graph.lint()
     gm.recompile()
