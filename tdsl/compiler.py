@@ -28,7 +28,16 @@ from tdsl.plan.latency import LatencyTable
 from tdsl.plan.loss import Function
 from tdsl.prepare import SEED, Progress, prepare, require_kinds
 from tdsl.report import Note, Report, correctness_of, notes_of, to_text, write_json
-from tdsl.reporting import idle_notes, plan_notes, records_of, refusals_of, size_of, slip_notes, str_contract
+from tdsl.reporting import (
+    idle_notes,
+    plan_notes,
+    records_of,
+    refusals_of,
+    shared_layer_notes,
+    size_of,
+    slip_notes,
+    str_contract,
+)
 from tdsl.samples import Batch
 from tdsl.storing import Storing, blame_of_storage, shared_notes, storage_note, stored_records
 from tdsl.symmetry.audit import Audit
@@ -225,6 +234,7 @@ def compile(
             *shared_notes(emitted),
             *map(storage_note, stored),
             *planned,
+            *shared_layer_notes(runner, captured.module, module),
             *refusals_of(runner, journal),
             *idle_notes(runner),
             *slip_notes(runner, captured.module),

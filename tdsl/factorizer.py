@@ -23,6 +23,7 @@ from tdsl.lang import parse
 from tdsl.plan.choose import Unreachable
 from tdsl.plan.loss import Function
 from tdsl.prepare import prepare, require_kinds
+from tdsl.reporting import unfactorized
 from tdsl.samples import Batch, listed
 
 _RULES = (
@@ -121,6 +122,8 @@ def factorize(
         warnings.warn(
             f"no layer of the model would be smaller at rank={rank!r}: none was changed", stacklevel=2
         )
+    if stay := unfactorized(prepared.captured.module, module):
+        warnings.warn(stay, stacklevel=2)
     for caution in prepared.planner.cautions():
         warnings.warn(caution, stacklevel=2)
     return module.eval()  # as it was captured: nothing is dropped, and statistics stay

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import fx
 
 from tdsl.emit import Emitted, size
-from tdsl.engine.census import Census
+from tdsl.engine.census import Census, shared_weights
 from tdsl.engine.journal import Applied, Journal
 from tdsl.engine.library import standard_library
 from tdsl.engine.strategy import Runner as PipelineRunner
@@ -58,6 +58,24 @@ def refusals_of(runner: PipelineRunner, journal: Journal) -> tuple[Note, ...]:
         case [name]:
             return (Note("nothing paid", f"{name} was not applied: no site met its conditions"),)
     return (Note("nothing paid", f"{', '.join(names)} were not applied: no site met their conditions"),)
+
+
+def shared_layer_notes(
+    runner: PipelineRunner, captured: fx.GraphModule, module: fx.GraphModule
+) -> list[Note]:
+    """The weights of layers that are called more than once, where approximate rules left them as they are."""
+    stay = unfactorized(captured, module) if runner.approximate else ""
+    return [Note("nothing paid", stay)] if stay else []
+
+
+def unfactorized(captured: fx.GraphModule, module: fx.GraphModule) -> str:
+    """What is to be said of weights that several layers read before and after; empty where there is none."""
+    before = set(shared_weights(captured))
+    stay = [path for path in shared_weights(module) if path in before]
+    if not stay:
+        return ""
+    some = ", ".join(stay[:6]) + (f" and {len(stay) - 6} more" if len(stay) > 6 else "")
+    return f"left alone, because several calls of a layer read it, and rules are for one: {some}"
 
 
 def idle_notes(runner: PipelineRunner) -> tuple[Note, ...]:

@@ -100,7 +100,9 @@ def as_tensors(batch: Batch, where: str, names: Sequence[str]) -> Tensors:
         raise TdslError(
             f"{where} {'is' if tensors is None else 'holds'} {kind_of(wrong)}",
             expected="a tensor, a tuple of the model's input tensors in their order, or a dict by name",
-            hint="(inputs, labels) are taken apart where `loss=` or `metric=` says what labels are for"
+            hint=f"the tensors in it are inputs by themselves, a dict by name has all: {', '.join(names)}"
+            if tensors and len(tensors) != len(names)
+            else "(inputs, labels) are taken apart where `loss=` or `metric=` says what labels are for"
             if tensors and len(tensors) == 2
             else None,
         )

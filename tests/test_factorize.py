@@ -422,3 +422,36 @@ def test_a_model_that_is_none_yet_says_what_to_give(make, remedy):
     with pytest.raises(tdsl.TdslError) as told:
         tdsl.factorize(make(), (torch.randn(4, 64),))
     assert remedy in (told.value.hint or "")
+
+
+class Twice(nn.Module):
+    """A layer that two branches share, and one that is called once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shared, self.last = nn.Linear(48, 48), nn.Linear(48, 40)
+
+    def forward(self, x):
+        return self.last(self.shared(torch.tanh(self.shared(x))))
+
+
+def test_layers_that_are_called_twice_stay_and_are_named():
+    with pytest.warns(
+        UserWarning, match=r"several calls of a layer read it, and rules are for one: shared\.weight"
+    ):
+        found = tdsl.factorize(Twice(), drawn(4, 48), rank=0.5)
+    assert found.get_parameter("shared.weight").shape == (48, 48) and size(found) < size(Twice())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        tdsl.factorize(nn.Sequential(nn.Linear(48, 48), nn.Linear(48, 40)), drawn(4, 48), rank=0.5)  # control
+
+
+def test_the_report_names_layers_that_are_called_twice():
+    data = [drawn(16, 48, seed=i) for i in range(8)]
+    arguments = {"calibration": data, "latency": False, "parameters": {"size": 0.9, "drop": 0.9}}
+    result = tdsl.compile(Twice(), data[0], pipeline="pipelines.compact", **arguments)
+    assert ["shared.weight" in note.text for note in result.report.notes if note.kind == "nothing paid"] == [
+        True
+    ]
+    exact = tdsl.compile(Twice(), data[0], latency=False)
+    assert not [note for note in exact.report.notes if "shared.weight" in note.text]

@@ -12,6 +12,7 @@ from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import macs
 from tdsl.engine.pattern import Pattern
 from tdsl.engine.workspace import Workspace
+from tdsl.ops.targets import operator_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,24 @@ def macs_of(work: Workspace, nodes: tuple[fx.Node, ...]) -> int:
     """Multiply–accumulates of some nodes of a graph, at the traced example where sizes are dynamic."""
     total = macs(Frame(work, Variant(Pattern(()), (), {}, lambda _: ()), nodes, {}, {}), "lhs")
     return int(total.node.hint) if isinstance(total, torch.SymInt) else int(total)
+
+
+def shared_weights(module: fx.GraphModule) -> list[str]:
+    """The paths of matrices and kernels that several layers read: a rule for one layer leaves them alone."""
+    return [
+        str(node.target)
+        for node in module.graph.find_nodes(op="get_attr")
+        if isinstance(val := node.meta.get("val"), torch.Tensor)
+        and val.dim() > 1
+        and sum((op := operator_of(user.target)) is not None and op.name in _LAYERS for user in node.users)
+        > 1
+    ]
+
+
+_LAYERS = frozenset(
+    {"linear", "lstm", "gru", "rnn_tanh", "rnn_relu"}
+    | {f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3)}
+)
 
 
 def copied(module: fx.GraphModule) -> fx.GraphModule:

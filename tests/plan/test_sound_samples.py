@@ -126,6 +126,21 @@ def test_samples_that_do_not_fit_are_counted_as_the_user_does() -> None:
         compiled([(x, torch.arange(8 - (i == 5)) % 4) for i, x in enumerate(batches())], loss="cross_entropy")
 
 
+def test_a_sample_with_tensors_in_a_dict_is_told_what_they_are_called() -> None:
+    with pytest.raises(tdsl.TdslError, match="calibration sample 1 holds a dict") as told:
+        tdsl.factorize(
+            Nested().eval(), ({"a": drawn(4, 8), "b": drawn(4, 8)},), calibration=[({"a": drawn(4, 8)},)]
+        )
+    assert "a dict by name has all: x_a, x_b" in (told.value.hint or "")
+
+
+class Nested(nn.Module):
+    """Two inputs in a dict."""
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        return x["a"] + x["b"]
+
+
 @pytest.mark.parametrize("label", [4, -1])
 def test_labels_out_of_range_are_named(label) -> None:
     with pytest.raises(
