@@ -153,19 +153,14 @@ def _apply(
     journal: Journal,
 ) -> bool:
     name = Carried.name
-    before = _operators(work.module)
     replacement = Replacement(Rule(name, ()), outputs, values, matched)
     try:
         edit = Editor(work).apply(replacement, journal.next_number)
     except CannotStage:
         return False
-    saved = before - _operators(work.module)
-    journal.note(name, matched[0], matched, saved_nodes=saved, created=edit.created)
+    made = sum(node.op != "get_attr" for node in edit.created)
+    journal.note(name, matched[0], matched, saved_nodes=edit.erased - made, created=edit.created)
     return True
-
-
-def _operators(module: fx.GraphModule) -> int:
-    return sum(node.op == "call_function" for node in module.graph.nodes)
 
 
 def _runs(work: Workspace, node: fx.Node) -> list[Acted]:

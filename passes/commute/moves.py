@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -56,12 +57,18 @@ def _selected(work: Workspace, node: fx.Node, operator: Operator) -> tuple[fx.No
     source, index = node.args[0], node.args[2]
     if not isinstance(source, fx.Node) or not isinstance(index, fx.Node) or index.op != "get_attr":
         return None
-    shape, places = source.meta["val"].shape, work.tensor(index)
     axis: Any = node.args[1]
-    size = shape[axis]
-    if not isinstance(size, int) or places.shape != (size,) or len(set((places % size).tolist())) < size:
+    shape = source.meta["val"].shape
+    order = work.asked(_order, index, shape[axis]) if isinstance(shape[axis], int) else None
+    return None if order is None else (source, action(len(shape), {axis: order}))
+
+
+def _order(places: Tensor, size: int) -> Permutation | None:
+    """Numbers of places that name each place of an axis once."""
+    if places.shape != (size,):
         return None
-    return source, action(len(shape), {axis: Permutation(tuple(int(place) % size for place in places))})
+    order = tuple((places % size).tolist())
+    return Permutation(order) if len(set(order)) == size else None
 
 
 def _turned(work: Workspace, node: fx.Node, operator: Operator) -> tuple[fx.Node, Action] | None:
@@ -88,29 +95,38 @@ def _scaled(work: Workspace, node: fx.Node, operator: Operator) -> tuple[fx.Node
             continue
         if tuple(source.meta["val"].shape) != tuple(shape) or not node.meta["val"].is_floating_point():
             continue
-        values = _factors(work, factor)
-        long = [axis for axis, size in enumerate(values.shape) if size != 1] if values is not None else None
-        if values is None or long is None or len(long) > 1:
-            continue
-        axis = long[0] - values.ndim if long else -1
-        if not isinstance(shape[axis], int):
-            continue
-        numbers = values.flatten().expand(shape[axis])
-        scales = (1 / numbers if operator.name == "div" else numbers).tolist()
-        return source, action(len(shape), {axis: Monomial(tuple(range(shape[axis])), tuple(scales))})
+        last, divides = shape[-1] if isinstance(shape[-1], int) else None, operator.name == "div"
+        found = None
+        if isinstance(factor, fx.Node) and factor.op == "get_attr":
+            found = work.asked(_factors, factor, last, divides)
+        elif isinstance(factor, int | float) and not isinstance(factor, bool):
+            found = _factor(float(factor), last, divides)
+        if found is not None and isinstance(shape[found[0]], int):
+            return source, action(len(shape), {found[0]: found[1]})
     return None
 
 
-def _factors(work: Workspace, factor: Any) -> Tensor | None:
-    if isinstance(factor, fx.Node) and factor.op == "get_attr":
-        values = work.evaluate(factor)
-    elif isinstance(factor, int | float) and not isinstance(factor, bool):
-        values = torch.tensor(float(factor), dtype=torch.float64)
-    else:
+def _factors(values: Tensor, last: int | None, divides: bool) -> tuple[int, Monomial] | None:
+    """The axis, counted from the last, along which factors differ, and the factors; see `_factor` for one."""
+    long = [axis for axis, size in enumerate(values.shape) if size != 1]
+    if len(long) > 1 or not values.is_floating_point():
         return None
-    sizes = values.abs()
-    fit = values.is_floating_point() and bool(((sizes >= FACTORS[0]) & (sizes <= FACTORS[1])).all())
-    return values if fit else None
+    if not long:
+        return _factor(float(values), last, divides)
+    numbers = values.flatten().double()
+    sizes = numbers.abs()
+    if not bool(((sizes >= FACTORS[0]) & (sizes <= FACTORS[1])).all()):
+        return None
+    scales = (1 / numbers if divides else numbers).tolist()
+    return long[0] - values.ndim, Monomial(tuple(range(len(scales))), tuple(scales))
+
+
+@functools.lru_cache(maxsize=64)
+def _factor(number: float, last: int | None, divides: bool) -> tuple[int, Monomial] | None:
+    """One factor for all places of the last axis, which has `last` places."""
+    if last is None or not FACTORS[0] <= abs(number) <= FACTORS[1]:
+        return None
+    return -1, Monomial(tuple(range(last)), (1 / number if divides else number,) * last)
 
 
 def _rotated(work: Workspace, node: fx.Node, operator: Operator) -> tuple[fx.Node, Action] | None:
@@ -122,16 +138,23 @@ def _rotated(work: Workspace, node: fx.Node, operator: Operator) -> tuple[fx.Nod
     square = len(shape) == 2 and shape[0] == shape[1] and 1 < shape[0] <= WIDEST
     if weight.op != "get_attr" or source.op == "get_attr" or not square:
         return None
-    matrix = work.evaluate(weight)
-    if bool(((matrix.square().sum(1) - 1).abs() > 1e-4).any()):  # rows of another length: the common case
-        return None
+    element = work.asked(_rotation_by, weight, operator.name != "linear")
+    return None if element is None else (source, action(node.meta["val"].ndim, {-1: element}))
+
+
+def _rotation_by(weight: Tensor, transposed: bool) -> Linear | None:
+    """The orthogonal matrix that is nearest to a square one, where that is as near as its type allows."""
+    for rows in (weight[:1], weight):  # most weights differ in their first row
+        lengths = rows.double().square().sum(1)
+        if bool(((lengths - 1).abs() > 1e-4).any()):
+            return None
+    matrix = weight.double()
     unit = torch.eye(len(matrix), dtype=torch.float64)
     if float((matrix.T @ matrix - unit).norm()) > ORTHOGONAL * float(matrix.norm()):
         return None
     left, _, right = torch.linalg.svd(matrix)
     nearest = left @ right
-    element = Linear(nearest if operator.name == "linear" else nearest.T)
-    return source, action(node.meta["val"].ndim, {-1: element})
+    return Linear(nearest.T if transposed else nearest)
 
 
 _READERS = {

@@ -2,8 +2,8 @@
 
 Moving an action (a flip, a permutation) past an operator gains nothing by itself; it gains where the action
 then cancels, is absorbed or dies. So the steps of an `attempt` run on a copy first. Their rewrites fall into
-groups, each of which builds on nodes of its own; a group that leaves fewer operators is carried out, the
-others never happened.
+groups, each of which builds on nodes of its own. Where every group leaves fewer operators, the copy takes the
+place of the graph. Else those groups that do are carried out, the others never happened.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from torch import fx
 from tdsl.engine.census import copied
 from tdsl.engine.driver import Scope
 from tdsl.engine.journal import Applied, Journal
+from tdsl.engine.nodes import keep_names, listens
 from tdsl.engine.sizes import elements_at_example
+from tdsl.engine.weights import take_over
 
 Run = Callable[[fx.GraphModule, Journal, Scope | None], int]
 """Carries out the steps on a module, at the nodes of a scope; returns the number of rewrites."""
@@ -28,18 +30,32 @@ def attempted(module: fx.GraphModule, journal: Journal, run: Run, scope: Scope |
     """
     if journal.full:
         return 0
-    allowed = _worthwhile(module, journal, run, scope)
-    return run(module, journal, _within(module, allowed, scope)) if allowed else 0
+    trial, log = copied(module), Journal(entries=list(journal.entries), measure=journal.measure)
+    keep_names(trial.graph, module.graph)
+    count = run(trial, log, scope)
+    done = log.entries[len(journal.entries) :]
+    groups = _groups(done)
+    paying = [names for saved, names in groups if saved > 0]
+    if not paying:
+        return 0
+    together = set[str]().union(*paying)
+    whole = len(paying) == len(groups)
+    if whole and _is_less(trial, module):
+        if journal.limit is None and not listens(module):
+            take_over(module, trial)
+            journal.entries += done
+            return count
+    elif whole or not _pays(module, journal, run, together, scope):
+        together = _one_by_one(module, journal, run, paying, scope)
+    return run(module, journal, _within(module, together, scope)) if together else 0
 
 
-def _worthwhile(module: fx.GraphModule, journal: Journal, run: Run, scope: Scope | None) -> set[str]:
-    """Names of the nodes at which rewriting pays."""
-    groups = [names for saved, names in _groups(_tried(module, journal, run, scope)[1]) if saved > 0]
-    together = set[str]().union(*groups)
-    if not groups or _pays(module, journal, run, together, scope):
-        return together
-    kept: set[str] = set()  # what one group writes more outweighs another: each by itself, then
-    for names in groups:
+def _one_by_one(
+    module: fx.GraphModule, journal: Journal, run: Run, groups: Sequence[set[str]], scope: Scope | None
+) -> set[str]:
+    """Names of the nodes at which rewriting pays where what one group writes more outweighs another."""
+    kept: set[str] = set()
+    for names in groups if len(groups) > 1 else ():
         if _pays(module, journal, run, kept | names, scope):
             kept |= names
     return kept
@@ -47,18 +63,14 @@ def _worthwhile(module: fx.GraphModule, journal: Journal, run: Run, scope: Scope
 
 def _pays(module: fx.GraphModule, journal: Journal, run: Run, names: set[str], scope: Scope | None) -> bool:
     """Whether rewriting at these nodes leaves fewer operators, which write no more elements."""
-    after, _ = _tried(module, journal, run, _within(module, names, scope))
-    (operators, elements), (fewer, written) = _cost(module), _cost(after)
+    trial = copied(module)
+    run(trial, Journal(entries=list(journal.entries), measure=False), _within(module, names, scope))
+    return _is_less(trial, module)
+
+
+def _is_less(after: fx.GraphModule, before: fx.GraphModule) -> bool:
+    (fewer, written), (operators, elements) = _cost(after), _cost(before)
     return fewer < operators and written <= elements
-
-
-def _tried(
-    module: fx.GraphModule, journal: Journal, run: Run, scope: Scope | None
-) -> tuple[fx.GraphModule, list[Applied]]:
-    """What becomes of a copy, and by which rewrites."""
-    trial, log = copied(module), Journal(entries=list(journal.entries), measure=False)
-    run(trial, log, scope)
-    return trial, log.entries[len(journal.entries) :]
 
 
 def _within(module: fx.GraphModule, names: set[str], scope: Scope | None) -> Scope:
@@ -75,10 +87,12 @@ def _groups(entries: Sequence[Applied]) -> list[tuple[int, set[str]]]:
     for number, entry in enumerate(entries):
         own = {*entry.replaced, *entry.created}
         met = {group_of[name] for name in (*own, *entry.through) if name in group_of}
-        saved[number] = entry.saved_nodes + sum(saved.pop(group) for group in met)
-        members[number] = own.union(*(members.pop(group) for group in met))
-        group_of.update(dict.fromkeys(members[number], number))
-    return [(saved[number], members[number]) for number in saved]
+        largest = max(met, key=lambda group: (len(members[group]), -group), default=number)
+        names = own.union(*(members.pop(group) for group in met if group != largest))
+        members.setdefault(largest, set()).update(names)
+        saved[largest] = entry.saved_nodes + sum(saved.pop(group, 0) for group in {largest, *met})
+        group_of.update(dict.fromkeys(names, largest))
+    return [(saved[group], members[group]) for group in members]
 
 
 def _cost(module: fx.GraphModule) -> tuple[int, int]:

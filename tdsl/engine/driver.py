@@ -18,7 +18,7 @@ from torch import fx
 from tdsl.engine.edit import Editor
 from tdsl.engine.frame import Variant
 from tdsl.engine.journal import Journal
-from tdsl.engine.pattern import Apply, Chain, Pattern, Term, children, targets_of
+from tdsl.engine.pattern import Pattern, Term, targets_of
 from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage
 from tdsl.engine.statistics import Statistics
@@ -125,20 +125,18 @@ class _Driver:
 
     def candidates(self) -> list[fx.Node]:
         """Nodes that may root a match, in graph order; rules with an operator that is absent have none."""
-        graph = self.module.graph
-        targets = {t for rule in self.rules for v in rule.variants for t in _all_targets(v.pattern)}
+        targets = set[Any]().union(*(v.pattern.targets for rule in self.rules for v in rule.variants))
         nodes: dict[Any, list[fx.Node]] = {}
-        for node in graph.nodes:
+        for node in self.module.graph.nodes:
             if node.target in targets:
                 nodes.setdefault(node.target, []).append(node)
         whole: set[Any] = set()
         climbed: set[fx.Node] = set()
         for rule in self.rules:
             for variant, roots in zip(rule.variants, rule.roots, strict=True):
-                rarest = _rarest(variant.pattern.roots[0], nodes)
-                if rarest is None or any(_rarest(root, nodes) is None for root in variant.pattern.roots):
+                if any(nodes.keys().isdisjoint(needed) for needed in variant.pattern.needs):
                     continue
-                count, path = rarest
+                count, path = _rarest(variant.pattern, nodes)
                 if 4 * count < sum(len(nodes.get(t, ())) for t in roots):
                     climbed |= _climb(path, nodes)
                 else:
@@ -215,41 +213,14 @@ def _made_by(node: fx.Node, rule: Rule) -> bool:
     return made is not None and made.rule == rule.name
 
 
-def _all_targets(pattern: Pattern) -> set[Any]:
-    """Targets of every term of a pattern, those that repeat over a list included."""
-    found: set[Any] = set()
-    stack: list[Any] = list(pattern.roots)
-    while stack:
-        arg = stack.pop()
-        if isinstance(arg, Term):
-            found.update(targets_of(arg))
-        stack.extend(children(arg))
-    return found
+def _rarest(pattern: Pattern, nodes: dict[Any, list[fx.Node]]) -> tuple[int, tuple[Term, ...]]:
+    """The operand below the first root with the fewest graph nodes: how many, and the way up to the root."""
+    counts = [sum(len(nodes.get(t, ())) for t in targets_of(way[0])) for way in pattern.ways]
+    least = min(range(len(counts)), key=counts.__getitem__)
+    return counts[least], pattern.ways[least]
 
 
-def _rarest(root: Term, nodes: dict[Any, list[fx.Node]]) -> tuple[int, list[Term]] | None:
-    """The term below `root` with the fewest graph nodes, as (count, terms from it up to the root).
-
-    `None` when a term that every match needs has no node at all.
-    """
-    best: tuple[int, list[Term]] | None = None
-    stack: list[tuple[Any, list[Term], bool]] = [(root, [], True)]
-    while stack:
-        arg, above, direct = stack.pop()
-        if isinstance(arg, Term):
-            needed = not (isinstance(arg, Chain) and arg.least == 0)
-            count = sum(len(nodes.get(t, ())) for t in targets_of(arg))
-            if needed and count == 0:
-                return None
-            above = [arg, *above]
-            if direct and isinstance(arg, Apply) and (best is None or count < best[0]):
-                best = (count, above)
-            direct = direct and isinstance(arg, Apply)
-        stack.extend((child, above, direct) for child in children(arg))
-    return best or (sum(len(nodes.get(t, ())) for t in targets_of(root)), [root])
-
-
-def _climb(path: list[Term], nodes: dict[Any, list[fx.Node]]) -> set[fx.Node]:
+def _climb(path: tuple[Term, ...], nodes: dict[Any, list[fx.Node]]) -> set[fx.Node]:
     """Nodes that can stand for the last term of `path`, reached through users from those of the first."""
     current: set[fx.Node] = {n for t in targets_of(path[0]) for n in nodes.get(t, ())}
     for term in path[1:]:

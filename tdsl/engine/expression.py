@@ -224,7 +224,8 @@ class _Compiler:
                 return computed(call, BUILTINS[name], frame, *values)
             declared = FUNCTIONS[name]
             plain = [
-                frame.work.evaluate(v) if is_tensor(v) else v for v in self.constants(frame, call, values)
+                frame.work.evaluate(v, as_stored=declared.of_any_type) if is_tensor(v) else v
+                for v in self.constants(frame, call, values)
             ]
             result = declared.function(*plain)
             return constant_of(frame, values, result, name) if isinstance(result, torch.Tensor) else result

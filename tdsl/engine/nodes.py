@@ -19,7 +19,7 @@ def insert_after(
 ) -> fx.Node:
     """A new node behind `place`, named after `stem` or else its target; the arguments are not checked."""
     graph = place.graph
-    if _listens(graph, "_create_node_hooks"):
+    if _hears(graph, "_create_node_hooks"):
         with graph.inserting_after(place):
             return graph.create_node(kind, target, args, kwargs, stem)
     names = graph._graph_namespace
@@ -40,7 +40,7 @@ def erase(nodes: Iterable[fx.Node]) -> int:
             continue
         graph = node.graph
         count += 1
-        if _listens(graph, "_erase_node_hooks"):
+        if _hears(graph, "_erase_node_hooks"):
             graph.erase_node(node)
             continue
         graph._find_nodes_lookup_table.remove(node)
@@ -51,6 +51,19 @@ def erase(nodes: Iterable[fx.Node]) -> int:
     return count
 
 
-def _listens(graph: fx.Graph, hooks: str) -> bool:
+def keep_names(graph: fx.Graph, other: fx.Graph) -> None:
+    """Let no new node of `graph` have a name that a node of `other` has or had."""
+    names, given = graph._graph_namespace, other._graph_namespace
+    names._used_names.update(given._used_names)
+    for stem, count in given._base_count.items():
+        names._base_count[stem] = max(count, names._base_count.get(stem, 0))
+
+
+def listens(module: fx.GraphModule) -> bool:
+    """Whether a module has been asked to tell of nodes that are made and erased."""
+    return any(_hears(module.graph, hooks) for hooks in ("_create_node_hooks", "_erase_node_hooks"))
+
+
+def _hears(graph: fx.Graph, hooks: str) -> bool:
     """Whether the module that owns a graph has been asked to tell of changes."""
     return bool(getattr(graph._owning_module, hooks, None))

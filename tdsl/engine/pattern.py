@@ -181,6 +181,43 @@ class Pattern:
         """Length of the longest path from a root to a term; chains count as three."""
         return max(_depth(root) for root in self.roots)
 
+    @functools.cached_property
+    def targets(self) -> frozenset[Any]:
+        """Targets of every term, those that repeat over a list included."""
+        return frozenset(target for term, _, _ in self._reached for target in targets_of(term))
+
+    @functools.cached_property
+    def needs(self) -> tuple[tuple[Any, ...], ...]:
+        """For each term that every match needs, the targets of which its node has one; each set once."""
+        needed = (term for term, _, _ in self._reached if not (isinstance(term, Chain) and term.least == 0))
+        return tuple(dict.fromkeys(targets_of(term) for term in needed))
+
+    @functools.cached_property
+    def ways(self) -> tuple[tuple[Term, ...], ...]:
+        """Paths from a term up to the first root along which each term is an operand of the next one."""
+        first = self.roots[0]
+        found = [
+            path
+            for term, path, direct in self._reached
+            if direct and path[-1] is first and isinstance(term, Apply)
+        ]
+        return tuple(found) or ((first,),)
+
+    @functools.cached_property
+    def _reached(self) -> list[tuple[Term, tuple[Term, ...], bool]]:
+        """Every term on every way to it: the path up to a root, and whether that leads by operands alone."""
+        found: list[tuple[Term, tuple[Term, ...], bool]] = []
+        for root in self.roots:
+            stack: list[tuple[Arg, tuple[Term, ...], bool]] = [(root, (), True)]
+            while stack:
+                arg, above, direct = stack.pop()
+                if isinstance(arg, Term):
+                    above = (arg, *above)
+                    found.append((arg, above, direct))
+                    direct = direct and isinstance(arg, Apply)
+                stack.extend((child, above, direct) for child in children(arg))
+        return found
+
 
 def targets_of(term: Term) -> tuple[Any, ...]:
     """The targets that the graph node of a term, or the first of its nodes, may have."""

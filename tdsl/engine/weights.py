@@ -58,6 +58,18 @@ def prune_weights(module: fx.GraphModule) -> None:
     module.delete_all_unused_submodules()
 
 
+def take_over(module: fx.GraphModule, other: fx.GraphModule) -> None:
+    """Give `module` the graph of `other`, a copy of it that was rewritten, with the weights that it reads."""
+    for node in other.graph.find_nodes(op="get_attr"):
+        path = str(node.target)
+        values = attribute(other, path)
+        if attribute(module, path) is not values:
+            owner, _, leaf = path.rpartition(".")
+            _remove(module, path)
+            _register(module.get_submodule(owner), leaf, values)
+    module.graph = other.graph
+
+
 def restore_names(module: fx.GraphModule) -> None:
     """Give a new weight the name of the captured one that it replaced, where both have the same shape.
 

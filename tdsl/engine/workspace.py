@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import fx
@@ -21,6 +21,7 @@ from tdsl.ops.targets import operator_of
 if TYPE_CHECKING:
     from tdsl.engine.statistics import Statistics
 
+T = TypeVar("T")
 
 _FAKE_LOGS = tuple(
     logging.getLogger(name)
@@ -54,8 +55,10 @@ class Workspace:
     def __init__(self, module: fx.GraphModule) -> None:
         self.module = module
         self._inferred: dict[Any, Any] = {}
+        self._met: set[Any] = set()
         self._kinds: dict[int, tuple[Any, int]] = {}
         self._numbers: dict[Any, int] = {}
+        self._answers: dict[Any, tuple[Any, torch.Tensor, Any]] = {}
         self.statistics: Statistics | None = None
         """What rules may ask about values of the model; `None` without calibration data."""
 
@@ -78,6 +81,21 @@ class Workspace:
         for part in str(node.target).split("."):
             value = getattr(value, part)
         return value.detach()  # type: ignore[no-any-return]
+
+    def asked(self, question: Callable[..., T], node: fx.Node, *about: Hashable) -> T:
+        """`question(tensor, *about)` of the tensor behind a `get_attr` node, asked once.
+
+        And again where that node names another tensor by now, or the same one with other numbers.
+        """
+        tensor = self.tensor(node)
+        if tensor.is_inference():  # whose changes are not counted
+            return question(tensor, *about)
+        key = (question, node.target, about)
+        state = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype, tensor._version)
+        if key not in self._answers or self._answers[key][0] != state:
+            # The tensor is kept: as long as it is, no other one lies where it does.
+            self._answers[key] = state, tensor, question(tensor, *about)
+        return self._answers[key][2]  # type: ignore[no-any-return]
 
     def is_const(self, value: Any) -> bool:
         """Whether a value is known at compile time."""
@@ -102,10 +120,10 @@ class Workspace:
         op = operator_of(value.target)
         return (op is None or not op.random) and not _symbolic([value.args, value.kwargs])
 
-    def evaluate(self, value: Any) -> torch.Tensor:
-        """The values of a constant, in float64 when it is floating point."""
+    def evaluate(self, value: Any, as_stored: bool = False) -> torch.Tensor:
+        """The values of a constant, in float64 when it is floating point; or a weight `as_stored`."""
         if isinstance(value, fx.Node):
-            return _widen(self.tensor(value))
+            return self.tensor(value) if as_stored else _widen(self.tensor(value))
         if isinstance(value, Constant):
             return value.values
         if isinstance(value, Filled):
@@ -154,10 +172,13 @@ class Workspace:
         """
         if self._mode is None:
             return None
-        kinds = self._kind(args), self._kind(tuple(sorted(kwargs.items()))) if kwargs else ()
-        if None in kinds:
+        kinds = self._kinds_of(args, kwargs)
+        if kinds is None:
             return None
         key = (target, kinds)
+        if key not in self._inferred and target not in self._met:
+            self._met.add(target)
+            self._read(target)
         if key not in self._inferred:
             fake_args = map_values(args, self.val)
             fake_kwargs = {k: map_values(v, self.val) for k, v in kwargs.items()}
@@ -168,15 +189,30 @@ class Workspace:
                 raise CannotStage(f"{name} refuses these operands: {str(reason).splitlines()[0]}") from None
         return self._inferred[key]
 
+    def _read(self, target: Any) -> None:
+        """Remember what the graph says of its calls of `target`: the same operands give the same again."""
+        for node in self.module.graph.find_nodes(op="call_function", target=target, sort=False):
+            val = node.meta.get("val")
+            kinds = self._kinds_of(node.args, node.kwargs)
+            if val is not None and kinds is not None:
+                self._inferred.setdefault((target, kinds), val)
+
     def alike(self, a: Any, b: Any) -> bool:
         """Whether two descriptions (fake tensors, sizes) are the same, symbol by symbol."""
         return a is b or self._kind_of(a) == self._kind_of(b)
+
+    def _kinds_of(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Any] | None:
+        """All that inference can depend on in the arguments of a call; `None` where an operand is untyped."""
+        kinds = self._kind(args), self._kind(tuple(sorted(kwargs.items()))) if kwargs else ()
+        return None if None in kinds else kinds
 
     def _kind(self, value: Any) -> Any:
         """All that inference can depend on in an argument, hashable; `None` where an operand is untyped."""
         if isinstance(value, tuple | list):
             kinds = tuple([self._kind(item) for item in value])
             return None if None in kinds else kinds
+        if isinstance(value, Constant):  # told without describing it
+            return self._number(_tensor_key(value.values.shape, value.dtype))
         if isinstance(value, Value):
             val = self.val(value)
             return None if val is None else self._kind_of(val)
@@ -187,9 +223,12 @@ class Workspace:
         known = self._kinds.get(id(val))
         if known is None:
             # The description is kept: its identity is its own as long as it lives.
-            known = val, self._numbers.setdefault(_key(val), len(self._numbers))
+            known = val, self._number(_key(val))
             self._kinds[id(val)] = known
         return known[1]
+
+    def _number(self, key: Any) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
 
     def _run(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """`target` on fake tensors, for every value of the symbolic sizes.
@@ -246,9 +285,13 @@ def _widen(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor
 
 
+def _tensor_key(shape: Sequence[Any], dtype: torch.dtype) -> Any:
+    return ("tensor", _key(tuple(shape)), dtype)
+
+
 def _key(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return ("tensor", _key(tuple(value.shape)), value.dtype)
+        return _tensor_key(value.shape, value.dtype)
     if isinstance(value, list | tuple):
         return tuple(_key(item) for item in value)
     if isinstance(value, torch.SymInt | torch.SymFloat | torch.SymBool):

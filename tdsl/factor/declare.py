@@ -123,6 +123,8 @@ class CompileTimeFunction:
     arrays for weights."""
     family: str = ""
     """A name of `tdsl.prove.facts.FAMILIES`: weights drawn so have the property, mostly."""
+    of_any_type: bool = False
+    """Whether weights are given as they are stored: it says the same of any type, and float64 takes time."""
 
 
 class Terms(Protocol):

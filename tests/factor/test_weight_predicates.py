@@ -14,6 +14,7 @@ from tdsl.factor.structure import (
     is_circulant,
     is_diagonal,
     is_symmetric,
+    is_zero,
     norm,
     numerical_rank,
     relative_error,
@@ -122,3 +123,19 @@ def test_relative_error_is_measured_against_the_first():
     assert relative_error(torch.zeros(2), a) == math.inf
     with pytest.raises(TdslError, match=r"\[2\] and \[2, 1\]"):
         relative_error(a, a[:, None])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64])
+def test_zeros_are_told_in_any_type(dtype):
+    assert is_zero(torch.zeros(3, 4, dtype=dtype)) and is_zero(torch.zeros(0, dtype=dtype))
+    assert is_zero(torch.zeros(3, 4, dtype=dtype).T) and is_zero(torch.zeros((), dtype=dtype))
+    for place, value in ((0, 1), (11, -1)):
+        assert not is_zero(torch.zeros(12, dtype=dtype).index_fill(0, torch.tensor([place]), value))
+
+
+def test_zeros_are_exact_and_finite():
+    assert is_zero(torch.tensor([-0.0, 0.0]))
+    assert not is_zero(torch.tensor([0.0, 1e-45]))  # the smallest number of its type
+    for values in (torch.tensor([0.0, math.nan]), torch.tensor([math.inf, 1.0]), torch.tensor([0j])):
+        with pytest.raises(TdslError, match=r"NaN|complex"):
+            is_zero(values)
