@@ -178,6 +178,7 @@ def compile(
     samples = prepared.samples
     contract = _contract(runner)
 
+    give_back()
     progress("rewrite")
     journal = Journal()
     module = copied(captured.module)

@@ -37,8 +37,8 @@ def forget_packed() -> None:
     _packing()()
 
 
-LARGE = 2**20
-"""Bytes of a large tensor."""
+LARGE = 2**17
+"""Bytes of a large tensor: smaller ones are left between others where they are freed."""
 
 
 @contextmanager

@@ -42,8 +42,6 @@ TIMED_LEVELS = tuple(i / 16 for i in range(1, 16))
 """The same in a plan that speaks of latency: wide tiles make most of them one."""
 GENTLE_LEVELS, GENTLE_TILE = (15 / 16, 31 / 32), 2
 """What else to try where rows are few, since what is taken away is then replaced less well."""
-BETWEEN = 2**17
-"""Bytes from which on tensors go back as soon as they are freed while samples wait between others' values."""
 TILE = 8
 """Ranks are multiples of this, which vector units like."""
 BLOCK = 16
@@ -241,7 +239,7 @@ class DataPlanner:
 
     # ------------------------------------------------------------ recovery
 
-    @returning(BETWEEN)
+    @returning()
     def heal(self, step: tree.Heal, module: fx.GraphModule, journal: Journal) -> int:
         """Re-solve the factors that approximate rewrites left; no rewrite is added to the journal.
 

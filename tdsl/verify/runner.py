@@ -43,11 +43,16 @@ class Session(Protocol):
         ...
 
 
-def module_runner(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Runner:
+def module_runner(
+    module: nn.Module,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any] | None = None,
+    own: Callable[[Tensor], Tensor] = Tensor.clone,
+) -> Runner:
     """`module` as a `Runner`; `args` and `kwargs` are the pattern of its call.
 
     The tensors in them, in order, are the inputs; every other value is passed as it stands. Inputs are
-    copied first, so that a model that writes into them cannot disturb the run it is compared with.
+    copied first, by `own`, so that a model that writes into them cannot disturb the run it is compared with.
     Tensors of a nested result become the outputs, in order; `None` and plain numbers are dropped, as
     in an exported file.
     """
@@ -58,7 +63,7 @@ def module_runner(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, A
         if len(inputs) != expected:
             raise TdslError(f"the model takes {expected} tensors, {len(inputs)} were given")
         given = iter(inputs)
-        leaves = [next(given).clone() if isinstance(leaf, Tensor) else leaf for leaf in pattern]
+        leaves = [own(next(given)) if isinstance(leaf, Tensor) else leaf for leaf in pattern]
         call_args, call_kwargs = pytree.tree_unflatten(leaves, tree)
         with torch.no_grad():
             result = module(*call_args, **call_kwargs)

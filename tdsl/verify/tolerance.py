@@ -36,8 +36,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tdsl.ops.targets import operator_of
-from tdsl.verify.runner import Runner, Tensors, module_runner
-from tdsl.verify.wide import WIDE, widened_graph, widened_value
+from tdsl.verify.runner import Runner, module_runner
+from tdsl.verify.wide import WIDE, widened_value, widening_graph
 
 SLACK = 8.0
 """Two runs that round independently differ by √2 times the distance of one, kernels that add in another
@@ -89,17 +89,15 @@ def double_runs(
 
 
 def in_double(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Runner:
-    """`module` in float64, as a runner that widens its inputs; tried once on `args`.
+    """`module` in float64, as a runner of inputs that may be narrower; tried once on `args`.
 
     In an `fx.GraphModule`, dtypes written into the graph are widened as well; a cast in the Python code
     of another module cannot be, so prefer a captured graph. Raises `NotInDouble`.
     """
-    wide = widened_graph(module) if isinstance(module, fx.GraphModule) else widened(module)
-    run = module_runner(wide, args, kwargs)
-
-    def run_wide(inputs: Tensors) -> Tensors:
-        return run(tuple(widened_value(value) for value in inputs))
-
+    if isinstance(module, fx.GraphModule):
+        run_wide = module_runner(widening_graph(module), args, kwargs, _own_or_narrow)
+    else:
+        run_wide = module_runner(widened(module), args, kwargs, _own_wide)
     tensors = tuple(leaf for leaf in pytree.tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor))
     narrowing = _Narrowing()  # type: ignore[no-untyped-call]
     try:
@@ -110,6 +108,17 @@ def in_double(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] 
     if narrowing.found:
         raise NotInDouble(f"it narrows float64 inside ({narrowing.found})")
     return run_wide
+
+
+def _own_or_narrow(value: Tensor) -> Tensor:
+    """A copy, unless the graph widens it and so makes one of its own, which it frees after its last use."""
+    return value if value.dtype in WIDE else value.clone()
+
+
+def _own_wide(value: Tensor) -> Tensor:
+    """A copy, in float64 where it was narrower."""
+    wide = widened_value(value)
+    return value.clone() if wide is value else wide
 
 
 def widened(module: nn.Module) -> nn.Module:

@@ -53,6 +53,19 @@ def widened_graph(module: fx.GraphModule) -> fx.GraphModule:
     return fx.GraphModule(module, graph)
 
 
+def widening_graph(module: fx.GraphModule) -> fx.GraphModule:
+    """`widened_graph` of inputs that it widens itself, each freed after its last use."""
+    wide = widened_graph(module)
+    for node in wide.graph.find_nodes(op="placeholder"):
+        users = list(node.users)
+        with wide.graph.inserting_after(node):
+            given = wide.graph.call_function(_widened_if_tensor, (node,))
+        for user in users:
+            user.replace_input_with(node, given)
+    wide.recompile()
+    return wide
+
+
 def _widened_dtype(value: Any) -> Any:
     return WIDE.get(value, value) if isinstance(value, torch.dtype) else value
 
