@@ -224,7 +224,11 @@ class _Compiler:
                 return computed(call, BUILTINS[name], frame, *values)
             declared = FUNCTIONS[name]
             plain = [
-                frame.work.evaluate(v, as_stored=declared.of_any_type) if is_tensor(v) else v
+                v
+                if not is_tensor(v)
+                else frame.work.tensor(v)
+                if declared.of_any_type and isinstance(v, fx.Node)
+                else frame.work.evaluate(v)
                 for v in self.constants(frame, call, values)
             ]
             result = declared.function(*plain)

@@ -120,10 +120,10 @@ class Workspace:
         op = operator_of(value.target)
         return (op is None or not op.random) and not _symbolic([value.args, value.kwargs])
 
-    def evaluate(self, value: Any, as_stored: bool = False) -> torch.Tensor:
-        """The values of a constant, in float64 when it is floating point; or a weight `as_stored`."""
+    def evaluate(self, value: Any) -> torch.Tensor:
+        """The values of a constant, in float64 when it is floating point."""
         if isinstance(value, fx.Node):
-            return self.tensor(value) if as_stored else _widen(self.tensor(value))
+            return _widen(self.tensor(value))
         if isinstance(value, Constant):
             return value.values
         if isinstance(value, Filled):
