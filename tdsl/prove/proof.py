@@ -171,7 +171,7 @@ def _accepted(cases: list[Case], findings: list[Finding]) -> Verdict:
     if not any(f.numeric == "equal" for f in findings):
         return Verdict("unchecked", next((f.reason for f in findings if f.reason), "no numbers were equal"))
     if doubtful is not None:
-        why = doubtful.reason or "it needs more of its functions than that they are some"
+        why = doubtful.reason or "it holds for the functions in it, not for any in their place"
     else:
         why = partly.reason if partly else "which of many orders decides is left to chance"
     return Verdict("tested", f"on {count} instances, in float64: {why}", instances=count)

@@ -43,8 +43,8 @@ TESTED = {
 """A field does not know that a square is never negative, or which number is positive.
 
 The largest of many elements says little about each of their orders, and nothing in a field; no structure
-draws a weight of zeros. Windows of nearly equal size, places between boundaries and what an index names that is
-drawn in a field have no exact meaning.
+draws a weight of zeros. Windows of nearly equal size, places between boundaries and what an index names that
+is drawn in a field have no exact meaning.
 """
 
 RULES = standard_library().rules

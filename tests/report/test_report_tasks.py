@@ -159,7 +159,11 @@ def fails(output: Tensor, labels: Tensor) -> Tensor:
             "labels that are classes",
             "`metric=`",
         ),
-        ({"metric": fails, "held_out": samples()}, "the metric fails fails on held-out sample 1: RuntimeError", "gives a number"),
+        (
+            {"metric": fails, "held_out": samples()},
+            "the metric fails fails on held-out sample 1: RuntimeError",
+            "gives a number",
+        ),
     ],
 )
 def test_mistakes_with_metrics_are_taught(arguments: dict, message: str, taught: str) -> None:
