@@ -21,7 +21,13 @@ if TYPE_CHECKING:
     from tdsl.prove.verdict import Status
 
 FAILED = 1
-_COLOURS: dict[Status, str] = {"proved": "green", "tested": "yellow", "unchecked": "yellow", "refuted": "red"}
+_COLOURS: dict[Status, str] = {
+    "proved": "green",
+    "tested": "yellow",
+    "unchecked": "yellow",
+    "refuted": "red",
+    "invalid": "red",
+}
 
 
 def prove_rules(
@@ -82,7 +88,7 @@ def prove_rules(
         terminal.put_json({"format": "tdsl-prove/1", "rules": [_plain(p) for p in found]})
     else:
         _print(found, every or paths is not None, seconds)
-    if any(p.verdict.status == "refuted" for p in found):
+    if any(p.verdict.status in ("refuted", "invalid") for p in found):
         raise typer.Exit(FAILED)
 
 

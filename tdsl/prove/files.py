@@ -98,7 +98,7 @@ def _answered(
             progress(f"proving {a.name}")
             outcome = next(outcomes)
             if isinstance(outcome, TdslError):
-                yield Proved(*place, Verdict("refuted", outcome.message), outcome)
+                yield Proved(*place, Verdict("invalid", outcome.message), outcome)
                 continue
             verdict = made.verdicts[a.key] = outcome
         wrong = a.rule if verdict.status == "refuted" else None

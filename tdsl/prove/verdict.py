@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Status = Literal["proved", "tested", "refuted", "unchecked"]
+Status = Literal["proved", "tested", "refuted", "unchecked", "invalid"]
+"""`invalid` is what is no rule: a name that does not exist, sizes that cannot fit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,12 +44,20 @@ def test_two_rules_of_one_name_are_a_mistake_though_each_is_right(tdsl, folder):
     assert "r.tdsl:2:1: error: r.twice is declared twice" in outcome.err
 
 
-def test_sides_of_different_shapes_are_refuted_and_the_others_still_proved(tdsl, folder):
-    (folder / "r.tdsl").write_text("rule sum_away { relu(x) => sum(x, [0]) }\n" + RIGHT, encoding="utf-8")
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        ("rule sum_away { relu(x) => sum(x, [0]) }", "the two sides have different shapes"),
+        ("rule sum_away { relx(x) => x }", "there is no operator or function `relx`"),
+    ],
+)
+def test_what_is_no_rule_is_invalid_and_the_others_are_still_proved(tdsl, folder, rule, reason):
+    (folder / "r.tdsl").write_text(f"{rule}\n{RIGHT}", encoding="utf-8")
     outcome = tdsl("prove", "r.tdsl")
     assert outcome.status == 1
-    assert "the two sides have different shapes" in outcome.out
+    assert f"r.sum_away  invalid  {reason}" in outcome.out
     assert "r.twice" in outcome.out
+    assert "2 rules: 1 proved, 1 invalid" in outcome.out
 
 
 def test_verdicts_can_be_written_to_a_file(tdsl, folder):

@@ -110,13 +110,19 @@ def leaves(
 
 
 def net(forward: Callable[..., Any], **parts: Any) -> nn.Module:
-    """A module that computes `forward(self, *inputs)`; modules among the parts get random weights."""
+    """A module that computes `forward(self, *inputs)`; modules among the parts get random weights.
+
+    Tensors are its weights, parameters that are frozen; masks, and numbers that are no floats, are buffers.
+    """
     module: nn.Module = type("Net", (nn.Module,), {"forward": forward})()
     for name, part in parts.items():
         if isinstance(part, nn.Module):
             setattr(module, name, randomised(part))
         elif isinstance(part, Tensor) and not isinstance(part, nn.Parameter):
-            module.register_buffer(name, part)
+            if part.is_floating_point() and bool(part.isfinite().all()):
+                module.register_parameter(name, nn.Parameter(part, requires_grad=False))
+            else:
+                module.register_buffer(name, part)
         else:
             setattr(module, name, part)
     return module.eval()

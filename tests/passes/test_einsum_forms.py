@@ -163,5 +163,5 @@ def test_a_weight_that_something_else_reads_is_not_stored_twice() -> None:
     module = copied(capture(model, (number(3, 6),)).module)
     Contractions().rewrite(module, Journal())
     module.recompile()
-    assert [b.shape for b in module.buffers()] == [w.shape]
+    assert [p.shape for p in module.parameters()] == [w.shape]
     assert operators(module) == 3  # a product of matrices, as the weight stands
