@@ -287,7 +287,9 @@ def _answer(frame: Frame, kind: Kind, value: Any, axis: int, size: int | None) -
     described = frame.work.val(_side(frame, value))
     request = request_of(kind, _side(frame, value), axis, described, size)
     if frame.work.statistics is None:
-        raise CannotStage(f"{kind} needs calibration data, and none was given")
+        raise CannotStage(
+            f"{kind} needs calibration data, and none was given (`--calibration`, `calibration=`)"
+        )
     found = frame.work.statistics.answer(request)
     dtype = described.dtype if isinstance(described, torch.Tensor) else torch.float32
     return Constant(found, dtype if dtype.is_floating_point else torch.float32, kind)
