@@ -16,6 +16,7 @@ from tdsl.planner import DataPlanner
 from tdsl.provenance import is_within, module_path
 from tdsl.report import Note, Report, RewriteRecord, Size
 from tdsl.report.condition import conditions
+from tdsl.spelling import some_of
 
 
 def size_of(counted: Census, emitted: Emitted) -> Size:
@@ -74,8 +75,7 @@ def unfactorized(captured: fx.GraphModule, module: fx.GraphModule) -> str:
     stay = [path for path in shared_weights(module) if path in before]
     if not stay:
         return ""
-    some = ", ".join(stay[:6]) + (f" and {len(stay) - 6} more" if len(stay) > 6 else "")
-    return f"left alone, because several calls of a layer read it, and rules are for one: {some}"
+    return f"left alone, because several calls of a layer read it, and rules are for one: {some_of(stay)}"
 
 
 def idle_notes(runner: PipelineRunner) -> tuple[Note, ...]:
@@ -84,7 +84,7 @@ def idle_notes(runner: PipelineRunner) -> tuple[Note, ...]:
     if not own or own & runner.named:
         return ()
     pipelines = sorted(runner.library.pipelines.keys() - standard_library().pipelines.keys())
-    some = ", ".join(sorted(own)[:3]) + (f" and {len(own) - 3} more" if len(own) > 3 else "")
+    some = some_of(sorted(own), 3)
     remedy = (
         f"choose pipeline {' or '.join(pipelines)}"
         if pipelines
@@ -97,8 +97,7 @@ def idle_notes(runner: PipelineRunner) -> tuple[Note, ...]:
 def slip_notes(runner: PipelineRunner, module: fx.GraphModule) -> tuple[Note, ...]:
     """What is allowed and hardly meant: paths that no module has, errors above 100 %."""
     modules = list(dict.fromkeys(path for node in module.graph.nodes if (path := module_path(node))))
-    some = ", ".join(modules[:6]) + (f" and {len(modules) - 6} more" if len(modules) > 6 else "")
-    known = f"its modules are {some}" if modules else "it has no modules"
+    known = f"its modules are {some_of(modules)}" if modules else "it has no modules"
     paths = [path for path in runner.paths if not any(is_within(module, [path]) for module in modules)]
     loose = [bound.value for bound in runner.contract if bound.metric == "error" and bound.value > 1]
     return (

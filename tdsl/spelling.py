@@ -1,8 +1,8 @@
-"""The word that was meant."""
+"""Names in messages: the one that was meant, and the first of many."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def nearest(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -22,3 +22,8 @@ def did_you_mean(word: str, names: Iterable[str], cutoff: float = 0.6) -> str | 
 def asking_for(name: str) -> str:
     """The hint that somebody meant that name."""
     return f"did you mean `{name}`?"
+
+
+def some_of(names: Sequence[str], most: int = 6) -> str:
+    """The first of many names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

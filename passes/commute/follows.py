@@ -11,6 +11,7 @@ from torch import Tensor, fx
 from tdsl.engine.staged import Constant, Staged
 from tdsl.engine.workspace import Workspace
 from tdsl.ops import Operator
+from tdsl.ops.recurrent import GATES
 from tdsl.ops.targets import operator_of
 from tdsl.symmetry.action import Action, action
 from tdsl.symmetry.along import Along, inverse, permutes
@@ -28,8 +29,6 @@ BROADCAST = frozenset({"where", "masked_fill", "pow"})
 
 LAYERS = {"linear": (-1, 1), "conv1d": (-2, 1), "conv2d": (-3, 1), "conv3d": (-4, 1)}
 """The axis that a layer reads its channels along, and writes them; the axis of its weight that sees them."""
-
-RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def followers(work: Workspace, node: fx.Node, acting: Mapping[fx.Node, Action]) 
         yield from _numbers(work, name, moving, own)
     elif name == "attention":
         yield from _mask(work, node, acting, own)
-    elif name in RECURRENT and moving is not None:
+    elif name in GATES and moving is not None:
         yield from _features(work, node, moving, own)
     elif operator.elementwise or name in BROADCAST:
         yield from _constants(work, node, acting, own)

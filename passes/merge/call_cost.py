@@ -18,6 +18,7 @@ from torch import fx
 
 from tdsl.engine.sizes import elements_at_example
 from tdsl.engine.workspace import Workspace
+from tdsl.ops.recurrent import GATES
 from tdsl.ops.targets import operator_of
 
 # Nanoseconds on one core, measured in onnxruntime (docs/commute.md); their ratios are what matters.
@@ -34,7 +35,6 @@ MARGIN = 1.25
 
 _DENSE = frozenset({"linear", "matmul", "addmm"})
 _WEIGHTED = frozenset({*_DENSE, *(f"conv{n}d" for n in (1, 2, 3))})
-_RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 _VIEWS = frozenset({"reshape", "unsqueeze", "squeeze"})
 """Operators that onnxruntime starts and that do nothing."""
 
@@ -110,7 +110,7 @@ def _starts(calls: Calls, node: fx.Node) -> int:
 def _read_for_one_row(work: Workspace, calls: Calls, node: fx.Node) -> int:
     """How many weights a dense layer reads for its only row, and a recurrent one at every step of one."""
     operator = operator_of(node.target)
-    if operator is not None and operator.name in _RECURRENT:
+    if operator is not None and operator.name in GATES:
         steps, sequences, *_ = calls.operands(node)[0].meta["val"].shape
         if node.args[[param.name for param in operator.params].index("batch_first")]:
             steps, sequences = sequences, steps

@@ -11,6 +11,7 @@ from tdsl.cli.models import captured_model, kind_of
 from tdsl.cli.options import AsJson, Calibration, Loss, Mask, Model, Rules, Set
 from tdsl.cli.settings import function_from, parameters_from
 from tdsl.errors import TdslError
+from tdsl.spelling import some_of
 
 if TYPE_CHECKING:
     from torch import fx
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from tdsl.planner import DataPlanner
 
 CLEANUP = "cleanup.*"
-_MOST = 6
-"""How many names of rules a message has."""
 
 
 def explain_rule(
@@ -124,10 +123,9 @@ def _planner(
 
 def _one(names: list[str], asked: str) -> str:
     if len(names) > 1:
-        some = ", ".join(names[:_MOST]) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
         raise TdslError(
             f"{asked} means {len(names)} rules",
-            expected=f"one of {some}",
+            expected=f"one of {some_of(names)}",
             hint=f"`tdsl list '{asked}'` says what each does",
         )
     return names[0]

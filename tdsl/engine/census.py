@@ -12,6 +12,7 @@ from tdsl.engine.frame import Frame, Variant
 from tdsl.engine.functions import macs
 from tdsl.engine.pattern import Pattern
 from tdsl.engine.workspace import Workspace
+from tdsl.ops.recurrent import GATES
 from tdsl.ops.targets import operator_of
 
 
@@ -59,8 +60,7 @@ def shared_weights(module: fx.GraphModule) -> list[str]:
 
 
 _LAYERS = frozenset(
-    {"linear", "lstm", "gru", "rnn_tanh", "rnn_relu"}
-    | {f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3)}
+    {"linear", *GATES} | {f"conv{kind}{axes}d" for kind in ("", "_transpose") for axes in (1, 2, 3)}
 )
 
 

@@ -9,7 +9,7 @@ part where that is unambiguous. Every rule is resolved, type-checked and proved 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -179,19 +179,19 @@ class Library:
 
         Raises `TdslError` with the nearest names when there is none.
         """
-        names = [*self.rules, *self.python_rules, *self.passes]
+        names = self._rewriters
         if pattern in names:
             return [pattern]
         if "*" in pattern:
             found = [n for n in names if fnmatch.fnmatchcase(n, pattern) and not self._is_law(n)]
         else:
-            found = [n for n in names if n.endswith("." + pattern)]
+            found = _meant(pattern, names)
             if len(found) > 1:
                 raise TdslError(
                     f"{pattern} is ambiguous", span, expected="one of " + ", ".join(sorted(found))
                 )
         if not found:
-            if any(n == pattern or n.endswith("." + pattern) for n in self.pipelines):
+            if _meant(pattern, self.pipelines):
                 raise TdslError(f"{pattern} is a pipeline", span, expected="a rule or a pass")
             raise _unknown("rule or pass", pattern, names, span)
         return found
@@ -199,8 +199,13 @@ class Library:
     def own_names(self) -> set[str]:
         """Names of the rules and passes that the standard library does not have, laws left out."""
         standard = standard_library()
-        names = {*self.rules, *self.python_rules, *self.passes} - {*standard.rules, *standard.passes}
-        return {name for name in names if not self._is_law(name)}
+        known = {*standard.rules, *standard.passes}
+        return {name for name in self._rewriters if name not in known and not self._is_law(name)}
+
+    @property
+    def _rewriters(self) -> list[str]:
+        """Names of all rules and passes."""
+        return [*self.rules, *self.python_rules, *self.passes]
 
     def _is_law(self, name: str) -> bool:
         return name in self.rules and self.rules[name].source.arrow == "=="
@@ -233,12 +238,11 @@ class Library:
 
     def pipeline(self, name: str) -> tree.Pipeline:
         """The pipeline of that name, or the only one whose name ends so."""
-        found = [n for n in self.pipelines if n == name or n.endswith("." + name)]
+        found = _meant(name, self.pipelines)
         if len(found) > 1 and name not in found:
             raise TdslError(f"pipeline {name} is ambiguous", expected="one of " + ", ".join(sorted(found)))
         if not found:
-            others = [*self.rules, *self.python_rules, *self.passes]
-            if any(n == name or n.endswith("." + name) for n in others):
+            if _meant(name, self._rewriters):
                 raise TdslError(
                     f"{name} is a rule or a pass, and what is applied is a pipeline",
                     expected="a name of `tdsl list pipelines`, or of a file of your own",
@@ -250,6 +254,11 @@ class Library:
     def as_pass(self, pattern: str = "*") -> RulePass:
         """The rules whose names match, approximate ones too, with default parameters: one PyTorch pass."""
         return RulePass([self.rule(n) for n in self.select(pattern) if n not in self.passes], name=pattern)
+
+
+def _meant(name: str, names: Iterable[str]) -> list[str]:
+    """Those of `names` that are `name`, or end so after a dot."""
+    return [n for n in names if n == name or n.endswith("." + name)]
 
 
 def _unknown(kind: str, name: str, known: list[str], span: Span | None) -> TdslError:

@@ -8,6 +8,7 @@ from collections import Counter
 from tdsl.plan.candidates import COSTS, Candidate
 from tdsl.plan.choose import Budget, Outcome, Problem
 from tdsl.plan.judged import Judged
+from tdsl.spelling import some_of
 
 
 def described(outcome: Outcome) -> list[str]:
@@ -44,7 +45,7 @@ def described(outcome: Outcome) -> list[str]:
         ("what pays there does not fit into the budgets", [root for root in alone if root in paying]),
     ):
         if roots:
-            lines.append(f"left alone, because {why}: {_listed(roots)}")
+            lines.append(f"left alone, because {why}: {some_of(roots)}")
     return lines
 
 
@@ -77,7 +78,3 @@ def _pays(candidate: Candidate, problem: Problem) -> bool:
 def _bound(problem: Problem, name: str) -> str:
     bounds = [str(b) for b in problem.structural if b.name == name]
     return f", the budget is {' and '.join(bounds)}" if bounds else ""
-
-
-def _listed(names: list[str], most: int = 6) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -214,6 +214,12 @@ def _runner(captured: Captured) -> Runner:
         raise TdslError(f"the model cannot be audited in float64: {why}") from None
 
 
+def require_no_nan(sample: Tensors, number: int) -> None:
+    """Raise `TdslError`, which names the sample by its number, for one that holds NaN."""
+    if any(value.is_floating_point() and bool(value.isnan().any()) for value in sample):
+        raise TdslError(f"sample {number} has NaN values", expected="numbers")
+
+
 def _samples(captured: Captured, given: Sequence[Tensors]) -> list[Tensors]:
     """The random inputs, then those given, numbers in float64; all of the example's shapes."""
     inputs, ranges = inputs_of(captured)
@@ -229,8 +235,7 @@ def _samples(captured: Captured, given: Sequence[Tensors]) -> list[Tensors]:
                 f"sample {i} has other shapes than the example",
                 expected=", ".join(str(list(shape)) for shape in shapes),
             )
-        if any(value.is_floating_point() and bool(value.isnan().any()) for value in sample):
-            raise TdslError(f"sample {i} has NaN values", expected="numbers")
+        require_no_nan(sample, i)
         found.append(tuple(sample))
     return [tuple(widened_value(value) for value in sample) for sample in found]
 

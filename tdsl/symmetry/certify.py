@@ -23,7 +23,7 @@ from torch import Tensor
 from tdsl.emit.runtime import session
 from tdsl.errors import TdslError
 from tdsl.lang import format_file, tree
-from tdsl.symmetry.audit import LIE_SLACK, POWER, SEEDS
+from tdsl.symmetry.audit import LIE_SLACK, POWER, SEEDS, require_no_nan
 from tdsl.symmetry.contract import Contract, names_in
 from tdsl.symmetry.declared import number_of
 from tdsl.symmetry.elements import Plan, plan, shape_of
@@ -146,8 +146,7 @@ def certificate(
     names = [edge.name for edge in model.graph.input if edge.name not in weights]
     names_out = [edge.name for edge in model.graph.output]
     for number, sample in enumerate(given, start=1):
-        if any(value.is_floating_point() and bool(value.isnan().any()) for value in sample):
-            raise TdslError(f"sample {number} has NaN values", expected="numbers")
+        require_no_nan(sample, number)
     results, *_ = [_taken(ways[0], model, sample, f"sample {i}") for i, sample in enumerate(samples, 1)]
     shapes = {name: shape_of(value) for name, value in zip(names, samples[0], strict=True)}
     shapes_out = {name: shape_of(value) for name, value in zip(names_out, results, strict=True)}

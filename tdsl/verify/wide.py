@@ -33,6 +33,22 @@ def widened_value(value: Tensor) -> Tensor:
 
 def widened_graph(module: fx.GraphModule) -> fx.GraphModule:
     """`module` in float64, its weights shared with it."""
+    return fx.GraphModule(module, _wide(module))
+
+
+def widening_graph(module: fx.GraphModule) -> fx.GraphModule:
+    """`widened_graph` of inputs that it widens itself, each freed after its last use."""
+    graph = _wide(module)
+    for node in graph.find_nodes(op="placeholder"):
+        users = list(node.users)
+        with graph.inserting_after(node):
+            given = graph.call_function(_widened_if_tensor, (node,))
+        for user in users:
+            user.replace_input_with(node, given)
+    return fx.GraphModule(module, graph)
+
+
+def _wide(module: fx.GraphModule) -> fx.Graph:
     graph = fx.Graph()
     graph.output(graph.graph_copy(module.graph, {}))
     graph.set_codegen(module.graph._codegen)  # shared: it knows no node, and a deep copy of it warns
@@ -50,20 +66,7 @@ def widened_graph(module: fx.GraphModule) -> fx.GraphModule:
                 with graph.inserting_before(node):
                     wide = graph.call_function(_widened_if_tensor, (weight,))
                 node.replace_input_with(weight, wide)
-    return fx.GraphModule(module, graph)
-
-
-def widening_graph(module: fx.GraphModule) -> fx.GraphModule:
-    """`widened_graph` of inputs that it widens itself, each freed after its last use."""
-    wide = widened_graph(module)
-    for node in wide.graph.find_nodes(op="placeholder"):
-        users = list(node.users)
-        with wide.graph.inserting_after(node):
-            given = wide.graph.call_function(_widened_if_tensor, (node,))
-        for user in users:
-            user.replace_input_with(node, given)
-    wide.recompile()
-    return wide
+    return graph
 
 
 def _widened_dtype(value: Any) -> Any:
