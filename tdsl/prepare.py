@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from os import PathLike
 from pathlib import Path
 from types import NoneType
@@ -26,7 +27,7 @@ from tdsl.plan.loss import Function, Loss
 from tdsl.planner import DataPlanner
 from tdsl.samples import Batch, Given, as_given, listed, parted_labels, require_as_many
 from tdsl.sound_samples import require_sound
-from tdsl.verify import Sample, TaskMetric, draw_samples, fitting_sizes, inputs_of
+from tdsl.verify import Sample, TaskMetric, Tensors, draw_samples, fitting_sizes, inputs_of
 
 SEED = 0
 HELD_OUT_SHARE = 4
@@ -168,7 +169,8 @@ def _planner(
 
     def data_of(chosen: Sequence[Sample]) -> Data:
         labels = [sample.labels for sample in chosen]
-        return Data.of(captured, [sample.inputs for sample in chosen], mask, SEED, loss, labels)
+        called = [sample.called for sample in chosen]
+        return Data.of(captured, [sample.inputs for sample in chosen], mask, SEED, loss, labels, called)
 
     return DataPlanner(
         library,
@@ -259,5 +261,14 @@ def _divided(captured: Captured, known: Sequence[Given], least: int) -> list[Giv
     for one, even in zip(known, alike, strict=True):
         parts = data.portions(one.inputs, at_once) if even else [one.inputs]
         labels = parted_labels(one.labels, parts)
-        found += [Given(*part, one.called) for part in zip(parts, labels, strict=True)]
+        called = _called(one.called, parts)
+        found += [Given(*part) for part in zip(parts, labels, called, strict=True)]
     return found
+
+
+def _called(whole: str, parts: Sequence[Tensors]) -> list[str]:
+    """What the parts of a sample are called, which were cut along its first axis."""
+    if len(parts) == 1:
+        return [whole]
+    ends = list(accumulate((len(part[0]) for part in parts), initial=0))
+    return [f"rows {start} to {end - 1} of {whole}" for start, end in pairwise(ends)]

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from tdsl.capture import Captured
+from tdsl.capture.normal import attribute
 from tdsl.errors import TdslError
 from tdsl.plan.calibrate import Data
 from tdsl.plan.extent import room_beside
+from tdsl.plan.finite import blamed, no_number
 from tdsl.plan.loss import Loss
 from tdsl.samples import Given
 from tdsl.verify import TaskMetric, Tensors
@@ -26,8 +28,9 @@ def require_sound(
 ) -> None:
     """Run the model on samples, and then what looks at their labels: the loss and the metrics.
 
-    `infinite` outputs may be allowed. An infinity that an input holds is right where outputs are numbers all
-    the same, as in a mask of 0 and -inf.
+    `infinite` outputs may be allowed; where they are not, those are that do not depend on weights, as the
+    scores of what is ruled out. An infinity that an input holds is right where outputs are numbers all the
+    same, as in a mask of 0 and -inf.
 
     Raises `TdslError`, which names the sample, where an output or labels are NaN or infinite, with the input
     that is to blame, if it is one, and where the loss or a metric fails or is no number.
@@ -45,9 +48,9 @@ def require_sound(
             run.advance()
             outputs = tuple(out.detach() for out in run.outputs)
             for name, output in zip(captured.output_names, outputs, strict=False):
-                what = _no_number(output)
-                if what == "NaN" or (what and not infinite):
-                    raise _told(
+                what = no_number(output)
+                if what == "NaN" or (what and not infinite and not _put_in(captured, data, part, outputs)):
+                    raise blamed(
                         captured.input_names, sample.inputs, f"the output {name} is {what} on {where}"
                     )
             if loss is not None and judged:
@@ -56,28 +59,20 @@ def require_sound(
                 metric.try_on(outputs, sample.labels, where)
 
 
-def _no_number(value: Tensor) -> str:
-    """`NaN` or `infinite` where some of a value is that."""
-    if not (value.is_floating_point() or value.is_complex()) or bool(value.isfinite().all()):
-        return ""
-    return "NaN" if bool(value.isnan().any()) else "infinite"
+def _put_in(captured: Captured, data: Data, inputs: Tensors, outputs: Tensors) -> bool:
+    """Whether infinities of outputs stand there whatever the weights are, as scores of what is ruled out.
 
-
-def _told(names: Sequence[str], inputs: Tensors, message: str) -> TdslError:
-    """The error, with the first place of an input that is no number."""
-    for name, value in zip(names, inputs, strict=False):
-        if what := _no_number(value):
-            wrong = torch.isnan(value) if what == "NaN" else torch.isinf(value)
-            at = torch.nonzero(wrong)[0].tolist()
-            held = "NaN" if what == "NaN" else "an infinity"
-            return TdslError(
-                f"{message}: its input {name} holds {held}",
-                expected="samples of numbers that the model can compute with",
-                hint=f"{name}{at} is the first of {int(wrong.sum())}: leave the sample out, "
-                "or put numbers there",
-            )
-    return TdslError(
-        f"{message}, though its inputs are numbers",
-        expected="samples on which the model gives numbers",
-        hint="the model itself makes it, as the logarithm of 0 does: leave the sample out, or mend the model",
-    )
+    Behind a logarithm of 0, or an exponential that overflows, they are not.
+    """
+    generator = torch.Generator().manual_seed(0)
+    run = data.execution(captured.module, inputs)
+    run.instead = {
+        node: weight + weight.std() * torch.randn(weight.shape, generator=generator).to(weight.dtype)
+        for node in captured.module.graph.find_nodes(op="get_attr")
+        if isinstance(weight := attribute(captured.module, str(node.target)).detach(), Tensor)
+        and weight.is_floating_point()
+        and weight.numel() > 1
+        and bool(weight.isfinite().all())
+    }
+    run.advance()
+    return all(a.isfinite().equal(b.isfinite()) for a, b in zip(outputs, run.outputs, strict=True))

@@ -10,7 +10,8 @@ from torch import Tensor, fx
 from tdsl.engine.statistics import Answers
 from tdsl.merging.objective import Form, damped
 from tdsl.merging.uses import Use
-from tdsl.plan.calibrate import Data, collect, gradients
+from tdsl.plan.calibrate import Data, collect
+from tdsl.plan.cotangents import gradients
 
 PROBES = 4
 """Random cotangents of the outputs for each batch."""

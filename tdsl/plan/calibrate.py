@@ -18,8 +18,10 @@ from tdsl.capture.captured import Captured
 from tdsl.engine.staged import parts_of
 from tdsl.engine.statistics import Answers, Request
 from tdsl.errors import TdslError
+from tdsl.plan.cotangents import filled, gradients
 from tdsl.plan.execute import Batch, Execution, leaves_of
 from tdsl.plan.extent import Extent
+from tdsl.plan.finite import blamed, no_number
 from tdsl.plan.loss import Loss
 from tdsl.plan.packed import Packed, Triangle
 from tdsl.plan.padding import added, named_mask, require_mask, spread
@@ -28,8 +30,6 @@ from tdsl.provenance import value_name
 
 PROBES = 4
 """Random cotangents of the output for each batch, from which second moments of gradients are estimated."""
-NOTHING = 1e-15
-"""The norm of an output that counts as zero: squares of what is divided by it would overflow float32."""
 PIECE = 2**20
 """Numbers of a value that are widened at once."""
 
@@ -52,6 +52,8 @@ class Data:
     """Whose gradients `gradient_moment` asks about; those of the outputs themselves without one."""
     labels: Sequence[Batch] = ()
     """With a loss, the labels of each batch."""
+    called: Sequence[str] = ()
+    """What the user would call each batch; a number where nothing is said."""
     added: bool = False
     """Whether the mask is 0 elsewhere and far below where there is padding; else it is 0 there."""
     _fill: Callable[[Batch], list[Any]] = field(init=False, repr=False)
@@ -68,6 +70,7 @@ class Data:
         seed: int = 0,
         loss: Loss | None = None,
         labels: Sequence[Batch] = (),
+        called: Sequence[str] = (),
     ) -> Data:
         """The data of `captured`; `mask` names the padding mask.
 
@@ -84,13 +87,17 @@ class Data:
             found = names.index(mask)
             require_mask(mask, [batch[found] for batch in known])
         is_added = found is not None and added([batch[found] for batch in known])
-        return cls(captured, known, found, seed, loss, labels, is_added)
+        return cls(captured, known, found, seed, loss, labels, called, is_added)
 
     def execution(
         self, module: fx.GraphModule, batch: Batch, keep: Iterable[fx.Node] = (), *, gradients: bool = False
     ) -> Execution:
         """`module` about to run on a batch."""
         return Execution(module, self._fill(batch), keep, gradients=gradients)
+
+    def name_of(self, number: int) -> str:
+        """What a message calls the batch of that number, from 0."""
+        return self.called[number] if self.called else f"calibration batch {number + 1}"
 
     def cut(self, batch: Batch, samples: int) -> Batch:
         """The first samples of a batch, where all inputs have one first axis and its size is free."""
@@ -213,13 +220,15 @@ def collect(
                 if total.of.kind != "gradient_moment":
                     total.add(_rows(data, batch, total.of, run.value(total.of.value).detach()))
             if by_gradient and data.loss is not None:
-                cost = data.loss(run.outputs, data.labels[number - 1], f"calibration batch {number}")
+                cost = data.loss(run.outputs, data.labels[number - 1], data.name_of(number - 1))
                 _add_loss(data, batch, run, by_gradient, cost)
             elif by_gradient:
                 _add_gradients(
                     data, batch, run, by_gradient, generator, samples_in(batch) / samples_in(whole)
                 )
             del run
+        for total in sums.values():
+            total.require_numbers(data, number - 1)
     for total in sums.values():
         total.require_some()
     return Answers(
@@ -238,35 +247,6 @@ def _source(request: Request) -> Hashable:
     """What a request is summed from: the value, its gradients or ids; moments of one value share the sums."""
     what = request.kind if request.kind in ("frequency", "gradient_moment") else "value"
     return (what, request.axis, request.size, request.identity)
-
-
-def cotangents(outputs: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """A random cotangent for each output, whose inner product with an error is a relative error of it.
-
-    Zero for an output that is zero, of which no error is a share.
-    """
-    drawn = [
-        torch.randn(out.shape, generator=generator, dtype=torch.float32).to(out.dtype) for out in outputs
-    ]
-    norms = [float(out.detach().norm()) for out in outputs]
-    return [
-        one / norm if norm > NOTHING else torch.zeros_like(one)
-        for one, norm in zip(drawn, norms, strict=True)
-    ]
-
-
-def gradients(run: Execution, values: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """The gradients of one random combination of the outputs of a run with respect to some of its values."""
-    outputs = [out for out in run.outputs if out.requires_grad]
-    found = torch.autograd.grad(
-        outputs, list(values), cotangents(outputs, generator), retain_graph=True, allow_unused=True
-    )
-    return _filled(values, found)
-
-
-def _filled(values: Sequence[Tensor], found: Sequence[Tensor | None]) -> list[Tensor]:
-    """Zeros where the outputs do not depend on a value."""
-    return [torch.zeros_like(v) if g is None else g for v, g in zip(values, found, strict=True)]
 
 
 def _add_gradients(
@@ -291,7 +271,7 @@ def _add_loss(data: Data, batch: Batch, run: Execution, sums: Sequence[_Sum], co
     found: Sequence[Tensor | None] = [None] * len(values)
     if cost.requires_grad:
         found = torch.autograd.grad(cost, values, allow_unused=True)
-    for total, gradient in zip(sums, _filled(values, found), strict=True):
+    for total, gradient in zip(sums, filled(values, found), strict=True):
         total.add(_rows(data, batch, total.of, gradient * samples_in(batch)))
 
 
@@ -349,14 +329,16 @@ class _Sum:
                 expected="at least one batch with a 1 in its mask",
             )
 
+    def require_numbers(self, data: Data, number: int) -> None:
+        """Raise `TdslError`, which names the batch that was added last, where that made a sum no number."""
+        if what := no_number(self.first):
+            of = "the gradients at " if self.of.kind == "gradient_moment" else ""
+            message = f"{of}{named(self.of)} {'are' if of else 'is'} {what} on {data.name_of(number)}"
+            raise blamed(data.captured.input_names, data.batches[number], message)
+
     def answer(self, request: Request) -> Tensor:
-        """The statistic, the `triangle` of a matrix; raises `TdslError` where a value was not finite."""
+        """The statistic, the `triangle` of a matrix."""
         mean = self.first / self.count
-        if not mean.isfinite().all():
-            raise TdslError(
-                f"calibration data make {named(request)} NaN or infinite",
-                expected="samples of numbers that the model can compute with",
-            )
         if request.kind in ("frequency", "first_moment"):
             return mean
         assert self.second is not None

@@ -120,7 +120,7 @@ class Execution:
     def _watch(self, node: fx.Node) -> None:
         value = self.values[node]
         if isinstance(value, Tensor) and value.is_floating_point() and not value.requires_grad:
-            self.values[node] = value.requires_grad_()
+            self.values[node] = value.detach().requires_grad_()  # a sample stays as the user gave it
 
     def _placeholder(self, node: fx.Node, value: Any) -> Any:
         """`value`, its dynamic sizes remembered by their symbols."""

@@ -22,7 +22,8 @@ from tdsl.engine.rule import Replacement
 from tdsl.engine.staged import Constant, Filled, Staged, Value, map_values, parts_of
 from tdsl.engine.workspace import Workspace
 from tdsl.memory import give_back
-from tdsl.plan.calibrate import Data, gradients, samples_in
+from tdsl.plan.calibrate import Data, samples_in
+from tdsl.plan.cotangents import gradients
 from tdsl.plan.execute import Batch, Execution
 from tdsl.plan.shelf import Fetch, Shelf
 from tdsl.verify.compare import Difference, compare, over_outputs, over_samples

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from plan_models import Masked, batches, drawn, perceptron
+from plan_models import Masked, Perceptron, batches, drawn, perceptron
 from torch import nn
 
+import tdsl
 from tdsl.capture import capture
 from tdsl.engine.library import standard_library
 from tdsl.engine.staged import CannotStage
@@ -196,3 +197,13 @@ def test_statistics_are_the_same_however_few_samples_run_at_once(monkeypatch) ->
         torch.testing.assert_close(whole.answer(request), parts.answer(request), rtol=1e-5, atol=1e-6)
     assert max(runs[:3]) == 16
     assert set(runs[3:]) == {1}
+
+
+def test_samples_stay_as_they_were_given() -> None:
+    """A plan differentiates with respect to what layers read, and the first one reads a sample."""
+    given = [drawn(16, 48, seed=i) for i in range(8)]
+    smaller = tdsl.factorize(
+        Perceptron(None).eval(), given[0], rank=0.5, calibration=given, dynamic_shapes={"x": {0: "batch"}}
+    )
+    assert smaller(given[0]).requires_grad
+    assert not any(x.requires_grad for x in given)

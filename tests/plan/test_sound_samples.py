@@ -54,8 +54,9 @@ def test_so_is_one_that_is_held_out_and_one_of_a_single_batch_that_is_divided() 
         compiled(batches(), held_out=held_out)
     one = torch.cat(batches())
     one[40, 1] = math.nan
-    with pytest.raises(tdsl.TdslError, match="on calibration sample 1: its input input holds NaN"):
+    with pytest.raises(tdsl.TdslError, match="on rows 36 to 41 of calibration sample 1: its input") as told:
         tdsl.factorize(MODEL, (drawn(8, 32),), rank=0.6, calibration=[one], dynamic_shapes=FREE)
+    assert "input[4, 1] is the first of 1" in (told.value.hint or "")
 
 
 class Powers(nn.Module):
@@ -109,6 +110,78 @@ def test_infinities_of_an_additive_mask_are_numbers_enough() -> None:
         dynamic_shapes=free,
     )
     assert bool(smaller(*sample(20)).isfinite().all())
+
+
+class Bounded(nn.Module):
+    """Gives numbers even for an input that is infinite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(32, 48), nn.Tanh(), nn.Linear(48, 4))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.net(input)
+
+
+@pytest.mark.parametrize("pipeline", ["pipelines.compact", "steps"])
+def test_an_infinity_that_only_sums_feel_is_named_with_its_sample_and_place(pipeline, tmp_path) -> None:
+    """By a plan, and by a rule that asks for statistics on its own."""
+    path = tmp_path / "steps.tdsl"
+    path.write_text(
+        "pipeline steps { once factorize.linear.two_sided_linear(rank=2)\n check error <= 100% }\n"
+    )
+    data = batches()
+    data[4][2, 5] = math.inf
+    model = Bounded().eval()
+    assert model(data[4]).isfinite().all()
+    options = {"size": 0.6, "drop": 0.5} if pipeline != "steps" else {}
+
+    def run() -> Any:
+        return tdsl.compile(
+            model,
+            (drawn(8, 32),),
+            dynamic_shapes=FREE,
+            pipeline=pipeline,
+            rules=path,
+            parameters=options,
+            calibration=data,
+            latency=False,
+        )
+
+    with pytest.raises(tdsl.TdslError, match="on calibration sample 5: its input input holds an inf") as told:
+        run()
+    assert "input[2, 5] is the first of 1" in (told.value.hint or "")
+    data[4][2, 5] = 1.0
+    assert run().report.rewrites
+
+
+class Scores(nn.Module):
+    """Scores of actions, -inf for those that are ruled out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = MODEL
+
+    def forward(self, input: Tensor, out: Tensor) -> Tensor:
+        return self.net(input).masked_fill(out, -math.inf)
+
+
+def test_scores_of_what_is_ruled_out_are_planned_by_the_others() -> None:
+    def sample(seed: int) -> tuple[Tensor, Tensor]:
+        return drawn(8, 4, seed=seed) @ drawn(4, 32, seed=99), drawn(8, 4, seed=50 + seed) > 0.5
+
+    smaller = tdsl.factorize(
+        Scores().eval(),
+        sample(0),
+        rank=0.6,
+        calibration=[sample(i) for i in range(1, 40)],
+        dynamic_shapes={"input": {0: "batch"}, "out": {0: "batch"}},
+    )
+    inputs, out = sample(60)
+    found, expected = smaller(inputs, out), Scores()(inputs, out)
+    assert found.isinf().equal(out)
+    assert float((found - expected).detach()[~out].norm() / expected[~out].norm()) < 0.05
+    assert sum(p.numel() for p in smaller.parameters()) <= 0.6 * sum(p.numel() for p in MODEL.parameters())
 
 
 def labelled(wrong: int | float, at: int) -> list[tuple[Tensor, Tensor]]:
