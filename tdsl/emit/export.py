@@ -25,6 +25,7 @@ from torch.onnx._internal.exporter import _core, _registration
 
 from tdsl.capture.failure import line_span
 from tdsl.capture.recurrences import any_length
+from tdsl.emit.masked import ATTENTION_OPSET, MASKED
 from tdsl.emit.program import NODE_ID
 from tdsl.emit.recurrent import LOWERINGS
 from tdsl.errors import TdslError
@@ -37,9 +38,11 @@ OLDEST_OPSET, NEWEST_OPSET = 18, 25
 """The operator sets that torch's exporter is known to write faithfully."""
 
 
-def _attention(*args: Any, **kwargs: Any) -> Any:
+def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, *args: Any, **kwargs: Any) -> Any:
     """`scaled_dot_product_attention` by matrix products, for ranks that ONNX's lowering does not know."""
-    return aten._scaled_dot_product_attention_math.default(*args, **kwargs)[0]
+    if attn_mask is not None and attn_mask.dtype == torch.bool:  # which torch's own form of it would add up
+        attn_mask = torch.where(attn_mask, 0.0, float("-inf")).to(query.dtype)
+    return aten._scaled_dot_product_attention_math.default(query, key, value, attn_mask, *args, **kwargs)[0]
 
 
 LARGE, SPREAD = 1024, 4
@@ -83,7 +86,7 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
 def _registry(opset: int) -> _registration.ONNXRegistry:
     """torch's lowerings for an operator set, and ours. `torch.onnx.export` reads its own in every call."""
     registry = _registration.ONNXRegistry.from_torchlib(opset_version=opset)
-    for target, lowering in LOWERINGS.items():
+    for target, lowering in {**LOWERINGS, **(MASKED if opset < ATTENTION_OPSET else {})}.items():
         registry.register_op(target, lowering)
     return registry
 

@@ -9,6 +9,7 @@ import onnx_ir as ir
 import onnx_ir.passes.common as passes
 
 from tdsl.capture.captured import Captured
+from tdsl.emit.choices import choose
 from tdsl.emit.defaults import leave_out_defaults
 from tdsl.emit.duplicates import Shared, share_equal_weights
 from tdsl.emit.editing import Editor
@@ -42,6 +43,7 @@ def shorten(model: ir.Model) -> None:
     editor = Editor(model)
     fold_sizes(editor)
     leave_out_defaults(editor)
+    choose(editor)
     fix_targets(editor)
     merge_slices(editor)
     rearrange(editor)
