@@ -243,9 +243,9 @@ def native_batch_norm_of_batch(op: Operator, x: Shape, **_: Any) -> Shapes:
 
 @law
 def weight_norm(op: Operator, direction: Shape, length: Shape, dim: int) -> Shape:
-    """One length for every slice along the axis, the other axes of size 1."""
+    """One length for every slice along the axis, the other axes of size 1; one for all at -1."""
     at = axis(dim, len(direction))
-    wanted = tuple(n if i == at else 1 for i, n in enumerate(direction))
+    wanted = () if dim == -1 else tuple(n if i == at else 1 for i, n in enumerate(direction))
     require_same(length, wanted, f"length {length} is not {wanted}")
     return direction
 

@@ -250,7 +250,8 @@ for _axes_of_window in (1, 2, 3):
 @meaning
 def weight_norm(k: Algebra, direction: Array, length: Array, dim: int) -> Array:
     """The direction over its norm, times the length."""
-    axes = [a for a in range(len(direction.shape)) if a != dim % len(direction.shape)]
+    rank = len(direction.shape)
+    axes = [a for a in range(rank) if dim == -1 or a != dim % rank]
     size = MEANINGS["sqrt"](k, k.total(k.multiply(direction, direction), axes, True))
     return k.divide(k.multiply(direction, length), size)
 

@@ -40,10 +40,11 @@ NORMALISATION = (
         doc="Mean 0 and variance 1 over the batch for each channel; means and 1 / sqrt(variance + eps).",
     ),
     operator(
-        "weight_norm(direction, length, dim: dim = 0) -> weight_norm",
+        "weight_norm(direction, length, dim: int = 0) -> weight_norm",
         aten="aten._weight_norm.default",
         linear_in=("length",),
-        doc="The direction scaled to the length, for every slice along the axis (Salimans and Kingma, 2016).",
+        doc="The direction scaled to the length, for every slice along the axis (Salimans and Kingma, 2016); "
+        "axis -1 is not the last one but none: one length for the whole.",
     ),
     operator(
         "layer_norm(x, shape: shape, weight? = 1, bias? = 0, eps: float = 1e-05, cudnn: bool = True) "

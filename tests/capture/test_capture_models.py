@@ -199,3 +199,15 @@ def test_a_tensor_given_twice_is_two_inputs():
     assert captured.input_names == ("a", "b")
     a, b = torch.randn(3), torch.randn(3)
     torch.testing.assert_close(captured.module(a, b), a - 2 * b)
+
+
+@pytest.mark.parametrize("dim", [0, 1, 2, None])
+def test_a_weight_of_normed_slices_is_that_of_the_original_along_every_axis(dim):
+    """`None` is one norm for the whole, which torch's operator calls axis -1."""
+    model = nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3), dim=dim)).eval()
+    with torch.no_grad():
+        model[0].parametrizations.weight.original0.mul_(1.5)
+    captured = capture(model, torch.randn(2, 4, 7))
+    (got,), (wanted,) = outputs_in_float64(captured)
+    assert torch.equal(got, wanted)
+    torch.testing.assert_close(captured.module(*captured.args), model(*captured.args))

@@ -95,7 +95,9 @@ def _native_batch_norm_of_batch(d: Draw) -> Sample:
 @sample("weight_norm")
 def _weight_norm(d: Draw) -> Sample:
     shape = d.shape(2, 3, empty=False)
-    return {"direction": T(shape), "length": T((shape[0], *(1 for _ in shape[1:])))}
+    dim = d.int(-1, len(shape) - 1)
+    length = tuple(n if axis == dim else 1 for axis, n in enumerate(shape)) if dim >= 0 else ()
+    return {"direction": T(shape), "length": T(length), "dim": dim}
 
 
 @sample("diff")

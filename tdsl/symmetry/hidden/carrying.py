@@ -174,9 +174,9 @@ def _group_norm(call: Call) -> Value | None:
 
 @axis_law("weight_norm")
 def _weight_norm(call: Call) -> Value:
-    """A norm over every axis but one, which the length has too."""
+    """A norm over every axis but one, which the length has too; over all at -1."""
     axes = call.broadcast([call.axes("direction"), call.axes("length")])
-    dims = call.dims(rank=len(axes)) or []
+    dims = [] if call.arguments.get("dim") == -1 else call.dims(rank=len(axes)) or []
     call.along(axes, [i for i in range(len(axes)) if i not in dims])
     return call.axes("direction")
 
