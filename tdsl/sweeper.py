@@ -85,6 +85,7 @@ def sweep(
     by: str = "parameters",
     shares: Sequence[float] = SHARES,
     visit: Visit = lambda share, module: None,
+    pipeline: str = "pipelines.compact",
     **kwargs: Any,
 ) -> Curve:
     """The least error that the first `choose` of a pipeline reaches at each of some sizes.
@@ -102,7 +103,7 @@ def sweep(
             expected="numbers above 0 and up to 1",
             hint="half of it is `50%` on the command line, 0.5 in Python",
         )
-    prepared = prepare(*args, verified=False, **kwargs)
+    prepared = prepare(*args, pipeline=pipeline, verified=False, **kwargs)
     planner = _Sweeper(prepared, by, tuple(shares), visit)
     prepared.runner.planner = planner
     try:
@@ -113,14 +114,14 @@ def sweep(
     raise _no_plan(prepared.pipeline)
 
 
-def profile(path: Path, *args: Any, **kwargs: Any) -> LatencyTable:
+def profile(path: Path, *args: Any, pipeline: str = "pipelines.compact", **kwargs: Any) -> LatencyTable:
     """Time every step that the first `choose` of a pipeline may build, and write the table to `path`.
 
     Everything but the path is given as to `tdsl.compile`, which takes the table as `profile=`. Raises
     `TdslError` for a pipeline without a plan.
     """
     require_writable(path)
-    prepared = prepare(*args, verified=False, **kwargs)
+    prepared = prepare(*args, pipeline=pipeline, verified=False, **kwargs)
     prepared.runner.planner = _Profiler(prepared.planner)
     try:
         prepared.runner.run(copied(prepared.captured.module), Journal())

@@ -202,6 +202,10 @@ def candidates(
     return sorted(made, key=lambda c: (order[c.root], c.choice.name, c.saved["bytes"]))
 
 
+_Tried = tuple[Candidate, Callable[[], Change]]
+"""A candidate, and how to build it again."""
+
+
 def _at(node: fx.Node, choices: Sequence[Choice], work: Workspace, measures: Measures) -> list[Candidate]:
     """The candidates rooted at a node; what a decomposition leaves behind serves one rule after the other."""
     families: dict[str, list[Choice]] = {}
@@ -209,31 +213,37 @@ def _at(node: fx.Node, choices: Sequence[Choice], work: Workspace, measures: Mea
         if any(node.target in targets for targets in choice.rule.roots):
             families.setdefault(choice.name, []).append(choice)
     found: list[Candidate] = []
-    middles: dict[str, tuple[Candidate, Callable[[], Change]]] = {}
+    measurable: dict[str, list[_Tried]] = {}
     for name, family in families.items():
         tried = _family(node, family, work, measures)
         found += (candidate for candidate, _ in tried)
         usable = [one for one in tried if 0 < one[0].error < math.inf]
         if usable:
-            usable.sort(key=lambda one: one[0].saved["parameters"])
-            middles[name] = usable[len(usable) // 2]
+            measurable[name] = sorted(usable, key=lambda one: one[0].saved["parameters"])
     kept = promising(found)
-    wanted = [middles[name] for name in dict.fromkeys(c.choice.name for c in kept) if name in middles]
-    errors = measures.measured([rebuild() for _, rebuild in wanted]) if wanted else None
+    names = [name for name in dict.fromkeys(c.choice.name for c in kept) if name in measurable]
+    scale = _scales([measurable[name][len(measurable[name]) // 2] for name in names], measures)
+    # What changes no class or id on the samples may do so when it is larger.
+    silent = [name for name in names if scale.get(name) == 0]
+    scale |= _scales([max(measurable[name], key=lambda one: one[0].error) for name in silent], measures)
+    scaled = [replace(c, error=c.error * scale.get(c.choice.name, 1.0)) for c in kept]
+    return [c for c in scaled if math.isfinite(c.error)]
+
+
+def _scales(tried: Sequence[_Tried], measures: Measures) -> dict[str, float]:
+    """For the rule of each candidate, its measured error over that to first order; none without samples."""
+    errors = measures.measured([rebuild() for _, rebuild in tried]) if tried else None
     if errors is None:
-        return [c for c in kept if math.isfinite(c.error)]
-    scale = {one.choice.name: error / one.error for (one, _), error in zip(wanted, errors, strict=True)}
-    return [replace(c, error=c.error * scale.get(c.choice.name, 1.0)) for c in kept]
+        return {}
+    return {one.choice.name: error / one.error for (one, _), error in zip(tried, errors, strict=True)}
 
 
-def _family(
-    node: fx.Node, family: Sequence[Choice], work: Workspace, measures: Measures
-) -> list[tuple[Candidate, Callable[[], Change]]]:
+def _family(node: fx.Node, family: Sequence[Choice], work: Workspace, measures: Measures) -> list[_Tried]:
     """The useful candidates of one rule at a node, and how to build each of them again.
 
     Larger ones, which lose less, come first. Of those that save the same it is the one of least error.
     """
-    best: dict[Any, tuple[Candidate, Callable[[], Change]]] = {}
+    best: dict[Any, _Tried] = {}
     tried: dict[int, list[Candidate]] = {}
     for choice in reversed(family):
         rule = choice.rule

@@ -104,7 +104,9 @@ class Probes:
     def errors(self, change: Change) -> tuple[float, float]:
         """First-order relative error of the model's output, and relative error of the replaced values.
 
-        Of values without a gradient, such as the several results of a recurrent layer, the second for both.
+        Of values without a gradient, such as the several results of a recurrent layer, or whose gradients say
+        nothing, zero or no numbers, the second stands for both. Outputs that are all counted, as classes are,
+        change where they are near a tie: as many of them as the change is large, and so is its squared error.
         """
         output = missed = total = 0.0
         differentiable = True
@@ -124,8 +126,9 @@ class Probes:
             mean = float(torch.stack([s.square().sum() for s in squares]).mean())  # type: ignore[union-attr]
             output += probe.share * mean
         local = math.sqrt(missed / total) if total else (0.0 if not missed else math.inf)
-        batches = sum(probe.share for probe in self._runs)
-        return (math.sqrt(output / batches) if differentiable else local), local
+        if differentiable and 0 < output < math.inf:
+            return math.sqrt(output / sum(probe.share for probe in self._runs)), local
+        return (math.sqrt(local) if all(probe.counted for probe in self._runs) else local), local
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,8 @@ class _Probe:
     share: float
     values: Mapping[fx.Node, Fetch]
     gradients: Sequence[Mapping[fx.Node, Fetch]]
+    counted: bool
+    """Whether no output is a number that can be near: all are classes, ids, flags."""
 
     @classmethod
     def of(
@@ -148,6 +153,7 @@ class _Probe:
     ) -> _Probe:
         """The values that `run` keeps, and gradients at `roots`."""
         run.advance()
+        counted = not any(out.is_floating_point() or out.is_complex() for out in run.outputs)
         watched = [n for n in roots if isinstance(run.values[n], Tensor) and run.values[n].requires_grad]
         gradients = [
             {node: shelf.put(one) for node, one in _drawn(run, watched, generator).items()}
@@ -159,7 +165,7 @@ class _Probe:
             if node in run.keep
         }
         run.values, run.gradients = {}, False
-        return cls(run, share, values, gradients)
+        return cls(run, share, values, gradients, counted)
 
     @contextmanager
     def holding(self, nodes: Iterable[fx.Node]) -> Iterator[Execution]:
