@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tdsl.verify import compare
-from tdsl.verify.compare import distance, over_outputs, over_samples, worst_of
+from tdsl.verify.compare import PART, distance, over_outputs, over_samples, worst_of
 
 ROWS = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
 
@@ -47,6 +47,13 @@ def test_metrics_over_samples_are_those_of_the_whole_batch(sizes, seed):
     assert pooled.max_error == whole.max_error
 
 
+def test_the_mean_cosine_weighs_every_row_alike():
+    """Of three rows, in samples of one and two, one points the other way."""
+    rows = torch.randn(3, 4)
+    samples = [compare(rows[:1], -rows[:1]), compare(rows[1:], rows[1:])]
+    assert over_samples(samples).mean_cosine == pytest.approx(1 / 3)
+
+
 def test_the_worst_output_decides_however_large_another_one_is():
     large, small = torch.full((4,), 1e6), torch.full((4,), 1e-3)
     good, bad = over_samples([compare(large, large)]), over_samples([compare(small, -small)])
@@ -78,6 +85,15 @@ def test_values_that_the_original_has_not_say_nothing():
     reference = torch.tensor([[1.0, math.inf], [1.0, 2.0]])
     found = compare(reference, torch.tensor([[1.0, 7.0], [1.0, 2.0]]))
     assert (found.lost, found.gained, found.error, found.rows) == (0, 1, 0, 1)
+
+
+def test_rows_that_the_original_has_not_say_nothing_however_many_there_are():
+    reference = torch.randn(2 * PART // 64, 64)
+    reference[: PART // 64] = -math.inf
+    found = compare(reference, torch.where(reference.isfinite(), -reference, reference))
+    assert (found.lost, found.gained, found.rows) == (0, 0, PART // 64)
+    assert found.cosine == pytest.approx(-1)
+    assert over_samples([found]).mean_cosine == pytest.approx(-1)
 
 
 def test_a_zero_row_has_cosine_one_to_itself_and_zero_to_anything_else():

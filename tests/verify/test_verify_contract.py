@@ -42,6 +42,12 @@ def test_a_bound_on_the_wrong_side_is_refused():
         Bound.parse("cosine <= 0.9")
 
 
+def test_a_cosine_may_be_asked_to_be_one_and_no_more():
+    assert Bound.parse("cosine >= 100%").holds(1.0)
+    with pytest.raises(TdslError, match="no cosine is as large as 98"):
+        Bound.parse("cosine >= 98")
+
+
 def test_the_limit_itself_keeps_a_bound_and_nan_never_does():
     assert Bound("error", "<=", 0.5).holds(0.5)
     assert not Bound("error", "<=", 0.5).holds(0.51)

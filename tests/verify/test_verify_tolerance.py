@@ -52,6 +52,31 @@ def test_precision_lost_inside_is_noticed_although_the_output_is_float64():
         in_double(Casts(), (X,))
 
 
+class Chooses(nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        self.branches = nn.ModuleList([Branch(dtype), Branch(torch.float64)])
+
+    def forward(self, x):
+        return torch.ops.higher_order.cond(x.sum() > 0, *self.branches, (x,))[0]
+
+
+class Branch(nn.Module):
+    def __init__(self, dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x):
+        return (x.to(self.dtype).exp().double(),)
+
+
+def test_precision_lost_in_a_branch_is_noticed_as_well():
+    with pytest.raises(NotInDouble, match=r"narrows float64 inside .*float32"):
+        in_double(Chooses(torch.float32), (X + 2,))
+    (wide,) = in_double(Chooses(torch.float64), (X + 2,))((X + 2,))
+    assert torch.equal(wide, (X + 2).double().exp())
+
+
 def test_a_captured_graph_has_its_written_dtypes_widened():
     for model in (Casts(), HardCoded()):
         graph = torch.export.export(model, (X,)).module()

@@ -274,6 +274,22 @@ def test_float32_noise_is_accepted_and_a_thousand_times_as_much_is_not():
         assert judge(noisy, exact=True).passed is passes
 
 
+def test_large_values_on_a_hard_sample_excuse_no_error_on_ordinary_ones():
+    """What is wrong is far below rounding of the outputs of the hard sample, and of it alone."""
+    large = Sample("large", "hard", (torch.full((4, 8), 1e6),))
+    original = module_runner(nn.Linear(8, 3), (EXAMPLE,))
+
+    def wrong(inputs):
+        (value,) = original(inputs)
+        return (value + 1e-3,)
+
+    samples = [Sample("example", "example", (EXAMPLE,)), large]
+    assert broken(verify(original, original, samples, exact=True)) == set()
+    verdict = verify(original, wrong, samples, exact=True)
+    assert {(v.metric, v.sample) for v in verdict.violations} == {("rounding", "example")}
+    assert broken(verify(original, wrong, [large], exact=True)) == set()
+
+
 def test_without_float64_the_bound_is_looser_and_the_verdict_says_so():
     verdict = judge(ORIGINAL, exact=True, double=None, not_in_double="it narrows float64 inside")
     assert verdict.passed
