@@ -161,6 +161,25 @@ def test_attention_of_any_rank_is_emitted(rank):
     assert_runs_alike(captured, emit(captured))
 
 
+def test_sizes_that_are_computed_are_numbers_where_an_operator_is_taken_apart():
+    """`weight_norm` has no lowering, so that the program is traced again, with the sizes in it."""
+
+    class Halved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.utils.parametrizations.weight_norm(nn.Conv1d(4, 4, 3, stride=2))
+
+        def forward(self, x):
+            steps = (x.shape[-1] - 3) // 2 + 1
+            return self.conv(x) + torch.arange(steps) * (2 * steps - 1) / (x.shape[0] + steps % 3)
+
+    dynamic = {"x": {0: "batch", 2: "samples"}}
+    captured = capture(Halved().eval(), torch.randn(2, 4, 9), dynamic_shapes=dynamic)
+    proto = emit(captured)
+    for size in ((2, 9), (3, 14), (5, 31)):
+        assert_runs_alike(captured, proto, (torch.randn(size[0], 4, size[1]),))
+
+
 @pytest.mark.parametrize("opset", [18, 21, 25])
 def test_the_opset_is_selectable(opset):
     captured = from_zoo("convnext")
