@@ -78,10 +78,10 @@ def factorize(
     """`model` with its weights replaced by products of smaller ones, as a trainable module.
 
     `rank` is what the language takes for one (`64`, `0.5`, `"energy(0.9)"`): a ratio is the share of the
-    numbers that each factorized layer keeps. With `calibration` inputs `rank` is a ratio, the share of the
-    whole model's parameters; where they go is planned by their effect on the output, and what is left is
-    solved anew by least squares (the pipeline `pipelines.compact`); `loss` is what their labels are for, as
-    for `tdsl.compile`. Nothing is verified or written: for that, `tdsl.compile`. A warning says
+    numbers that each factorized layer keeps, so that `1.0` changes none. With `calibration` inputs `rank` is
+    a ratio, the share of the whole model's parameters; where they go is planned by their effect on the
+    output, and what is left is solved anew by least squares (the pipeline `pipelines.compact`); `loss` is
+    what their labels are for, as for `tdsl.compile`. Nothing is verified or written: for that, `tdsl.compile`. A warning says
     where nothing became smaller, and of calibration data that are few.
 
     Raises:
@@ -111,6 +111,8 @@ def factorize(
             verified=False,
         )
         module = copied(prepared.captured.module)
+        if not data and _is_all(rank):
+            return module.eval()
         prepared.runner.run(module, journal)
     except Unreachable as told:
         raise _too_small(rank, told.least) from None
@@ -118,7 +120,7 @@ def factorize(
         if told.span is None or Path(told.span.source.name).name not in _OWN_TEXTS:
             raise
         raise TdslError(told.message, expected=told.expected, hint=told.hint) from None
-    if rank != 1 and not any(entry.rule.startswith("factorize.") for entry in journal.entries):
+    if not _is_all(rank) and not any(entry.rule.startswith("factorize.") for entry in journal.entries):
         warnings.warn(
             f"no layer of the model would be smaller at rank={rank!r}: none was changed", stacklevel=2
         )
@@ -144,11 +146,24 @@ def _too_small(share: float, least: float) -> TdslError:
     )
 
 
+def _is_all(rank: Any) -> bool:
+    """Whether a rank is a ratio that keeps all numbers. The integer 1 is a rank of one."""
+    value = _ratio(rank)
+    return isinstance(value, float) and value == 1
+
+
+def _ratio(rank: Any) -> Any:
+    """A rank that is a ratio as a number; any other one as it is."""
+    if isinstance(rank, Ratio):
+        return rank.fraction
+    if isinstance(rank, str) and (found := _PERCENT.fullmatch(rank)):
+        return float(found[1]) / 100
+    return rank
+
+
 def _share(rank: Any) -> float:
     """What a rank says of a whole model. Raises `TdslError` for what is no ratio."""
-    value = rank.fraction if isinstance(rank, Ratio) else rank
-    if isinstance(value, str) and (found := _PERCENT.fullmatch(value)):
-        value = float(found[1]) / 100
+    value = _ratio(rank)
     if not isinstance(value, float) or not 0 < value <= 1:
         raise TdslError(
             f"with calibration data {rank!r} is no rank: it is a share of the model's parameters",

@@ -312,6 +312,18 @@ def test_a_rank_beyond_every_layer_is_told(skewed):
         tdsl.factorize(model, batches[0], rank=4)  # the control: nothing to tell
 
 
+@pytest.mark.parametrize("share", [1.0, "100%", np.float64(1)])
+def test_all_numbers_are_the_model_as_it_is(skewed, share):
+    """Controls: the integer 1 is a rank of one, and a share below keeps less."""
+    model, batches, _ = skewed
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        same = tdsl.factorize(model, batches[0], rank=share)
+    assert torch.equal(same(batches[0]), model(batches[0]))
+    assert size(tdsl.factorize(model, batches[0], rank=1)) < size(model) / 4
+    assert size(tdsl.factorize(model, batches[0], rank=0.9)) < size(model)
+
+
 @pytest.mark.parametrize(
     ("samples", "message", "remedy"),
     [
