@@ -10,7 +10,7 @@ from torch import Tensor
 from tdsl.factor.memo import memoised
 from tdsl.factor.rank import RankRule, allowed_error
 from tdsl.factor.splits import Way, best, enough
-from tdsl.symmetry.finite.detect import Corners, corners
+from tdsl.symmetry.finite.detect import Corners, corners, may_be_permuted
 from tdsl.symmetry.finite.places import Candidate, Fitted, Places, blocks_of, find_places, listed_places
 
 NEARLY = 1e-4
@@ -28,7 +28,9 @@ def chosen_places(
 
     The parameters are [f, p, q], component by component, as `Places.parameters` gives them.
     """
-    nearly = not rule.spectral or allowed_error(rule) >= NEARLY
+    if has_no_group(weight, rule):
+        return None
+    nearly = _nearly(rule)
     known: list[Places] = []
     ways = [Way((0,), (1,), weight.numel() + 2, 0.0)]
 
@@ -54,6 +56,16 @@ def chosen_places(
     return places, places.parameters(_fitted(places, weight, channels_last).near)
 
 
+def has_no_group(weight: Tensor, rule: RankRule) -> bool:
+    """Whether one pass over a weight [m, n] tells that no group moves rows or columns, within a rule."""
+    return not _nearly(rule) and not _may_be_permuted(weight)
+
+
+def _nearly(rule: RankRule) -> bool:
+    """Whether a weight need only be near to one that commutes."""
+    return not rule.spectral or allowed_error(rule) >= NEARLY
+
+
 @memoised
 def _found(
     weight: Tensor, alike: bool, channels_last: bool, nearly: bool, within: frozenset[tuple[int, int]] | None
@@ -64,6 +76,7 @@ def _found(
 
 
 _corners = memoised(corners)
+_may_be_permuted = memoised(may_be_permuted)
 
 
 def _listed(weight: Tensor, channels_last: bool) -> Iterator[Candidate]:

@@ -15,6 +15,8 @@ from tdsl.symmetry.representation import copies, regular
 FULL = 1e-9
 SMALL = {"saved": 1}
 """The extra operators do not matter here."""
+FEW = {**SMALL, "each": 0}
+"""Nor do passes over images."""
 
 
 def planted(group: Group, channels_in: int, channels_out: int, *, last: bool = True) -> Tensor:
@@ -121,7 +123,7 @@ def pixelwise(weight: Tensor, because: str, **parameters: object) -> Case:
         lambda m, x: F.conv2d(x, m.w),
         (2, weight.shape[1], 12, 10),
         w=weight,
-        parameters={**SMALL, **parameters},
+        parameters={**FEW, **parameters},
         because=because,
     )
 
@@ -133,21 +135,22 @@ PIXELS = [
         (2, 192, 12, 10),
         w=TRIANGLE,
         b=number(192),
-        parameters=SMALL,
+        parameters=FEW,
         precision=FULL,
         expect="""
             reshape = reshape(x, [2, 6, 3840])
-            matmul = matmul(w_group_blocks_1, reshape)
+            matmul = matmul(w_group_channels_1, reshape)
             reshape_1 = reshape(matmul, [2, 288, 12, 10])
             conv2d_1 = conv2d(reshape_1, w_group_conv, groups=9)
             reshape_2 = reshape(conv2d_1, [2, 9, 3840])
-            matmul_1 = matmul(w_group_blocks, reshape_2)
+            matmul_1 = matmul(w_group_channels, reshape_2)
             reshape_3 = reshape(matmul_1, [2, 192, 12, 10])
             add = add(reshape_3, b_group_conv)
         """,
     ),
     pixelwise(number(192, 192, 1, 1), "it has no group"),
     pixelwise(planted(cyclic(2), 64, 64)[:, :, None, None], "a mirror saves no more than the passes cost"),
+    pixelwise(TRIANGLE, "the passes cost more", each=100),
     pixelwise(TRIANGLE, "so few pixels are faster as they are", saved=2**30),
     pixelwise(TRIANGLE + 1e-3 * number(192, 192, 1, 1), "it is only nearly symmetric"),
 ]

@@ -18,9 +18,11 @@ import cases_commute_images
 import cases_commute_layers
 import cases_commute_moves
 import cases_commute_operands
+import cases_commute_orders
 import cases_commute_places
 import cases_commute_products
 import cases_commute_rows
+import cases_commute_sequences
 import cases_commute_tokens
 import cases_commute_transposed
 import cases_commute_windows
@@ -28,6 +30,7 @@ import cases_diagrams
 import cases_einsum
 import cases_factorize
 import cases_finite
+import cases_finite_orders
 import cases_finite_windows
 import cases_fold
 import cases_gathered
@@ -62,6 +65,8 @@ CASES = [
     *cases_commute_images.CASES,
     *cases_commute_moves.CASES,
     *cases_commute_operands.CASES,
+    *cases_commute_orders.CASES,
+    *cases_commute_sequences.CASES,
     *cases_commute_tokens.CASES,
     *cases_commute_axes.CASES,
     *cases_commute_elements.CASES,
@@ -76,6 +81,7 @@ CASES = [
     *cases_fold.CASES,
     *cases_finite.CASES,
     *cases_finite_windows.CASES,
+    *cases_finite_orders.CASES,
     *cases_linear.CASES,
     *cases_mixing.CASES,
     *cases_mixing_sums.CASES,

@@ -28,6 +28,8 @@ LOOKS = 256
 """Pairs of alike pairs of places that are looked at again."""
 AGAIN = 16
 """Channels of each that are."""
+BLOCK = 256
+"""Rows that are summed up at once."""
 PROBES = 8
 """Pairs of places one of which has to come again."""
 SIGHTS = 3
@@ -57,7 +59,7 @@ def _labels(blocks: Tensor, *, exactly: bool) -> Tensor | None:
     if not size:
         return torch.zeros(seen.shape[:2], dtype=torch.int64)
     if exactly or flat.shape[1] < FEW:
-        found = _equal(flat / size)
+        found = alike(flat / size)
         return found.reshape(seen.shape[:2]) if _stands(blocks, found, size / flat.shape[1] ** 0.5) else None
     return _near(flat, NEARLY * size).reshape(seen.shape[:2])
 
@@ -152,6 +154,39 @@ def comes_again(first: Tensor, second: Tensor, share: float) -> bool:
     return False
 
 
+def lines_alike(weight: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
+    """Names of rows and of columns, the same where two have the same numbers in any order, 0 for zeros.
+
+    [m, n] → [m], [n] int64. Two numbers of opposite sign are the same unless `signed`. Different rows have
+    one name by chance only: sums, sizes and extremes are compared.
+    """
+    rows, columns = weight.shape
+    down = [weight.new_zeros(columns), weight.new_zeros(columns)]
+    most, least = weight.new_full((columns,), -math.inf), weight.new_full((columns,), math.inf)
+    across = []
+    for block in torch.split(weight, BLOCK):
+        values, squares = block if signed else block.abs(), block.square()
+        across.append(torch.stack([values.sum(1), squares.sum(1), values.amax(1), values.amin(1)]))
+        down = [total + part.sum(0) for total, part in zip(down, (values, squares), strict=True)]
+        most, least = torch.maximum(most, values.amax(0)), torch.minimum(least, values.amin(0))
+    found = []
+    size = math.sqrt(float(down[1].sum()) / weight.numel()) or 1.0
+    for (sums, energy, *extremes), count in (
+        (torch.cat(across, 1), columns),
+        (torch.stack([*down, most, least]), rows),
+    ):
+        sights = [sums / count**0.5, (energy / count).sqrt(), *extremes]
+        found.append(alike(torch.stack(sights, 1).to(torch.float64) / size).abs())
+    return found[0], found[1]
+
+
+def may_be_permuted(weight: Tensor) -> bool:
+    """Whether two rows, or two columns, of [m, n] have the same numbers, as those that a group moves have."""
+    if not weight.numel():
+        return False
+    return any(len(np.unique(names.numpy())) < len(names) for names in lines_alike(weight, signed=False))
+
+
 def _sampled(blocks: Tensor) -> Tensor:
     """Numbers of a few channels on both sides. [a, b, p, q] → [a, b, up to CHANNELS²]."""
     random = torch.Generator().manual_seed(SEED)
@@ -159,7 +194,7 @@ def _sampled(blocks: Tensor) -> Tensor:
     return blocks[:, :, p[:, None], q].flatten(2).to(torch.float64)
 
 
-def _equal(flat: Tensor) -> Tensor:
+def alike(flat: Tensor) -> Tensor:
     """Labels of what is equal but for rounding, by sorting. [n, numbers of size 1] → [n] int64"""
     random = torch.Generator().manual_seed(SEED)
     sights = (flat @ torch.randn(flat.shape[1], SIGHTS, generator=random, dtype=torch.float64)).numpy()

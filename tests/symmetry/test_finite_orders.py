@@ -1,0 +1,128 @@
+"""Orders of rows and columns that a group permutes, read off weights: any order, and fields of any size."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tdsl.factor.group_channels import group_channels, group_channels_product
+from tdsl.factor.rank import Error
+from tdsl.symmetry.element import Permutation
+from tdsl.symmetry.finite import reynolds
+from tdsl.symmetry.finite.orders import find_orders
+from tdsl.symmetry.group import cyclic, dihedral, symmetric
+from tdsl.symmetry.representation import Representation, copies, defining, regular, trivial
+
+TIGHT = Error(1e-6)
+GROUPS = {"mirror": (cyclic(2), 2), "C4": (cyclic(4), 5), "D4": (dihedral(4), 11), "S4": (symmetric(4), 63)}
+
+
+def gaussian(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def beside(*parts: Representation) -> Representation:
+    """Fields side by side, each of them permuted by itself."""
+    generators = []
+    for images in zip(*(one.generators for one in parts), strict=True):
+        moved: list[int] = []
+        for image in images:
+            assert isinstance(image, Permutation)
+            moved += [len(moved) + to for to in image.places]
+        generators.append(Permutation(tuple(moved)))
+    return Representation(parts[0].group, "fields", sum(one.size for one in parts), tuple(generators))
+
+
+def planted(out: Representation, inner: Representation, taps: int = 1) -> Tensor:
+    """Random matrices that commute with the group. → [m, n, taps], as float32 has them"""
+    weights = [reynolds(gaussian(out.size, inner.size, seed=tap), out, inner) for tap in range(taps)]
+    return torch.stack(weights, 2).float().double()
+
+
+def shuffled(weight: Tensor, rows: bool = True, columns: bool = True) -> Tensor:
+    random = torch.Generator().manual_seed(1)
+    if rows:
+        weight = weight[torch.randperm(len(weight), generator=random)]
+    return weight[:, torch.randperm(weight.shape[1], generator=random)] if columns else weight
+
+
+def rebuilt(factors: tuple[Tensor, ...], weight: Tensor) -> float:
+    found = group_channels_product(*factors)
+    assert found.shape == weight.shape
+    return float((found - weight).norm() / weight.norm())
+
+
+@pytest.mark.parametrize("taps", [1, 4])
+@pytest.mark.parametrize(("rows", "columns"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("name", GROUPS)
+def test_regular_fields_in_any_order(name: str, rows: bool, columns: bool, taps: int) -> None:
+    group, products = GROUPS[name]
+    for inside in (True, False):
+        out, inner = (copies(regular(group), c, inside=inside) for c in (3, 4))
+        weight = shuffled(planted(out, inner, taps), rows, columns)
+        factors = group_channels(weight, TIGHT)
+        assert factors[2].shape == (products, 3, 4, taps)
+        assert rebuilt(factors, weight) < 1e-6
+
+
+@pytest.mark.parametrize("name", ["C4", "D4"])
+def test_an_order_that_is_known_is_kept(name: str) -> None:
+    group, products = GROUPS[name]
+    weight = planted(copies(regular(group), 5), copies(regular(group), 6))
+    columns, _, found, _, rows = group_channels(weight, TIGHT)
+    assert columns.tolist() == list(range(weight.shape[1])) and rows.tolist() == list(range(len(weight)))
+    assert len(found) == products
+    order = group.order or 0
+    inside = planted(*(copies(regular(group), c, inside=False) for c in (5, 6)))
+    columns, _, found, _, rows = group_channels(inside, TIGHT)
+    assert columns.reshape(order, 6)[:, 0].tolist() == list(range(order))
+    assert rows[:order].tolist() == [5 * place for place in range(order)]
+    assert len(found) == products
+
+
+@pytest.mark.parametrize("mixed_side", ["inputs", "outputs", "both"])
+def test_fields_that_few_elements_move_are_read_as_larger_ones(mixed_side: str) -> None:
+    group = dihedral(4)
+    plain = copies(regular(group), 7)
+    fields = beside(copies(regular(group), 5), trivial(group, 2), defining(group))
+    out = fields if mixed_side != "inputs" else plain
+    inner = fields if mixed_side != "outputs" else plain
+    weight = shuffled(planted(out, inner, 3))
+    factors = group_channels(weight, TIGHT)
+    counts = [8 if side == fields else 7 for side in (out, inner)]
+    assert factors[2].shape == (11, *counts, 3)  # a field of the group's size for each of the others
+    assert rebuilt(factors, weight) < 1e-6
+
+
+def test_what_nearly_has_a_group_or_has_none_is_refused() -> None:
+    group = dihedral(4)
+    weight = shuffled(planted(copies(regular(group), 4), copies(regular(group), 5), 2))
+    assert group_channels(weight, TIGHT)[1].shape == (11, 8)
+    one_entry = weight.clone()
+    one_entry[3, 4, 1] += 1e-3
+    exchanged = weight.clone()
+    exchanged[0, [2, 9]] = exchanged[0, [9, 2]]  # the row still has the same numbers
+    noise = weight + 1e-3 * gaussian(*weight.shape, seed=9)
+    for other in (one_entry, exchanged, noise, gaussian(*weight.shape), torch.zeros_like(weight)):
+        factors = group_channels(other, TIGHT)
+        assert factors[1].shape == (1, 1)
+        assert torch.equal(group_channels_product(*factors), other)
+
+
+def test_rows_of_the_same_numbers_need_not_be_an_orbit() -> None:
+    numbers = gaussian(6)
+    orders = [torch.randperm(6, generator=torch.Generator().manual_seed(seed)) for seed in range(6)]
+    assert find_orders(torch.stack([numbers[order] for order in orders])[..., None]) is None
+    turned = torch.stack([numbers.roll(step) for step in range(6)])[..., None]
+    assert find_orders(turned) is not None
+
+
+def test_channels_of_nothing_stay_where_they_are() -> None:
+    group = cyclic(4)
+    weight = shuffled(planted(copies(regular(group), 4), copies(regular(group), 5)))
+    wide = torch.zeros(17, 21, 1, dtype=torch.float64)
+    wide[:16, 1:] = weight
+    factors = group_channels(wide, TIGHT)
+    assert len(factors[1]) == 5
+    assert rebuilt(factors, wide) < 1e-6
