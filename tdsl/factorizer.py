@@ -81,8 +81,8 @@ def factorize(
     numbers that each factorized layer keeps, so that `1.0` changes none. With `calibration` inputs `rank` is
     a ratio, the share of the whole model's parameters; where they go is planned by their effect on the
     output, and what is left is solved anew by least squares (the pipeline `pipelines.compact`); `loss` is
-    what their labels are for, as for `tdsl.compile`. Nothing is verified or written: for that, `tdsl.compile`. A warning says
-    where nothing became smaller, and of calibration data that are few.
+    what their labels are for, as for `tdsl.compile`, which also verifies and writes. A warning says where
+    nothing became smaller, and of calibration data that are few.
 
     Raises:
         TdslError: the model does not trace, there is no such rank or no plan of that size, or samples do not

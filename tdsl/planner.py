@@ -15,7 +15,7 @@ from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library
 from tdsl.engine.rule import Rule
 from tdsl.engine.statistics import Answers, Request, Statistics
-from tdsl.engine.strategy import Alternative, ChoiceStep, ContractBound
+from tdsl.engine.strategy import Alternative, ChoiceStep
 from tdsl.errors import TdslError
 from tdsl.factor.memo import MEMORY
 from tdsl.factor.rank import Ratio, Tiled
@@ -24,16 +24,16 @@ from tdsl.heal.sites import approximate_rules
 from tdsl.lang import tree
 from tdsl.lang.recovery import damping_of
 from tdsl.memory import returning
+from tdsl.plan.budgets import budgets_of
 from tdsl.plan.cache import collect_cached
 from tdsl.plan.calibrate import Data, Progress
 from tdsl.plan.candidates import COSTS, Choice, candidates, requests_of
-from tdsl.plan.choose import QUALITIES, Budget, Outcome, Problem, apply_plan, search, settle, totals_of
+from tdsl.plan.choose import QUALITIES, Outcome, Problem, apply_plan, search, settle, totals_of
 from tdsl.plan.extent import room_beside
 from tdsl.plan.few_rows import Scarce, scarce, shrunk, told
 from tdsl.plan.judged import Judged, judged, outputs_of
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.shelf import Shelf
-from tdsl.spelling import did_you_mean
 from tdsl.verify.compare import Metrics
 
 LEVELS = tuple(i / 16 for i in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15))
@@ -161,7 +161,7 @@ class DataPlanner:
 
         `blindly` says that errors of weights will do where there is no data.
         """
-        budgets = tuple(map(_budget, choice.bounds))
+        budgets = budgets_of(choice)
         measured = choice.objective != "error" or any(budget.name in QUALITIES for budget in budgets)
         if not self.data.batches and (measured or not blindly):
             raise TdslError(
@@ -262,35 +262,3 @@ class DataPlanner:
         assert self._reference is not None
         memory = room_beside(self._reference) // 2
         return least_squares(module, self._reference, data, rules, damping_of(step), memory, self.progress)
-
-
-def _budget(bound: ContractBound) -> Budget:
-    """A bound of `subject to`. Raises `TdslError` for one that means nothing."""
-    source = bound.source
-    assert isinstance(source, tree.Binary)
-    known = (*COSTS, *QUALITIES)
-    if bound.metric not in known:
-        raise TdslError(
-            f"unknown budget {bound.metric}",
-            source.span,
-            expected=f"one of {', '.join(known)}",
-            hint=did_you_mean(bound.metric, known),
-        )
-    wanted = ">=" if "cosine" in bound.metric else "<="
-    if bound.relation.rstrip("=") != wanted.rstrip("="):
-        raise TdslError(
-            f"a budget cannot bound {bound.metric} with `{bound.relation}`",
-            source.span,
-            expected=f"{bound.metric} {wanted} …",
-        )
-    if bound.value < 0 and wanted == "<=":
-        raise TdslError(
-            f"no plan has {bound.metric} {bound.relation} {bound.value:g}",
-            source.span,
-            expected="a share of the model such as `50%`, or a number above 0"
-            if bound.metric in COSTS
-            else "an error such as `5%`",
-        )
-    percent = isinstance(source.right, tree.Constant) and source.right.percent
-    share = bound.metric in COSTS and (bound.value <= 1 or percent)
-    return Budget(bound.metric, wanted, bound.value, share, source.span)

@@ -21,6 +21,7 @@ from tdsl.engine.strategy import Runner
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.walk import walk
+from tdsl.plan.budgets import budgets_of
 from tdsl.plan.calibrate import Data, samples_in
 from tdsl.plan.latency import LatencyTable
 from tdsl.plan.loss import Function, Loss
@@ -109,11 +110,15 @@ def prepare(
     if rules is not None:
         library = library.extended(rules if isinstance(rules, Library) else load(rules))
     declared = library.pipeline(pipeline)
+    runner = Runner(library, declared, as_written(declared.parameters, parameters or {}))
+    for choice in runner.choices:
+        budgets_of(choice)  # a mistake in one is said before samples are run
     measured_by = None if loss is None else Loss.of(loss)
     planned = any(isinstance(node, tree.Choose | tree.Heal) for node in walk(declared))
     samples = _samples(captured, calibration, held_out, verified, measured_by, metrics, planned)
-    planner = _planner(library, captured, samples, mask, measured_by, profile, cache, progress)
-    runner = Runner(library, declared, as_written(declared.parameters, parameters or {}), planner)
+    runner.planner = planner = _planner(
+        library, captured, samples, mask, measured_by, profile, cache, progress
+    )
     return Prepared(captured, pipeline, runner, planner, samples)
 
 

@@ -99,14 +99,17 @@ def slip_notes(runner: PipelineRunner, module: fx.GraphModule) -> tuple[Note, ..
     modules = list(dict.fromkeys(path for node in module.graph.nodes if (path := module_path(node))))
     known = f"its modules are {some_of(modules)}" if modules else "it has no modules"
     paths = [path for path in runner.paths if not any(is_within(module, [path]) for module in modules)]
-    loose = [bound.value for bound in runner.contract if bound.metric == "error" and bound.value > 1]
+    bounds = [("contract", bound) for bound in runner.contract]
+    bounds += [("plan", bound) for choice in runner.choices for bound in choice.bounds]
+    loose = [(kind, bound.value) for kind, bound in bounds if bound.metric == "error" and bound.value > 1]
     return (
         *(Note("at", f'no module of the model matches "{path}": {known}') for path in paths),
         *(
             Note(
-                "contract", f"error <= {value:g} is {value:.0%}, and zeros in place of every output lose 100%"
+                kind,
+                f"error <= {value:g} is {value:.0%}, and zeros in place of every output lose 100%",
             )
-            for value in loose
+            for kind, value in loose
         ),
     )
 

@@ -158,9 +158,14 @@ class Runner:
         return list(dict.fromkeys(path for block in blocks for path in block.paths))
 
     @property
+    def choices(self) -> list[ChoiceStep]:
+        """The plans that the pipeline makes, in its order."""
+        return list(self._choices.values())
+
+    @property
     def planned(self) -> set[str]:
         """Names of the rules that plans choose among."""
-        return {a.name for choice in self._choices.values() for a in choice.alternatives}
+        return {a.name for choice in self.choices for a in choice.alternatives}
 
     def run(self, module: fx.GraphModule, journal: Journal) -> int:
         """Rewrite `module` in place, drop the weights it no longer reads; returns the number of rewrites."""

@@ -17,10 +17,13 @@ def described(outcome: Outcome) -> list[str]:
     sites = {c.root for c in problem.candidates}
     used = Counter(c.choice.name.rpartition(".")[2] for c in chosen)
     rules = ", ".join(f"{name} {count}×" for name, count in sorted(used.items())) or "none"
-    measured = f"; {len(outcome.trials)} plans measured" if outcome.trials else ""
+    tried = len(outcome.trials)
+    measured = f"; {tried} {'plan' if tried == 1 else 'plans'} measured" if tried else ""
     lines = [
         f"{len(chosen)} of {len(sites)} sites rewritten ({rules}), out of "
         f"{len(problem.candidates)} candidates{measured}"
+        if sites
+        else f"nothing to choose among: {_why_nothing(problem)}"
     ]
     if problem.blind:
         lines.append("without calibration data ranks are divided by the spectra of the weights alone")
@@ -40,13 +43,24 @@ def described(outcome: Outcome) -> list[str]:
             )
     alone = _alone(outcome)
     paying = {c.root for c in problem.candidates if _pays(c, problem)}
+    idle = [root for root in alone if root not in paying]
+    by_error = problem.objective == "error"
     for why, roots in (
-        ("no candidate pays there", [root for root in alone if root not in paying]),
+        ("the budgets are kept without them" if by_error else "no candidate pays there", idle),
         ("what pays there does not fit into the budgets", [root for root in alone if root in paying]),
     ):
         if roots:
             lines.append(f"left alone, because {why}: {some_of(roots)}")
     return lines
+
+
+def _why_nothing(problem: Problem) -> str:
+    """Why a plan has no candidates: what none of its rules saves, or that nothing is to be saved."""
+    names = dict.fromkeys([problem.objective, *(budget.name for budget in problem.structural)])
+    costs = " or ".join(name for name in names if name in COSTS)
+    if not costs:
+        return "the model as it is has the least error where no cost has a budget, as by `parameters <= 50%`"
+    return f"no rule of the plan saves {costs} anywhere"
 
 
 def _quality(found: Judged, budget: Budget) -> str:

@@ -170,6 +170,11 @@ pipeline impossible {
     once factorize.linear.svd_linear(rank=50%)
     check cosine >= 98
 }
+
+pipeline loose {
+    choose factorize.linear.svd_linear minimize parameters subject to error <= 5
+    check error <= 100%
+}
 """
 
 
@@ -181,6 +186,9 @@ def test_paths_of_no_module_and_errors_without_a_percent_sign_are_noted(tdsl, fo
     notes = {n["kind"]: n["text"] for n in outcome.json["report"]["notes"]}
     assert notes["at"] == ('no module of the model matches "encoder.*": its modules are first, drop, second')
     assert notes["contract"] == "error <= 5 is 500%, and zeros in place of every output lose 100%"
+    loose = tdsl(*given, "loose", "--calibration", "tiny.py:samples")
+    notes = [n["text"] for n in loose.json["report"]["notes"] if n["kind"] == "plan"]
+    assert "error <= 5 is 500%, and zeros in place of every output lose 100%" in notes
     refused = tdsl(*given, "impossible").json
     assert (refused["error"], refused["line"]) == ("no cosine is as large as 98", 10)
     assert refused["hint"] == "a percentage is written with its sign: `98%` is 0.98"

@@ -6,13 +6,16 @@ import functools
 
 import pytest
 import torch
-from plan_models import batches, perceptron, planned
+from plan_models import batches, drawn, perceptron, planned
 
 from tdsl.capture import Captured
 from tdsl.engine.census import census, copied
 from tdsl.engine.journal import Journal
+from tdsl.engine.library import Library
 from tdsl.errors import TdslError
+from tdsl.lang import parse
 from tdsl.plan.latency import LatencyTable
+from tdsl.prepare import prepare
 
 
 @functools.cache
@@ -162,6 +165,7 @@ class _Fixed(LatencyTable):
         ("error >= 3%", "cannot bound error with `>=`"),
         ("parameters <= -5", "no plan has parameters <= -5"),
         ("error <= -1%", "no plan has error <= -0.01"),
+        ("cosine >= 99, error <= 50%", "no cosine is as large as 99"),
     ],
 )
 def test_a_budget_that_cannot_be_met_says_how_close_it_got(budgets: str, message: str) -> None:
@@ -184,6 +188,15 @@ def test_a_budget_that_cannot_be_met_says_how_close_it_got(budgets: str, message
 def test_a_plan_that_means_nothing_is_refused_before_anything_runs(text: str, message: str) -> None:
     with pytest.raises(TdslError, match=message):
         planned(model(), text, batches())
+
+
+def test_a_budget_that_means_nothing_is_refused_before_samples_are_run() -> None:
+    """Control: samples of another size are refused where the budget means something."""
+    for budget, message in (("speed <= 3", "unknown budget speed"), ("parameters <= 50%", "has shape")):
+        library = Library()
+        library.add_file(parse(plan("error", budget)), "early")
+        with pytest.raises(TdslError, match=message):
+            prepare(model(), pipeline="early.small", rules=library, calibration=[drawn(4, 7)])
 
 
 def test_without_data_a_plan_is_refused_at_its_line() -> None:

@@ -55,3 +55,21 @@ def test_a_site_that_costs_too_much_is_told_from_one_where_nothing_pays() -> Non
         "left alone, because no candidate pays there: c",
         "left alone, because what pays there does not fit into the budgets: b",
     ]
+
+
+def test_a_site_that_no_budget_needs_is_told_from_one_where_nothing_pays() -> None:
+    taken, spared = candidate("a", {"a"}), candidate("b", {"b"})
+    assert alone(outcome([taken, spared], [taken])) == (
+        "left alone, because the budgets are kept without them: b"
+    )
+
+
+def test_a_plan_without_candidates_says_what_none_of_them_saves() -> None:
+    assert described(outcome([], [], "latency"))[0] == (
+        "nothing to choose among: no rule of the plan saves latency anywhere"
+    )
+    assert described(outcome([], [], "error"))[0].startswith(
+        "nothing to choose among: the model as it is has"
+    )
+    one = candidate("a", {"a"})
+    assert described(outcome([one], [one], "latency"))[0].startswith("1 of 1 sites rewritten")
