@@ -239,6 +239,7 @@ def compile(
             *refusals_of(runner, journal),
             *idle_notes(runner),
             *slip_notes(runner, captured.module),
+            *(Note("sizes", text) for text in captured.bounds),
         ),
         seeds={"samples": SEED},
     )

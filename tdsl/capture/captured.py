@@ -9,7 +9,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,10 @@ from typing import Any
 import sympy
 import torch
 from torch import fx, nn
-from torch.export import Dim, ExportedProgram
+from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from tdsl.capture.dynamic import Ranges, is_of_sizes, narrower, texts_of, with_dims, without_names
 from tdsl.capture.failure import trace_error
 from tdsl.capture.functional import functionalized, is_mutable, make_functional
 from tdsl.capture.inline import inline_contexts
@@ -52,11 +53,24 @@ class Captured:
     """For each of `input_names`: axis → its name and range; empty where the sizes are fixed."""
     range_constraints: Mapping[sympy.Symbol, Any] = field(repr=False)
     """torch's ranges of the symbols in the graph's shapes."""
+    narrowed: tuple[str, ...] = ()
+    """The dynamic axes, among those given by a name alone, whose range the model itself bounds."""
 
     @property
     def name(self) -> str:
         """What the user's model is called: its class."""
         return type(self.user_model).__name__
+
+    @property
+    def bounds(self) -> tuple[str, ...]:
+        """What the model demands of sizes that were given by a name alone, as by a table of positions."""
+        axes = {axis.name: axis for row in self.dynamic_axes for axis in row.values()}
+        return tuple(
+            f"the model takes {name} from {axis.minimum} "
+            + ("on" if axis.maximum is None else f"to {axis.maximum}")
+            for name, axis in axes.items()
+            if name in self.narrowed and (axis.minimum > 2 or axis.maximum is not None)
+        )
 
     @property
     def user_model(self) -> nn.Module:
@@ -113,8 +127,8 @@ def capture(
 
     `model` is a module (an `fx.GraphModule` too), an `ExportedProgram`, or the path of a saved one (`.pt2`);
     a program brings its own example inputs. `dynamic_shapes` is that of `torch.export.export`, where a text
-    may stand for `Dim(text)`; for a program it only names the axes that are dynamic already. A module is
-    captured in evaluation mode and left in its own mode.
+    may stand for a `Dim` of that name with the range that the model allows; for a program it only names the
+    axes that are dynamic already. A module is captured in evaluation mode and left in its own mode.
 
     Raises:
         TdslError: the model does not trace, writes into its buffers, has parameters that are not finite,
@@ -123,19 +137,20 @@ def capture(
     if isinstance(args, torch.Tensor):
         args = (args,)
     args, kwargs = tuple(args), dict(kwargs or {})
-    dynamic_shapes = _with_dims(dynamic_shapes)
     if isinstance(model, (str, PathLike)):
         model = _load(fspath(model))
+    narrowed: tuple[str, ...] = ()
     if isinstance(model, ExportedProgram):
         program = model
         if not args and not kwargs:
             args, kwargs = _example_of(program)
         original: nn.Module = program.module(check_guards=False)
+        dims = with_dims(dynamic_shapes, {})
     elif isinstance(model, nn.Module):
         _require_numbers(model)
         in_eval = not any(module.training for module in model.modules())
         original = model if in_eval else _EvalMode(model)
-        program = _export(model, args, kwargs, dynamic_shapes)
+        program, dims, narrowed = _export(model, args, kwargs, dynamic_shapes)
     else:
         raise TdslError(
             f"cannot capture {kind_of(model)}",
@@ -144,9 +159,8 @@ def capture(
     module = _graph_module(program)
     require_finite(module)
     forward = model.forward if isinstance(model, nn.Module) else original.forward
-    return _described(
-        module, original, args, kwargs, program, forward, dynamic_shapes, input_names, output_names
-    )
+    captured = _described(module, original, args, kwargs, program, forward, dims, input_names, output_names)
+    return replace(captured, narrowed=narrowed)
 
 
 def _require_numbers(model: nn.Module) -> None:
@@ -217,25 +231,31 @@ def _example_of(program: ExportedProgram) -> tuple[tuple[Any, ...], dict[str, An
     return tuple(args), dict(kwargs)
 
 
-def _with_dims(spec: Any) -> Any:
-    """The specification with every text `"batch"` replaced by `Dim("batch")`, the same for the same text."""
-    if isinstance(spec, str):
-        return Dim(spec)
-    if isinstance(spec, Mapping):
-        return {key: _with_dims(value) for key, value in spec.items()}
-    if isinstance(spec, (list, tuple)):
-        return type(spec)(_with_dims(value) for value in spec)
-    return spec
-
-
 def _export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
-) -> ExportedProgram:
-    try:
+) -> tuple[ExportedProgram, Any, tuple[str, ...]]:
+    """The program, the sizes as they were declared, and the names of those that the model narrows."""
+
+    def traced(dims: Any) -> ExportedProgram:
         with _evaluating(model), torch.no_grad(), _silence(), any_length():
-            return torch.export.export(model, *_unshared(args, kwargs), dynamic_shapes=dynamic_shapes)
-    except Exception as error:  # user's code and torch's tracer raise whatever they like
-        raise trace_error(error) from None
+            return torch.export.export(model, *_unshared(args, kwargs), dynamic_shapes=dims)
+
+    ranges: Ranges = {}
+    while True:
+        dims = with_dims(dynamic_shapes, ranges)
+        try:
+            return traced(dims), dims, tuple(ranges)
+        except Exception as error:  # user's code and torch's tracer raise whatever they like
+            refused = error
+        allowed = narrower(refused, dynamic_shapes, ranges)
+        if allowed is None:
+            break
+        ranges = allowed
+    names = texts_of(dynamic_shapes) if is_of_sizes(refused) else set()
+    if names:
+        with contextlib.suppress(Exception):  # the first refusal says more
+            return traced(without_names(dynamic_shapes)), dynamic_shapes, tuple(sorted(names))
+    raise trace_error(refused) from None
 
 
 @contextlib.contextmanager

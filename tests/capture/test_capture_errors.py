@@ -99,6 +99,59 @@ def test_a_violated_range_quotes_the_dimension():
     assert "batch" in text
 
 
+class Positions(nn.Module):
+    """A table of positions for at most 16 tokens, as encoders have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("numbers", torch.arange(16)[None])
+        self.table = nn.Embedding(16, 4)
+
+    def forward(self, x):
+        return x + self.table(self.numbers[:, : x.shape[1]])
+
+
+def test_a_size_given_by_its_name_takes_the_range_of_the_model():
+    example = torch.randn(2, 5, 4)
+    captured = capture(Positions(), example, dynamic_shapes={"x": {0: "batch", 1: "length"}})
+    batch, length = (captured.dynamic_axes[0][axis] for axis in (0, 1))
+    assert captured.narrowed == ("length",) and captured.bounds == (
+        f"the model takes length from {length.minimum} to 16",
+    )
+    assert (length.name, length.maximum) == ("length", 16) and (batch.name, batch.maximum) == ("batch", None)
+
+
+def test_what_torch_asks_of_a_named_size_and_not_of_others_is_no_reason_to_refuse():
+    """A convolution over samples whose number the stride does not divide asks for a product of sizes."""
+
+    class Speech(nn.Module):
+        def forward(self, x, scale):
+            steps = (x.shape[-1] - 10) // 5 + 1
+            return x.unfold(-1, 10, 5).mean(-1)[:, :steps] * scale if (steps - 1) ** 2 > 1 else x
+
+    spec = {"x": {0: "batch", 1: "samples"}, "scale": {0: "batch"}}
+    captured = capture(Speech(), (torch.randn(2, 40), torch.randn(2, 1)), dynamic_shapes=spec)
+    assert [axis.name for axis in captured.dynamic_axes[0].values()] == ["batch", "samples"]
+    assert captured.dynamic_axes[1][0] == captured.dynamic_axes[0][0]
+    x, scale = torch.randn(3, 57), torch.randn(3, 1)
+    torch.testing.assert_close(captured.module(x, scale), captured.original(x, scale))
+
+
+def test_a_range_that_the_user_gave_is_not_narrowed():
+    spec = {"x": {0: "batch", 1: Dim("length", max=20)}}
+    text = diagnostic(lambda: capture(Positions(), torch.randn(2, 5, 4), dynamic_shapes=spec))
+    assert "Dim('length', max=16)" in text
+
+
+def test_a_name_alone_does_not_stand_for_one_size():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.reshape(3, 4) + x
+
+    text = diagnostic(lambda: capture(Fixed(), torch.randn(3, 4), dynamic_shapes={"x": {0: "batch"}}))
+    assert "batch = 3" in text
+
+
 def test_a_model_that_writes_its_buffer_is_refused_by_name():
     assert "`count`" in diagnostic(lambda: capture(Counter(), torch.randn(3)))
 
