@@ -223,14 +223,8 @@ class _Compiler:
             if name in BUILTINS:
                 return computed(call, BUILTINS[name], frame, *values)
             declared = FUNCTIONS[name]
-            plain = [
-                v
-                if not is_tensor(v)
-                else frame.work.tensor(v)
-                if declared.of_any_type and isinstance(v, fx.Node)
-                else frame.work.evaluate(v)
-                for v in self.constants(frame, call, values)
-            ]
+            given = self.constants(frame, call, values)
+            plain = [known(frame, value, declared.of_any_type) for value in given]
             result = declared.function(*plain)
             return constant_of(frame, values, result, name) if isinstance(result, torch.Tensor) else result
 
@@ -250,16 +244,14 @@ class _Compiler:
         def evaluate(frame: Frame) -> Any:
             values = self.constants(frame, call, [number(value) for value in arguments(frame)])
             require_numbers(call.callee, values, range(len(values)))
-            plain = [frame.work.evaluate(v) if is_tensor(v) else v for v in values]
+            plain = [known(frame, value, family.of_any_type) for value in values]
             declared = family.at(*plain[1:])
             try:
                 factors = declared.function(*plain)
             except UnreachableRankError as reason:
                 raise CannotStage(reason.message) from None
             weight, *moments = (p for p in plain if isinstance(p, torch.Tensor))
-            frame.approximations.append(
-                Approximation(declared, weight, lambda: declared.promise(*factors), tuple(moments))
-            )
+            frame.approximations.append(Approximation(declared, weight, tuple(factors), tuple(moments)))
             return [
                 constant_of(frame, values, f, call.callee) if isinstance(f, torch.Tensor) else f
                 for f in factors
@@ -348,6 +340,15 @@ class _Compiler:
             return value
 
         return evaluate
+
+
+def known(frame: Frame, value: Any, as_stored: bool) -> Any:
+    """What a function of constants is given: a tensor in float64, or a weight as it is stored."""
+    if not is_tensor(value):
+        return value
+    if as_stored and isinstance(value, fx.Node):
+        return frame.work.tensor(value)
+    return frame.work.evaluate(value)
 
 
 def _always(value: Any) -> Evaluate:

@@ -26,11 +26,11 @@ from tdsl.ops.targets import operator_of
 
 @dataclass(frozen=True, slots=True)
 class Approximation:
-    """A decomposition used by a match: the weight, what its factors multiply to, and the data it saw."""
+    """A decomposition used by a match: the weight, the factors that stand for it, and the data it saw."""
 
     declared: Decomposition
     weight: Any
-    rebuilt: Callable[[], Any]
+    factors: tuple[Any, ...]
     moments: tuple[Any, ...] = ()
 
 

@@ -175,10 +175,9 @@ def error_of(replacement: Replacement) -> float | None:
         return None
     squares = [0.0, 0.0]
     for approximation in replacement.approximations:
-        weight = approximation.weight
-        missed = approximation.rebuilt()
-        torch.sub(weight, missed, out=missed)  # one large tensor less
-        lost, whole = approximation.declared.squares(weight, missed, *approximation.moments)
+        lost, whole = approximation.declared.missed_squares(
+            approximation.weight, approximation.factors, *approximation.moments
+        )
         squares[0] += lost
         squares[1] += whole
     return math.sqrt(squares[0] / squares[1]) if squares[1] else 0.0

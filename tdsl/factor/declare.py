@@ -8,7 +8,7 @@ the function, the tests hold each function to its promise.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
+from tdsl.factor.parts import widened_rows
 
 Dims = tuple[str, ...]
 """A shape as dimension text: `("T", "r", "1", "1")`."""
@@ -66,6 +67,10 @@ class Decomposition:
     of_outputs: bool = False
     """Whether the statistics are of what the weight computes: `metric` is then asked about a map E of outputs
     where E·W is the difference."""
+    by_rows: bool = False
+    """Whether some rows of the first factor, with the others whole, stand for these rows of the weight."""
+    of_any_type: bool = False
+    """Whether `function` takes a weight as it is stored: in float64 it is twice as large beside it."""
 
     @property
     def factor_roles(self) -> tuple[str, ...]:
@@ -93,6 +98,21 @@ class Decomposition:
         missed, total = self.squares(weight, weight - rebuilt, *moments)
         return math.sqrt(missed / total) if total > 0 else (math.inf if missed > 0 else 0.0)
 
+    def missed_squares(
+        self, weight: Tensor, factors: Sequence[Tensor], *moments: Tensor
+    ) -> tuple[float, float]:
+        """`squares` of what the factors miss of a weight, which may be as it is stored."""
+        if self.by_rows and self.metric is None:
+            first, *others = factors
+            missed = total = 0.0
+            for rows, part in widened_rows(weight):
+                missed += self._squared(part - self.promise(first[rows], *others))
+                total += self._squared(part)
+            return missed, total
+        difference = self.promise(*factors)
+        torch.sub(weight, difference, out=difference)  # one large tensor less
+        return self.squares(weight, difference, *moments)
+
     def squares(self, weight: Tensor, difference: Tensor, *moments: Tensor) -> tuple[float, float]:
         """The squared sizes of a difference and of the weight it is one of, in the metric."""
         if self.of_outputs:
@@ -103,7 +123,7 @@ class Decomposition:
 
     def _squared(self, difference: Tensor, *moments: Tensor) -> float:
         if self.metric is None:
-            return float(difference.square().sum())
+            return float(torch.linalg.vector_norm(difference)) ** 2
         return max(0.0, float(self.metric(difference, *moments)))
 
 

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor
 
+from tdsl.factor.parts import sum_of_squares
+
 BLOCK = 32
 """Columns of a block: enough to fill a matrix product, few enough for many steps."""
 STEPS = 14
@@ -31,7 +33,7 @@ _BREAKDOWN = 1e-7
 def krylov_range(matrix: Tensor, rank: int, seed: int) -> Tensor | None:
     """An orthonormal basis of nearly the leading left singular vectors (Musco & Musco, 2015).
 
-    W [m, n] float64 → [m, rank], or `None` where single precision does not find so many. The Krylov basis
+    W [m, n] → [m, rank], or `None` where single precision does not find so many. The Krylov basis
     spans A·Ω, (A·Aᵀ)·A·Ω, …, block by block, each made orthogonal to those before it; the `rank` directions
     are taken from it by Rayleigh and Ritz, once what they miss is little. With few columns in Ω and many
     blocks this takes a third of the products that power iterations on `rank` columns take.
@@ -39,8 +41,8 @@ def krylov_range(matrix: Tensor, rank: int, seed: int) -> Tensor | None:
     scale = float(torch.linalg.vector_norm(matrix, torch.inf)) if matrix.numel() else 0.0
     if not scale:
         return None
-    single = matrix.float() if _LEAST < scale < 1 / _LEAST else (matrix / scale).float()
-    total = float(torch.linalg.vector_norm(single, dtype=torch.float64)) ** 2
+    single = matrix.float() if _LEAST < scale < 1 / _LEAST else (matrix.double() / scale).float()
+    total = sum_of_squares(single)
     most = min(min(matrix.shape) // BLOCK * BLOCK, max(STEPS * BLOCK, math.ceil(LONGEST * rank)))
     look = max(STEPS * BLOCK, STRETCH * rank)
     generator = torch.Generator().manual_seed(seed)

@@ -16,7 +16,9 @@ from tdsl.errors import TdslError
 from tdsl.factor.declare import Decomposition, forms
 from tdsl.factor.krylov import krylov_range, orthonormal
 from tdsl.factor.memo import memoised
+from tdsl.factor.parts import across, missed_squares, sum_of_squares, times
 from tdsl.factor.rank import RankRule, as_rank_rule, break_even
+from tdsl.memory import returning
 
 RANDOMIZED_ABOVE = 1024
 """Shorter side above which a small, known rank is found by random projection."""
@@ -49,14 +51,24 @@ def checked(weight: Tensor, ndim: int | None = None) -> Tensor:
 
     Raises `TdslError` when it is complex, not finite, or has not `ndim` axes.
     """
+    return checked_as_stored(weight, ndim, torch.float64)
+
+
+def checked_as_stored(weight: Tensor, ndim: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """`weight` detached on the CPU, in its own floating-point type where no `dtype` is given.
+
+    Raises `TdslError` when it is complex, not finite, or has not `ndim` axes.
+    """
     if ndim is not None and weight.ndim != ndim:
         raise TdslError(f"a weight of shape {list(weight.shape)}", expected=f"a weight of {ndim} axes")
     if weight.is_complex():
         raise TdslError(f"a weight of type {weight.dtype} is complex", expected="a real weight")
-    plain = weight.dtype == torch.float64 and weight.device.type == "cpu" and not weight.requires_grad
-    exact = weight if plain else weight.detach().to(device="cpu", dtype=torch.float64)
-    sound = math.isfinite(float(torch.linalg.vector_norm(exact)))  # or the squares overflow
-    bad = 0 if sound else int(exact.numel() - exact.isfinite().sum())
+    if dtype is None:
+        dtype = weight.dtype if weight.is_floating_point() else torch.float64
+    plain = weight.dtype == dtype and weight.device.type == "cpu" and not weight.requires_grad
+    exact = weight if plain else weight.detach().to(device="cpu", dtype=dtype)
+    finite = math.isfinite(float(torch.linalg.vector_norm(exact)))  # or the squares overflow
+    bad = 0 if finite else int(exact.numel() - exact.isfinite().sum())
     if bad:
         raise TdslError(
             f"NaN or infinite values in a weight of shape {list(weight.shape)}: {bad} of {exact.numel()}",
@@ -96,7 +108,7 @@ def truncate(weight: Tensor, rank: object) -> Truncation:
     known = projected_rank(rule, shape)
     if known is not None:
         return truncate_randomized(weight, known)
-    whole = decompose(weight)
+    whole = decompose(checked(weight))
     kept = select_rank(rule, whole.values, shape)
     lost = whole.values[kept:].norm()
     total = whole.values.norm()
@@ -179,25 +191,27 @@ def truncate_randomized(weight: Tensor, rank: int) -> Truncation:
     The range comes from a block Krylov method in single precision (`krylov_range`). Where the error turns
     out so small that single precision shows in it, it comes from `POWER_ITERATIONS` power iterations on
     `OVERSAMPLING` columns more than wanted, in double (Halko, Martinsson & Tropp, 2011). Seeds are fixed.
-    `error` is the residual of the returned triplets, computed from W itself.
+    `error` is the residual of the returned triplets, computed from W itself. Some rows of W at a time are in
+    double, so that all that stands beside it is thin.
     """
-    exact = checked(weight, ndim=2)
-    basis = krylov_range(exact, rank, SEED)
-    if basis is not None:
-        found = _inside(exact, basis, rank)
-        if found.error > PLAIN_SINGLE:
-            return found
-    return _inside(exact, _powered_range(exact, min(rank + OVERSAMPLING, *exact.shape)), rank)
+    stored = checked_as_stored(weight, ndim=2)
+    with returning():
+        basis = krylov_range(stored, rank, SEED)
+        if basis is not None:
+            found = _inside(stored, basis, rank)
+            if found.error > PLAIN_SINGLE:
+                return found
+        return _inside(stored, _powered_range(stored, min(rank + OVERSAMPLING, *stored.shape)), rank)
 
 
 def _powered_range(matrix: Tensor, width: int) -> Tensor:
     """An orthonormal basis of about the leading left singular vectors. [m, n] → [m, width]."""
     generator = torch.Generator().manual_seed(SEED)
-    sketch = matrix @ torch.randn(matrix.shape[1], width, generator=generator, dtype=torch.float64)
+    sketch = times(matrix, torch.randn(matrix.shape[1], width, generator=generator, dtype=torch.float64))
     basis: Tensor = torch.linalg.qr(sketch).Q
     for _ in range(POWER_ITERATIONS):
-        dual = torch.linalg.qr(matrix.T @ basis).Q
-        basis = torch.linalg.qr(matrix @ dual).Q
+        dual = torch.linalg.qr(across(basis, matrix).T).Q
+        basis = torch.linalg.qr(times(matrix, dual)).Q
     return basis
 
 
@@ -207,12 +221,12 @@ def _inside(matrix: Tensor, basis: Tensor, rank: int) -> Truncation:
     The residual is what the projection loses and what the truncation loses of it, as a difference of squared
     norms, which is exact until it nears rounding; there it is formed.
     """
-    inner, values, right = _decomposed(basis.T @ matrix)
+    inner, values, right = _decomposed(across(basis, matrix))
     left, values, right = basis @ inner[:, :rank], values[:rank], right[:rank]
-    total = float(torch.linalg.vector_norm(matrix)) ** 2
+    total = sum_of_squares(matrix)
     missed = total - float(values.square().sum())
     if missed <= PLAIN_SINGLE**2 * total:
-        missed = float((matrix - (left * values) @ right).square().sum())
+        missed = missed_squares(matrix, left * values, right)
     return _oriented(left, values, right, error=math.sqrt(missed / total) if total else 0.0)
 
 
@@ -257,6 +271,8 @@ DECLARED = (
         function=svd,
         promise_text="W ≈ U @ V",
         promise=lambda U, V: U @ V,  # noqa: N803
+        by_rows=True,
+        of_any_type=True,
         forms=forms("[m, n] -> [m, r], [r, n]"),
         source="Eckart & Young, 1936; by random projection Halko, Martinsson & Tropp, 2011",
         doc="The best rank-r approximation of a matrix in the Frobenius norm, as two balanced factors.",
