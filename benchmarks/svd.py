@@ -6,21 +6,38 @@
 Both run in turn, round by round; seconds are medians. The weight is float32 with singular values i^-0.6 and
 random singular vectors, so that the best error of each rank is known. The errors are those of the factors
 that come back, formed and subtracted in float64.
+
+A dense layer of that weight is compiled to each rank as well, from the model to a file that was run against
+the original, in a process of its own: memory is what the process takes at most beyond what it has in use once
+the model is there, in sizes of the model.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
+import tempfile
 import time
+from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+import tdsl
+from benchmarks.compile import apart
+from benchmarks.crepe import forget_peak, used
 from benchmarks.harness import machine, table, write_section
+from tdsl.engine.library import Library
 from tdsl.factor.matrix import truncate_randomized
+from tdsl.lang import parse
 
 DECAY = 0.6
+PIPELINE = """
+pipeline truncated(rank: Rank) {
+    once factorize.linear.svd_linear(rank = rank)
+    check error <= 100%
+}
+"""
 
 
 def planted(size: int) -> Tensor:
@@ -47,6 +64,35 @@ def ours(weight: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     return found.left * found.values, found.right
 
 
+def compiled(layer: nn.Linear, rank: int) -> None:
+    """A dense layer in two factors, written to a file that is thrown away."""
+    library = Library()
+    library.add_file(parse(PIPELINE, "bench"), "")
+    with tempfile.TemporaryDirectory() as folder:
+        tdsl.compile(
+            layer.eval(),
+            torch.ones(4, layer.in_features),
+            dynamic_shapes=({0: "batch"},),
+            pipeline="truncated",
+            parameters={"rank": rank},
+            rules=library,
+            latency=False,
+            output=Path(folder, "model.onnx"),
+        )
+
+
+def memory(size: int, rank: int) -> float:
+    """What compiling a layer of `planted` weights takes at most, in sizes of the layer."""
+    torch.set_num_threads(1)
+    compiled(nn.Linear(64, 64), 8)  # all that it needs is imported
+    layer = nn.Linear(size, size)
+    layer.weight.data = planted(size)
+    forget_peak()
+    before = used()
+    compiled(layer, rank)
+    return (used() - before) / sum(weight.nbytes for weight in layer.parameters())
+
+
 METHODS = {"tdsl": ours, "torch.svd_lowrank": low_rank}
 
 
@@ -60,7 +106,9 @@ def main() -> None:
     weight = planted(given.size)
     values = singular_values(given.size)
     rows = []
+    taken = {}
     for rank in given.rank or [512, 256]:
+        taken[rank] = apart(memory, given.size, rank)
         best = float(values[rank:].norm() / values.norm())
         seconds: dict[str, list[float]] = {name: [] for name in METHODS}
         errors: dict[str, float] = {}
@@ -88,9 +136,14 @@ def main() -> None:
             )
             print(" | ".join(rows[-1]), flush=True)
     header = ("weight", "rank", "method", "error", "above the optimum", "seconds", "speed")
-    about = (__doc__ or "").split("\n\n")[2].replace("\n", " ")
+    about, compiling = (part.replace("\n", " ") for part in (__doc__ or "").split("\n\n")[2:])
+    most = table(
+        ("layer", "rank", "memory"), [(f"{given.size}²", str(r), f"{m:.1f}") for r, m in taken.items()]
+    )
     write_section(
-        "svd", f"## Truncated SVD of a large weight\n\n{about}\n\n{table(header, rows)}\n\n{machine()}"
+        "svd",
+        f"## Truncated SVD of a large weight\n\n{about}\n\n{table(header, rows)}\n\n"
+        f"{compiling}\n\n{most}\n\n{machine()}",
     )
 
 
