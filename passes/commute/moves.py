@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from tdsl.engine.sizes import compare, same_shape
 from tdsl.engine.stage import stage
 from tdsl.engine.staged import Constant
 from tdsl.engine.workspace import Workspace
@@ -48,7 +49,7 @@ def action_of(work: Workspace, node: fx.Node) -> tuple[fx.Node, Action] | None:
     value = node.meta.get("val")
     if operator is None or operator.name not in _READERS or not isinstance(value, Tensor):
         return None
-    if 0 in value.shape:
+    if any(compare("==", size, 0) for size in value.shape):
         return None
     return _READERS[operator.name](work, node, operator)
 
@@ -93,7 +94,7 @@ def _scaled(work: Workspace, node: fx.Node, operator: Operator) -> tuple[fx.Node
             continue
         if not isinstance(source.meta["val"], Tensor):  # a size, which factors are computed from
             continue
-        if tuple(source.meta["val"].shape) != tuple(shape) or not node.meta["val"].is_floating_point():
+        if not same_shape(source.meta["val"].shape, shape) or not node.meta["val"].is_floating_point():
             continue
         last, divides = shape[-1] if isinstance(shape[-1], int) else None, operator.name == "div"
         found = None

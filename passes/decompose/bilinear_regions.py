@@ -16,6 +16,7 @@ from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.sizes import same_shape
 from tdsl.engine.staged import CannotStage, Constant, Staged
 from tdsl.engine.workspace import Workspace
 from tdsl.factor.bilinear import multiplications
@@ -193,7 +194,7 @@ def _replacement(
     if val.ndim != leading + 1:
         result = Staged(torch.ops.aten.reshape.default, (product, list(val.shape)), {})
     try:
-        return result if work.val(result).shape == val.shape else None
+        return result if same_shape(work.val(result).shape, val.shape) else None
     except CannotStage:
         return None
 

@@ -10,6 +10,7 @@ from typing import Any
 from tdsl.passes.merge.call_regions import Bundle
 from torch import fx
 
+from tdsl.engine.sizes import same_shape
 from tdsl.engine.stage import stage
 from tdsl.engine.staged import Staged
 from tdsl.engine.workspace import Workspace
@@ -34,6 +35,6 @@ def put_together(bundle: Bundle, axis: int) -> fx.Node | None:
 def whole(work: Workspace, user: fx.Node, joined: Staged) -> Any:
     """What `put_together` found, made of the joined result."""
     wanted = user.meta["val"]
-    if tuple(work.val(joined).shape) == tuple(wanted.shape):
+    if same_shape(work.val(joined).shape, wanted.shape):
         return joined
     return stage(work, OPERATORS["reshape"], {"x": joined, "shape": list(wanted.shape)})

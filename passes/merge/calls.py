@@ -19,6 +19,7 @@ from tdsl.engine.explain import Explanation, Failure, Place, Site, place_of
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.rule import Replacement, Rule
+from tdsl.engine.sizes import same_shape
 from tdsl.engine.stage import stage
 from tdsl.engine.staged import CannotStage, Staged
 from tdsl.engine.workspace import Workspace
@@ -147,7 +148,8 @@ def _results(work: Workspace, region: Region, axes: Axes, joined: dict[Bundle, S
         parts = stage(work, OPERATORS["split"], {"x": joined[bundle], "sizes": sizes, "dim": axis - val.ndim})
         values |= {node: Staged(getitem, (parts, number), {}) for number, node in enumerate(bundle)}
     for node, value in values.items():
-        if (own := work.val(value)).shape != node.meta["val"].shape or own.dtype != node.meta["val"].dtype:
+        own, wanted = work.val(value), node.meta["val"]
+        if not same_shape(own.shape, wanted.shape) or own.dtype != wanted.dtype:
             raise CannotStage(f"{node.name} would have another type")
     return values
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import fx
+from torch.fx.experimental.symbolic_shapes import optimization_hint
 
 from tdsl.capture.normal import weights_of
 from tdsl.engine.frame import Frame, Variant
@@ -42,9 +43,12 @@ def census(module: fx.GraphModule) -> Census:
 
 
 def macs_of(work: Workspace, nodes: tuple[fx.Node, ...]) -> int:
-    """Multiply–accumulates of some nodes of a graph, at the traced example where sizes are dynamic."""
+    """Multiply–accumulates of some nodes of a graph, at the traced example where sizes are dynamic.
+
+    What values decide, as the number of entries that are not zero, counts as 1.
+    """
     total = macs(Frame(work, Variant(Pattern(()), (), {}, lambda _: ()), nodes, {}, {}), "lhs")
-    return int(total.node.hint) if isinstance(total, torch.SymInt) else int(total)
+    return optimization_hint(total, fallback=1) if isinstance(total, torch.SymInt) else int(total)
 
 
 def shared_weights(module: fx.GraphModule) -> list[str]:

@@ -106,9 +106,9 @@ def _call(
     nominal = any(source.nominal for source in varying)
     if node.target is python_operator.getitem:
         return _item(node, known)
-    shapes = _shapes(node)
-    if any(source.actions[0] is None for source in varying):
-        unknown: tuple[Action | None, ...] = (None,) * max(len(shapes), 1)
+    shapes = None if any(map(_is_open, (node, *origins))) else _shapes(node)
+    if shapes is None or any(source.actions[0] is None for source in varying):
+        unknown: tuple[Action | None, ...] = (None,) * max(len(_results(node)), 1)
         return Known(unknown, nominal=True), Step(node, origins, taken, unknown, "unknown", nominal=True)
     try:
         law = _law(node, known, shapes, fallback)
@@ -267,7 +267,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _hint(value: Any) -> Any:
-    return int(value.node.hint) if isinstance(value, torch.SymInt) else value
+    """The size of the example; `None` where values decide it."""
+    return value.node.hint if isinstance(value, torch.SymInt) else value
+
+
+def _is_open(node: fx.Node) -> bool:
+    """Whether values decide a size of a result, as the number of entries that are not zero."""
+    return any(isinstance(one, Tensor) and None in map(_hint, one.shape) for one in _results(node))
 
 
 def _shape(value: Tensor) -> tuple[int, ...]:
@@ -276,9 +282,12 @@ def _shape(value: Tensor) -> tuple[int, ...]:
 
 
 def _shapes(node: fx.Node) -> tuple[tuple[int, ...], ...]:
+    return tuple(_shape(one) if isinstance(one, Tensor) else () for one in _results(node))
+
+
+def _results(node: fx.Node) -> Sequence[Any]:
     value = node.meta.get("val")
-    results = value if isinstance(value, list | tuple) else [value]
-    return tuple(_shape(one) if isinstance(one, Tensor) else () for one in results)
+    return value if isinstance(value, list | tuple) else [value]
 
 
 def _computed(node: fx.Node, known: Mapping[fx.Node, Known]) -> Any:

@@ -1,0 +1,51 @@
+"""Sizes that are open stay open through rewriting: nothing that looks at a graph decides what they are."""
+
+import torch
+from torch import nn
+
+import tdsl
+from tdsl.emit import run, session
+
+
+class Slopes(nn.Module):
+    """A bias on keys that is steeper for every head, as in ALiBi: heads stand where others have the batch."""
+
+    def forward(self, x, slopes):
+        places = torch.arange(x.shape[-1])
+        return torch.softmax(x + slopes.flip(0)[:, None] * places * (slopes[:, None] * x), -1)
+
+
+class Chosen(nn.Module):
+    """As many rows as pass a threshold, scaled and turned round, through a dense layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(4, 3)
+
+    def forward(self, x):
+        rows = torch.nonzero(x[:, 0] > 0.0)[:, 0]
+        return self.dense(torch.relu(x[rows].flip(1) * 2.0)) - 1.0
+
+
+def file_agrees(model, result, *inputs):
+    (output,) = run(
+        session(result.onnx), dict(zip(result.captured.input_names, inputs, strict=True))
+    ).values()
+    wanted = model(*inputs)
+    torch.testing.assert_close(torch.from_numpy(output), wanted, rtol=1e-5, atol=1e-5)
+    return wanted
+
+
+def test_a_batch_is_not_taken_for_heads():
+    model, slopes = Slopes().eval(), torch.rand(4)
+    sizes = {"x": {0: "batch", 2: "length"}, "slopes": None}
+    result = tdsl.compile(model, (torch.randn(2, 4, 6), slopes), dynamic_shapes=sizes, latency=False)
+    for batch in (3, 4):
+        file_agrees(model, result, torch.randn(batch, 4, 5), slopes)
+
+
+def test_a_number_of_rows_that_values_decide_is_left_open():
+    model, x = Chosen().eval(), torch.randn(6, 4)
+    result = tdsl.compile(model, (x,), latency=False)
+    counts = {len(file_agrees(model, result, x + shift)) for shift in (0.0, 5.0, -0.5)}
+    assert len(counts) > 1
