@@ -16,7 +16,7 @@ from tdsl.lang import tree
 from tdsl.lang.bind import Bound, bind, is_nary
 from tdsl.lang.pattern import PatternReader
 from tdsl.lang.progress import require_progress
-from tdsl.lang.scope import Role, Scope
+from tdsl.lang.scope import TENSORS, Role, Scope
 from tdsl.lang.uses import Uses
 from tdsl.lang.vocabulary import PARAMETER_KINDS, Vocabulary
 from tdsl.lang.walk import walk
@@ -24,8 +24,6 @@ from tdsl.ops import Operator
 from tdsl.spelling import did_you_mean
 
 __all__ = ["Bound", "Resolved", "Role", "bind", "is_nary", "resolve"]
-
-_TENSORS = frozenset({Role.OPERAND, Role.VARIADIC, Role.RESULT})
 
 
 @dataclass(frozen=True)
@@ -197,7 +195,7 @@ def _require_connected(rule: tree.Rule, scope: Scope) -> None:
     for equation in rule.lhs:
         names = {n.id for n in walk(equation.term) if isinstance(n, tree.Name)}
         names |= {n.name for n in walk(equation.term) if isinstance(n, tree.Declared)}
-        groups.append({n for n in names if scope.roles.get(n) in _TENSORS} | set(equation.names))
+        groups.append({n for n in names if scope.roles.get(n) in TENSORS} | set(equation.names))
     reached, waiting = set(groups[0]), list(zip(rule.lhs[1:], groups[1:], strict=True))
     while near := [pair for pair in waiting if pair[1] & reached]:
         reached.update(*(names for _, names in near))

@@ -23,6 +23,9 @@ class Role(enum.Enum):
     DEFINED = "defined in `where`"
 
 
+TENSORS = frozenset({Role.OPERAND, Role.VARIADIC, Role.RESULT})
+"""What stands for tensors of the graph."""
+
 _SIZES = frozenset({"int", "ints", "ints1", "ints2", "ints3", "shape", "spread", "extents", "scalar", "any"})
 """Kinds of attributes whose values may be sizes of tensors too."""
 
