@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
+from tdsl.lang.results import PICKS, require_one_result
 from tdsl.lang.scope import Role, Scope
 from tdsl.lang.uses import Uses, unknown_callee
 from tdsl.lang.vocabulary import DTYPES, INFIX
@@ -60,11 +61,11 @@ class PatternReader:
                 self.call(expr)
             case tree.Binary(operator=sign, left=left, right=right) if sign in INFIX:
                 self._require_operator(INFIX[sign], expr)
-                self.operand(left)
-                self.operand(right)
+                self._one(left)
+                self._one(right)
             case tree.Unary(operator="-", operand=operand):
                 self._require_operator("neg", expr)
-                self.operand(operand)
+                self._one(operand)
             case tree.Alternatives():
                 self._alternatives(expr, param, owner)
             case tree.Splat():
@@ -75,6 +76,12 @@ class PatternReader:
                     expr.span,
                     expected="a variable, an operator applied to something, or an alternative",
                 )
+
+    def _one(self, expr: tree.Expr, param: Param = _INFIX_PARAM, owner: str = "") -> None:
+        """A pattern for what an operator takes as one tensor."""
+        if owner != PICKS:
+            require_one_result(expr, self.operators, self.scope.vocabulary)
+        self.operand(expr, param, owner)
 
     def _require_operator(self, name: str, expr: tree.Expr) -> None:
         if name not in self.scope.vocabulary.operators:
@@ -131,14 +138,14 @@ class PatternReader:
                     for value in written:
                         self._element(value, param, call.callee)
                 elif param.is_operand:
-                    self.operand(written, param, call.callee)
+                    self._one(written, param, call.callee)
                 else:
                     self.attribute(written, param)
 
     def _element(self, value: tree.Expr, param: Param, owner: str) -> None:
         """One of a list of operands; `xs...` are any number, `f(xs)...` any number of applications."""
         if not isinstance(value, tree.Splat):
-            self.operand(value, param, owner)
+            self._one(value, param, owner)
             return
         match value.value:
             case tree.Name(id=name):

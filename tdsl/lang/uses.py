@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
+from tdsl.lang.results import PICKS, require_one_result
 from tdsl.lang.scope import TENSORS, Role, Scope
 from tdsl.lang.vocabulary import DTYPES, INFIX, SIDES, Function
 from tdsl.lang.walk import walk
@@ -42,12 +43,12 @@ class Uses:
                         expr.span,
                         expected="`eq`, `lt`, `logical_and` and the like for element by element",
                     )
-                self.term(left)
-                self.term(right)
+                self._one(left)
+                self._one(right)
             case tree.Unary(operator="not"):
                 raise TdslError("`not` is a condition, not a tensor", expr.span, expected="`logical_not(x)`")
             case tree.Unary(operand=operand):
-                self.term(operand)
+                self._one(operand)
             case tree.TupleOf(items=items) | tree.ListOf(items=items):
                 for item in items:
                     self.term(item)
@@ -106,7 +107,15 @@ class Uses:
                 raise TdslError(
                     f"`{value.id}` is a list of tensors", value.span, expected="one tensor", hint=dots
                 )
-        self.term(value)
+        if call.callee == PICKS:
+            self.term(value)
+        else:
+            self._one(value)
+
+    def _one(self, expr: tree.Expr) -> None:
+        """What an operator on the right side takes as one tensor."""
+        require_one_result(expr, self.operators, self.vocabulary)
+        self.term(expr)
 
     def attribute(self, param: Param, value: tree.Expr) -> None:
         """The value of an attribute of kind `param.kind`."""
