@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tdsl.passes.commute.follows import followers
-from tdsl.passes.commute.moves import Held, action_of, held_by, moved
+from tdsl.passes.commute.moves import Held, action_of, held_by, moved, replaced
 from torch import Tensor, fx
 
 from tdsl.engine.driver import Scope
-from tdsl.engine.edit import Editor
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
-from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.staged import CannotStage, Staged
 from tdsl.engine.workspace import Workspace
 from tdsl.ops.targets import operator_of
@@ -121,7 +119,7 @@ def _past(
         return False
     chains = [one for acted in operands.values() for one in acted.chain]
     matched = tuple(dict.fromkeys((*outputs, node, *follow.layers, *chains)))
-    return _apply(work, tuple(outputs), tuple(values), matched, journal)
+    return replaced(work, Carried.name, tuple(outputs), tuple(values), matched, journal)
 
 
 def _stays(node: fx.Node, operand: fx.Node, acting: Action) -> bool:
@@ -142,25 +140,7 @@ def _joined(work: Workspace, node: fx.Node, own: Action, before: Acted, journal:
     value = moved(work, before.root, both, before.held)
     if _length(value) > len(before.chain):
         return False
-    return _apply(work, (node,), (value,), (node, *before.chain), journal)
-
-
-def _apply(
-    work: Workspace,
-    outputs: tuple[fx.Node, ...],
-    values: tuple[Any, ...],
-    matched: tuple[fx.Node, ...],
-    journal: Journal,
-) -> bool:
-    name = Carried.name
-    replacement = Replacement(Rule(name, ()), outputs, values, matched)
-    try:
-        edit = Editor(work).apply(replacement, journal.next_number)
-    except CannotStage:
-        return False
-    made = sum(node.op != "get_attr" for node in edit.created)
-    journal.note(name, matched[0], matched, saved_nodes=edit.erased - made, created=edit.created)
-    return True
+    return replaced(work, Carried.name, (node,), (value,), (node, *before.chain), journal)
 
 
 def _runs(work: Workspace, node: fx.Node) -> list[Acted]:

@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from tdsl.engine.edit import Editor
+from tdsl.engine.journal import Journal
+from tdsl.engine.rule import Replacement, Rule
 from tdsl.engine.sizes import compare, same_shape
 from tdsl.engine.stage import stage
-from tdsl.engine.staged import Constant
+from tdsl.engine.staged import CannotStage, Constant
 from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS, Operator
 from tdsl.ops.targets import operator_of
@@ -40,7 +43,7 @@ class Held:
 
 
 def action_of(work: Workspace, node: fx.Node) -> tuple[fx.Node, Action] | None:
-    """The value that a node acts on, and how: flips, rolls, selects all places, scales or rotates.
+    """The value that a node acts on, and how: flips, rolls, selects all places, shuffles, scales or rotates.
 
     Along axes of known size. `None` for any other node. A matrix that is orthogonal as far as its type allows
     stands for the nearest one that is.
@@ -70,6 +73,17 @@ def _order(places: Tensor, size: int) -> Permutation | None:
         return None
     order = tuple((places % size).tolist())
     return Permutation(order) if len(set(order)) == size else None
+
+
+def _shuffled(work: Workspace, node: fx.Node, operator: Operator) -> tuple[fx.Node, Action] | None:
+    """Channels seen as groups of members, member by member."""
+    source, groups = node.args
+    shape = node.meta["val"].shape
+    channels: Any = shape[1]
+    if not isinstance(source, fx.Node) or not isinstance(channels, int):
+        return None
+    order = torch.arange(channels).reshape(groups, -1).T.flatten()
+    return source, action(len(shape), {1: Permutation(tuple(order.tolist()))})
 
 
 def _turned(work: Workspace, node: fx.Node, operator: Operator) -> tuple[fx.Node, Action] | None:
@@ -160,6 +174,7 @@ def _rotation_by(weight: Tensor, transposed: bool) -> Linear | None:
 
 _READERS = {
     "index_select": _selected,
+    "channel_shuffle": _shuffled,
     "flip": _turned,
     "roll": _turned,
     "mul": _scaled,
@@ -237,8 +252,27 @@ def _multiple(work: Workspace, value: Any, axis: int, scales: Sequence[float], h
     return stage(work, OPERATORS["mul"], {"x": value, "y": factor})
 
 
+def replaced(
+    work: Workspace,
+    name: str,
+    outputs: tuple[fx.Node, ...],
+    values: tuple[Any, ...],
+    matched: tuple[fx.Node, ...],
+    journal: Journal,
+) -> bool:
+    """Put values in the place of outputs, and note it under the name of a pass; whether that was possible."""
+    replacement = Replacement(Rule(name, ()), outputs, values, matched)
+    try:
+        edit = Editor(work).apply(replacement, journal.next_number)
+    except CannotStage:
+        return False
+    made = sum(node.op != "get_attr" for node in edit.created)
+    journal.note(name, matched[0], matched, saved_nodes=edit.erased - made, created=edit.created)
+    return True
+
+
 def _equal(first: Along, second: Along) -> bool:
     return first.size == second.size and same(action(1, {0: first}), action(1, {0: second}))
 
 
-__all__ = ["Held", "action_of", "held_by", "moved"]
+__all__ = ["Held", "action_of", "held_by", "moved", "replaced"]

@@ -103,3 +103,38 @@ def _cosine(site: Site) -> Law:
             raise Breaks(f"cosine_similarity does not commute with {x.action}")
     acting: Action = action(x.rank, kept, x.action.order)
     return law(site, without(acting, {axis}, "cosine_similarity") if len(site.shapes[0]) else identity_on(0))
+
+
+@transfer("index_add", "scatter_add", "scatter_reduce")
+def _folded_by_index(site: Site) -> Law:
+    """Index and source in one order are folded as they were; along other axes all move alike.
+
+    A source whose slices are all equal has any order. Adding slices is linear along the other axes.
+    """
+    x, index, source = site["x"], site["index"], site["source"]
+    name, axis = site.operator.name, site["dim"] % x.rank
+    if any(one.action.order != tuple(range(one.rank)) for one in (x, index, source)):
+        raise Breaks(f"{name} of values whose axes change places")
+    slices = name == "index_add"
+    if not slices and index.shape != source.shape:
+        raise Breaks(f"{name} of a source that the index reaches a part of")
+    places = index.action.part(0 if slices else axis)
+    same_order = source.action.part(axis) == places
+    if x.action.part(axis) is not None or not (same_order or _is_uniform(source, axis)):
+        raise Breaks(f"{name} of an index and a source that are in different orders")
+    kept = {place: element for place, element in x.action.parts if place != axis}
+    others = [{p: e for p, e in one.action.parts if p != axis} for one in (x, source, index)]
+    alike = others[0] == others[1] and (slices or others[0] == others[2])
+    fits = slices or all(index.shape[place] == x.shape[place] for place in kept)
+    linear = slices or all(permutes(element) for element in kept.values())
+    if not (alike and fits and linear and index.action.permutes):
+        raise Breaks(f"{name} does not commute with {x.action}, {index.action} and {source.action}")
+    return law(site, action(x.rank, kept))
+
+
+def _is_uniform(value: Value, axis: int) -> bool:
+    """Whether a constant has the same numbers at all places along an axis."""
+    numbers = value.constant
+    if numbers is None or value.action.part(axis) is not None or not numbers.numel():
+        return False
+    return bool((numbers == numbers.narrow(axis, 0, 1)).all())

@@ -260,8 +260,8 @@ def _smooth(site: Site) -> Law:
     """Places between others, symmetric unless a scale was given that the sizes are not the ratio of."""
 
     def why(size: int, result: int, scale: float | None) -> str:
-        if site.operator.name.endswith("_aa"):
-            return "antialiased windows are rounded to one side"
+        if site.operator.name.endswith("_aa") and site["align_corners"]:
+            return "antialiased windows between aligned corners begin at the first one"
         if site["align_corners"]:
             return "" if result > 1 or size == 1 else "the one place takes the first one's value"
         if scale is None or abs(size * scale - result) < 1e-9:

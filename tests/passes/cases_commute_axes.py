@@ -219,23 +219,6 @@ CASES = [
         because="they are put together along that axis",
     ),
     fires(
-        "commute.axes.concat_of_permutes",
-        lambda m, x, y: torch.cat([x.mT, y.mT], 1),
-        (2, 5, 6),
-        (2, 5, 6),
-        expect="""
-            concat = concat(x, y, dim=-1)
-            permute = permute(concat, [0, 2, 1])
-        """,
-    ),
-    leaves(
-        "commute.axes.concat_of_permutes",
-        lambda m, x, y: torch.cat([x.mT, y], 1),
-        (2, 5, 6),
-        (2, 6, 5),
-        because="one stands as it is",
-    ),
-    fires(
         "commute.axes.spread_of_action",
         lambda m, x: x.flip(1).repeat(3, 1, 2),
         (2, 5, 6),

@@ -172,25 +172,6 @@ CASES = [
         because="the index is as it was",
     ),
     fires(
-        "commute.operands.concat_of_three_permutes",
-        lambda m, x, y, z: torch.cat([x.mT, y.mT, z.mT], 1),
-        ROWS,
-        ROWS,
-        ROWS,
-        expect="""
-            concat = concat(x, y, z, dim=-1)
-            permute = permute(concat, [0, 2, 1])
-        """,
-    ),
-    leaves(
-        "commute.operands.concat_of_three_permutes",
-        lambda m, x, y, z: torch.cat([x.mT, y.mT, z], 1),
-        ROWS,
-        ROWS,
-        (2, 6, 4),
-        because="the third one has its axes as they were",
-    ),
-    fires(
         "commute.operands.adaptive_max_pool_of_flip",
         lambda m, x: F.adaptive_max_pool2d(x.flip(-1), 3),
         (1, 2, 6, 7),

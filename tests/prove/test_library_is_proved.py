@@ -14,13 +14,23 @@ from tdsl.prove.check import fresh_verdict
 TESTED = {
     "cleanup.identity.relu_of_nonnegative",
     "cleanup.zeros.zero_linear",
+    "commute.exchanged.cosine_of_permutes",
+    "commute.exchanged.exchanged_cdist",
     "commute.invariance.largest_of_multiple",
     "commute.invariance.largest_of_softmax",
     "commute.laws.scale_relu",
     "commute.operands.adaptive_max_pool_of_flip",
     "commute.operands.adaptive_max_pool_of_permutation",
+    "commute.operands.adaptive_max_pool_of_permute",
     "commute.operands.bucketize_of_permute",
     "commute.operands.gather_of_permutes",
+    "commute.operands.largest_of_image",
+    "commute.operands.largest_of_sequence",
+    "commute.orders.even_of_negation",
+    "commute.orders.gather_of_roll",
+    "commute.orders.rows_of_flip",
+    "commute.orders.rows_of_roll",
+    "commute.orders.selection_of_roll",
     "commute.scaling.extreme_of_multiple",
     "commute.scaling.extreme_of_scaled_channels",
     "commute.scaling.homogeneous_of_quotient",
@@ -40,11 +50,11 @@ TESTED = {
     "commute.tokens.smallest_value",
     "commute.tokens.sorted_permutation",
 }
-"""A field does not know that a square is never negative, or which number is positive.
+"""A field does not know that a square is never negative, which number is positive, or what sees no sign.
 
 The largest of many elements says little about each of their orders, and nothing in a field; no structure
 draws a weight of zeros. Windows of nearly equal size, places between boundaries and what an index names that
-is drawn in a field have no exact meaning.
+is drawn in a field have no exact meaning, nor have cosines and distances.
 """
 
 RULES = standard_library().rules
