@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,8 @@ class Curve:
 
 Visit = Callable[[float, fx.GraphModule], object]
 """Hears the size that was asked for and the rewritten module, which nobody needs afterwards."""
+SoFar = Callable[[Curve], object]
+"""Hears the curve as far as it is known, after every point."""
 
 
 def sweep(
@@ -85,14 +87,16 @@ def sweep(
     by: str = "parameters",
     shares: Sequence[float] = SHARES,
     visit: Visit = lambda share, module: None,
+    so_far: SoFar = lambda curve: None,
     pipeline: str = "pipelines.compact",
     **kwargs: Any,
 ) -> Curve:
     """The least error that the first `choose` of a pipeline reaches at each of some sizes.
 
     `by` is the cost that is bounded (`parameters`, `bytes`, `macs` or `latency`), `visit` sees every module
-    on the way; everything else is given as to `tdsl.compile`. The steps before the plan and the recovery
-    after it are carried out, and symmetries that the pipeline checks are measured; nothing is written.
+    on the way, `so_far` the curve after every point, to keep where a run may be cut off; everything else is
+    given as to `tdsl.compile`. The steps before the plan and the recovery after it are carried out, and
+    symmetries that the pipeline checks are measured; nothing is written.
     Raises `TdslError` for a pipeline without a plan, and for what `tdsl.compile` raises it.
     """
     if by not in COSTS:
@@ -104,7 +108,7 @@ def sweep(
             hint="half of it is `50%` on the command line, 0.5 in Python",
         )
     prepared = prepare(*args, pipeline=pipeline, verified=False, **kwargs)
-    planner = _Sweeper(prepared, by, tuple(shares), visit)
+    planner = _Sweeper(prepared, by, tuple(shares), visit, so_far)
     prepared.runner.planner = planner
     try:
         prepared.runner.run(copied(prepared.captured.module), Journal())
@@ -164,12 +168,15 @@ class _Profiler(_First):
 class _Sweeper(_First):
     """Makes the first plan for every size in turn."""
 
-    def __init__(self, prepared: Prepared, by: str, shares: tuple[float, ...], visit: Visit) -> None:
+    def __init__(
+        self, prepared: Prepared, by: str, shares: tuple[float, ...], visit: Visit, so_far: SoFar
+    ) -> None:
         super().__init__(prepared.planner)
         self.prepared = prepared
         self.by = by
         self.shares = shares
         self.visit = visit
+        self.so_far = so_far
         self.curve: Curve | None = None
 
     @returning()
@@ -180,7 +187,7 @@ class _Sweeper(_First):
         problem, statistics = planner.problem(choice, module, (self.by,))
         alone = Problem(problem.candidates, self.by, (), problem.totals, problem.span)
         least = alone.cost(alone.solve(None) or (), self.by)
-        points = []
+        self.curve = Curve(self.by, least, (), tuple(planner.cautions()))
         for share in self.shares:
             budget = Budget(self.by, "<=", share, True, choice.span)
             chosen = Problem(problem.candidates, "error", (budget,), problem.totals, choice.span).solve(None)
@@ -196,21 +203,20 @@ class _Sweeper(_First):
             self.visit(share, copy)
             metrics = planner.measure(copy)
             cost = {name: problem.cost(chosen, name) for name in COSTS}
-            points.append(
-                Point(
-                    asked=share,
-                    sites=len(chosen),
-                    bytes=cost["bytes"],
-                    parameters=cost["parameters"],
-                    macs=cost["macs"],
-                    latency=cost["latency"] if timed else None,
-                    error=metrics.error,
-                    cosine=metrics.cosine,
-                    mean_cosine=metrics.mean_cosine,
-                    symmetries=self._symmetries(copy),
-                )
+            point = Point(
+                asked=share,
+                sites=len(chosen),
+                bytes=cost["bytes"],
+                parameters=cost["parameters"],
+                macs=cost["macs"],
+                latency=cost["latency"] if timed else None,
+                error=metrics.error,
+                cosine=metrics.cosine,
+                mean_cosine=metrics.mean_cosine,
+                symmetries=self._symmetries(copy),
             )
-        self.curve = Curve(self.by, least, tuple(points), tuple(planner.cautions()))
+            self.curve = replace(self.curve, points=(*self.curve.points, point))
+            self.so_far(self.curve)
         raise _Done
 
     def _symmetries(self, module: fx.GraphModule) -> tuple[Symmetry, ...]:

@@ -46,7 +46,8 @@ def sweep_model(
 ) -> None:
     """Show what a plan for MODEL loses at each of several sizes.
 
-    One calibration and one set of candidates give every point; nothing is compiled.
+    One calibration and one set of candidates give every point; nothing is compiled. A file is written after
+    every point, so that a run that is cut off leaves what it found.
     """
     sizes = _shares(shares)
     if output is not None:
@@ -55,9 +56,12 @@ def sweep_model(
         arguments = _arguments(model, pipeline, rules, settings, calibration, mask, loss, cache, progress)
         from tdsl.sweeper import sweep
 
-        curve = sweep(by=by, shares=sizes, profile=profile, **arguments)
-    if output is not None:
-        curve.write(output)
+        def keep(found: Curve) -> None:
+            if output is not None:
+                found.write(output)
+
+        curve = sweep(by=by, shares=sizes, so_far=keep, profile=profile, **arguments)
+    keep(curve)  # also one without a point
     if as_json:
         terminal.put_json({"format": "tdsl-sweep/1", **asdict(curve)})
     else:

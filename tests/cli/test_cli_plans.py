@@ -11,6 +11,7 @@ import pytest
 
 from tdsl.errors import TdslError
 from tdsl.plan.latency import LatencyTable
+from tdsl.planner import DataPlanner
 
 SAMPLES = ("--calibration", "tiny.py:samples")
 FAST = """\
@@ -46,6 +47,25 @@ def test_a_sweep_is_a_table_a_file_and_json(tdsl):
     assert (large["asked"], small["asked"]) == (0.8, 0.5)
     assert written["least"] <= small["parameters"] <= 0.5 < large["parameters"] <= 0.8
     assert large["error"] < small["error"] and large["latency"] is None
+
+
+def test_a_sweep_that_is_cut_off_leaves_what_it_found(tdsl, monkeypatch):
+    """The second of three sizes is measured, and then somebody stops the run."""
+    arguments = ("sweep", "tiny.py:model", *SAMPLES, "--shares", "80%,50%,30%", "-o", "curve.json")
+    whole = tdsl(*arguments, "--json").json
+    measure, seen = DataPlanner.measure, []
+
+    def stopped(self, module):
+        seen.append(module)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return measure(self, module)
+
+    monkeypatch.setattr(DataPlanner, "measure", stopped)
+    assert tdsl(*arguments).status != 0
+    left = json.loads(Path("curve.json").read_text(encoding="utf-8"))
+    assert len(whole["points"]) == 3
+    assert left == {**whole, "points": whole["points"][:2]}
 
 
 def test_a_sweep_may_be_over_multiplications(tdsl):
