@@ -18,6 +18,8 @@ from tdsl.emit.write import write_apart
 from tdsl.errors import TdslError
 from tdsl.memory import without_remains
 
+_PRODUCTS = ("MatMul", "Gemm", "MatMulNBits", "Conv", "ConvTranspose", "Gather", "LSTM", "GRU", "RNN")
+"""Operators whose weights onnxruntime's optimisations leave as they are, or replace under another name."""
 MAPPED = 2**22
 """Bytes of weights from which on a session reads them from a file: onnxruntime copies what it is handed."""
 
@@ -86,13 +88,33 @@ def _mapped(model: Emitted, options: onnxruntime.SessionOptions) -> _Session:
 
 
 def _shared(model: Emitted, options: onnxruntime.SessionOptions) -> list[onnxruntime.OrtValue]:
-    """The weights that need not be laid out anew, for kernels to read where they are."""
-    shared = []
+    """The weights that need not be laid out anew, for kernels to read where they are.
+
+    Where a transpose moves past a sum, onnxruntime turns the other summand under its own name: such weights
+    are not handed over a second time, as they would stand there again as they were.
+    """
+    shared, products = [], _of_products(model.proto.graph)
     for name, array in model.weights.items():
-        if array.flags.c_contiguous:
+        if array.flags.c_contiguous and name in products:
             shared.append(onnxruntime.OrtValue.ortvalue_from_numpy(array))
             options.add_initializer(name, shared[-1])
     return shared
+
+
+def _of_products(graph: onnx.GraphProto) -> set[str]:
+    """The values that products alone read, as they are or decoded."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+
+    def kept(name: str) -> bool:
+        return all(
+            node.op_type in _PRODUCTS or (node.op_type == "DequantizeLinear" and kept(node.output[0]))
+            for node in readers.get(name, ())
+        )
+
+    return {name for name in readers if kept(name)}
 
 
 def run(

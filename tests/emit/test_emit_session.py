@@ -76,3 +76,35 @@ def test_without_room_for_the_file_weights_are_handed_over(emitted, feeds, monke
     monkeypatch.setattr(runtime, "write_apart", full)
     np.testing.assert_array_equal(run(session(emitted), feeds)["y"], expected["y"])
     assert written and not written[0].parent.exists()
+
+
+def test_a_summand_that_onnxruntime_turns_stays_turned(tmp_path):
+    """A table of places on images with channels last: the transposes around it cancel, and it is turned."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "kernel": rng.standard_normal((8, 3, 1, 1)).astype(np.float32),
+        "places": rng.standard_normal((1, 8, 8, 8)).astype(np.float32),
+        "head": rng.standard_normal((4, 8, 1, 1)).astype(np.float32),
+    }
+    graph = onnx.parser.parse_graph(
+        """g (float[1,3,8,8] x) => (float[1,4,8,8] y) {
+            c = Conv (x, kernel)
+            last = Transpose <perm=[0,2,3,1]> (c)
+            placed = Add (last, places)
+            first = Transpose <perm=[0,3,1,2]> (placed)
+            y = Conv (first, head)
+        }"""
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    for name, array in weights.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    apart = Emitted.of(model)
+    assert "places" in apart.weights
+    save(apart, tmp_path / "model.onnx")
+    x = rng.standard_normal((1, 3, 8, 8)).astype(np.float32)
+    wanted = np.einsum("oi,ihw->ohw", weights["kernel"][..., 0, 0], x[0])
+    wanted = np.einsum(
+        "oi,ihw->ohw", weights["head"][..., 0, 0], wanted + weights["places"][0].transpose(2, 0, 1)
+    )
+    for opened in (session(tmp_path / "model.onnx"), session(apart)):
+        np.testing.assert_allclose(run(opened, {"x": x})["y"][0], wanted, rtol=1e-4, atol=1e-4)
