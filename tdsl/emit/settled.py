@@ -117,6 +117,19 @@ def _batch_norm(node: fx.Node) -> fx.Node | None:
     return _call(node, operator.getitem, whole, 0)
 
 
+def _difference(node: fx.Node) -> fx.Node | None:
+    """A number less whole numbers, as in `1.0 - mask`: torch finds no operator for it when it casts them."""
+    number, source = node.args[:2]
+    value = node.meta["val"]
+    if not isinstance(source, fx.Node) or isinstance(number, fx.Node) or node.kwargs:
+        return None
+    if source.meta["val"].dtype == value.dtype:
+        return None
+    cast = _call(node, aten._to_copy.default, source, dtype=value.dtype)
+    cast.meta["val"] = source.meta["val"].to(value.dtype)
+    return _call(node, aten.sub.Tensor, number, cast)
+
+
 def _expand_as(node: fx.Node) -> fx.Node | None:
     other = node.args[1]
     assert isinstance(other, fx.Node)
@@ -162,6 +175,7 @@ _SPELT: Mapping[Any, Callable[[fx.Node], fx.Node | None]] = {
     aten.dropout.default: _dropout,
     aten.to.dtype: _cast,
     aten.batch_norm.default: _batch_norm,
+    aten.sub.Tensor: _difference,
     aten.expand_as.default: _expand_as,
     aten.squeeze.dims: _squeeze,
     aten.adaptive_avg_pool2d.default: _mean_of_positions,

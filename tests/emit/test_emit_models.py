@@ -161,6 +161,18 @@ def test_attention_of_any_rank_is_emitted(rank):
     assert_runs_alike(captured, emit(captured))
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float16])
+def test_a_number_less_a_mask_is_emitted(dtype):
+    """`1.0 - mask` for a mask of whole numbers, as tokenizers give it."""
+
+    class Added(nn.Module):
+        def forward(self, mask):
+            return (1.0 - (mask + 0)) * -10000.0
+
+    captured = capture(Added(), torch.tensor([[1, 0, 1]]).to(dtype))
+    assert_runs_alike(captured, emit(captured))
+
+
 def test_sizes_that_are_computed_are_numbers_where_an_operator_is_taken_apart():
     """`weight_norm` has no lowering, so that the program is traced again, with the sizes in it."""
 
