@@ -224,7 +224,9 @@ class _Explainer:
         return Site(place_of(attempt.node), satisfied, total, matched, failures, similar)
 
     def refusal(self, reason: str, test: Test | None, frame: Frame) -> Failure:
-        """A complete match that a condition, or the right side, refuses."""
+        """A complete match that a condition, a definition, or the right side refuses."""
+        if test is None and frame.failed is not None:
+            return _written("definition", reason, frame.failed)
         if test is None:
             source = self.rule.source
             span = source.rhs[0].span if source is not None and source.rhs else None

@@ -14,7 +14,7 @@ from torch import fx
 from tdsl.engine.matcher import Matcher, compile_pattern
 from tdsl.engine.pattern import Pattern, Type
 from tdsl.engine.sizes import dtype_of, same, sizes_of
-from tdsl.engine.staged import Filled
+from tdsl.engine.staged import CannotStage, Filled
 from tdsl.engine.workspace import Workspace
 from tdsl.errors import Span, TdslError
 from tdsl.factor.declare import Decomposition
@@ -47,6 +47,8 @@ class Frame:
     pending: set[str] = field(default_factory=set)
     taken: list[fx.Node] = field(default_factory=list)
     """Operators that the right side replaces beside those that matched: what makes a narrowed value."""
+    failed: Span | None = None
+    """Where the definition stands that could not be computed."""
     _rhs: tuple[Any, ...] | None = None
 
     def value(self, name: str) -> Any:
@@ -132,7 +134,11 @@ class DefinitionCode:
 
     def evaluate(self, frame: Frame) -> None:
         """Compute the definition and bind its names, and the sizes its types mention."""
-        result = self.value(frame)
+        try:
+            result = self.value(frame)
+        except CannotStage:
+            frame.failed = frame.failed or self.span  # the innermost one
+            raise
         alone = isinstance(result, list) and len(result) == 1 and self.types[0] is not None
         parts = list(result) if len(self.names) > 1 or alone else [result]
         if len(parts) != len(self.names):

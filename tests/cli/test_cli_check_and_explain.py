@@ -150,6 +150,10 @@ def test_explain_shows_where_a_rule_fires(tdsl):
 def test_explain_asks_for_calibration_data_and_says_what_stands_in_the_way_with_them(tdsl):
     without = tdsl("explain", "whitened_linear", "tiny.py:model").out
     assert "fires nowhere" in without and "covariance needs calibration data" in without
+    at = without.index("(U: [m, r], V: [r, n]) = whitened_svd(W, covariance(x), rank)")
+    assert (
+        without[at:].splitlines()[1].lstrip().startswith("^^^")
+    )  # the definition that asks, not the right side
     data = ("--calibration", "tiny.py:samples")
     two = tdsl("explain", "whitened_linear", "tiny.py:model", *data, "--set", "rank=2").out
     assert "fires at 2 of 2" in two

@@ -203,9 +203,9 @@ CASES = (
                in a, model.py:N
             matched  linear(x: [..., n], W: const [m, n], b?)  is  linear
             failed   rank 9 asked of a matrix whose rank is at most 8
-                     rules.tdsl:4:5
-                       linear(linear(x, V), U, b)
-                       ^^^^^^^^^^^^^^^^^^^^^^^^^^
+                     rules.tdsl:6:5
+                       (U: [m, r], V: [r, n]) = svd(W, rank)
+                       ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
         """,
     ),
     Case(
