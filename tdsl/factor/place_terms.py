@@ -1,7 +1,8 @@
-"""Convolutions by the factors of `group_channels`: channels put in order and mixed over places, and back.
+"""Layers on channels that a group permutes: channels put in order and mixed over places, and back.
 
 Orders of channels are constants with one row for each group of the convolution, whose channels all have that
-order. Where places ran fastest channels are put in order by a permutation of axes, and by a lookup otherwise.
+order. Channels are looked up, also where places ran fastest: lookups of neighbouring layers become one, or
+none.
 """
 
 from __future__ import annotations
@@ -71,18 +72,16 @@ def _kernels(terms: Terms, products: Any, weight: Any, order: Sequence[int]) -> 
     )
 
 
+def channels_at(terms: Terms, x: Any, order: Any) -> Any:
+    """The channels of x at these places, which go round. [n, c, …], [w] → [n, w, …]"""
+    return _picked(terms, x, terms.known(order) % terms.shape(x)[1])
+
+
 def _picked(terms: Terms, x: Any, places: Tensor) -> Any:
     """The channels of x at these places. [n, c, …], [w] → [n, w, …]"""
-    count, channels, *sizes = terms.shape(x)
+    channels = terms.shape(x)[1]
     if len(places) == channels and bool((places == torch.arange(channels)).all()):
         return x
-    step = int(places[1]) if len(places) == channels and int(places[0]) == 0 else 0
-    if step > 1 and channels % step == 0:
-        apart = torch.arange(channels).reshape(-1, step).T
-        if bool((places == apart.flatten()).all()):
-            parts = terms("reshape", x, [count, channels // step, step, *sizes])
-            turned = terms("permute", parts, [0, 2, 1, *range(3, 3 + len(sizes))])
-            return terms("reshape", turned, [count, channels, *sizes])
     return terms("index_select", x, 1, terms.constant(places))
 
 
@@ -102,6 +101,13 @@ def _written_shape(
     if len(y) < 2 or y[1] % (back[1] * order[0]):
         raise ValueError(f"{back[1]} products in {order[0]} groups, of a value of shape {list(y)}")
     return y[0], order[0] * order[1], *y[2:]
+
+
+def _picked_shape(x: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """The shape of `channels_at`. Raises `ValueError` where there are no channels."""
+    if len(x) < 2:
+        raise ValueError(f"channels of a value of shape {list(x)}")
+    return x[0], order[0], *x[2:]
 
 
 def _kernel_shape(products: Sequence[int], weight: Sequence[int]) -> tuple[int, ...]:
@@ -134,6 +140,13 @@ DECLARED = (
         places_written,
         _written_shape,
         "y [n, r·g·p, …] mixed over places by B [a, r], channels at order [g, m], a bias → [n, g·m, …].",
+    ),
+    TermFunction(
+        "channels_at",
+        ("x", "order"),
+        channels_at,
+        _picked_shape,
+        "The channels of x [n, c, …] at places order [w] → [n, w, …].",
     ),
     TermFunction(
         "place_kernels",

@@ -20,6 +20,7 @@ from tdsl.symmetry.representation import Representation, copies, defining, regul
 
 GROUP = dihedral(3)
 RULE = "decompose.finite_conv.group_conv"
+LINEAR = "decompose.finite.group_linear_anywhere"
 
 
 def many(rows: int, columns: int, taps: int, *, inside: bool, groups: int = 1) -> Tensor:
@@ -120,27 +121,101 @@ TRANSPOSED = "decompose.finite_conv.group_conv_transposed"
 
 TWICE = "stride=[2, 2], padding=[1, 1], output_padding=[1, 1]"
 
+DENSE = shuffled(many(9, 8, 1, inside=False))[..., 0]
+DENSE_FIELDS = shuffled(mixed(1))[..., 0]
+
 CASES = [
+    *found(
+        lambda m, x: F.linear(x, m.w, m.b),
+        DENSE,
+        (3, 48),
+        54,
+        """
+            reshape = reshape(x, [3, 48])
+            index_select = index_select(reshape, -1, w_channels_at)
+            reshape_1 = reshape(index_select, [3, 6, 8])
+            matmul = matmul(w_group_spaces_anywhere, reshape_1)
+            reshape_2 = reshape(matmul, [3, 48])
+            split = split(reshape_2, [8, 8, 32], dim=-1)
+            getitem = split[0]
+            linear_1 = linear(getitem, w_group_linear_anywhere_1)
+            getitem_1 = split[1]
+            linear_2 = linear(getitem_1, w_group_linear_anywhere_2)
+            getitem_2 = split[2]
+            reshape_3 = reshape(getitem_2, [6, 16])
+            matmul_1 = matmul(reshape_3, w_group_linear_anywhere_3)
+            reshape_4 = reshape(matmul_1, [3, 36])
+            concat = concat(linear_1, linear_2, reshape_4, dim=-1)
+            reshape_5 = reshape(concat, [3, 6, 9])
+            matmul_2 = matmul(w_group_linear_anywhere, reshape_5)
+            reshape_6 = reshape(matmul_2, [3, 54])
+            index_select_1 = index_select(reshape_6, -1, w_channels_at_1)
+            reshape_7 = reshape(index_select_1, [3, 54])
+            add = add(reshape_7, b)
+        """,
+        LINEAR,
+    ),
+    *found(
+        lambda m, x: F.linear(x, m.w),
+        DENSE_FIELDS,
+        (2, 3, 73),
+        None,
+        """
+            reshape = reshape(x, [6, 73])
+            index_select = index_select(reshape, -1, w_channels_at)
+            reshape_1 = reshape(index_select, [6, 6, 13])
+            matmul = matmul(w_group_spaces_anywhere, reshape_1)
+            reshape_2 = reshape(matmul, [6, 78])
+            split = split(reshape_2, [13, 13, 52], dim=-1)
+            getitem = split[0]
+            linear_1 = linear(getitem, w_group_linear_anywhere_1)
+            getitem_1 = split[1]
+            linear_2 = linear(getitem_1, w_group_linear_anywhere_2)
+            getitem_2 = split[2]
+            reshape_3 = reshape(getitem_2, [12, 26])
+            matmul_1 = matmul(reshape_3, w_group_linear_anywhere_3)
+            reshape_4 = reshape(matmul_1, [6, 44])
+            concat = concat(linear_1, linear_2, reshape_4, dim=-1)
+            reshape_5 = reshape(concat, [6, 6, 11])
+            matmul_2 = matmul(w_group_linear_anywhere, reshape_5)
+            reshape_6 = reshape(matmul_2, [6, 66])
+            index_select_1 = index_select(reshape_6, -1, w_channels_at_1)
+            reshape_7 = reshape(index_select_1, [2, 3, 63])
+        """,
+        LINEAR,
+    ),
+    leaves(
+        LINEAR,
+        lambda m, x: F.linear(x, m.w),
+        (3, 48),
+        w=many(9, 8, 1, inside=False)[..., 0],
+        parameters=FEW,
+        because="its places run slowest: other rules see them",
+    ),
+    leaves(
+        LINEAR,
+        lambda m, x: F.linear(F.linear(x, m.w), m.w.T),
+        (3, 48),
+        w=DENSE,
+        parameters=FEW,
+        because="the weight is tied",
+    ),
     *found(
         lambda m, x: F.conv2d(x, m.w, m.b),
         PIXEL,
         (2, 168, 6, 5),
         174,
         """
-            reshape = reshape(x, [2, 28, 6, 6, 5])
-            permute = permute(reshape, [0, 2, 1, 3, 4])
-            reshape_1 = reshape(permute, [2, 168, 6, 5])
-            reshape_2 = reshape(reshape_1, [2, 6, 840])
-            matmul = matmul(w_group_channels_1, reshape_2)
-            reshape_3 = reshape(matmul, [2, 252, 6, 5])
-            conv2d_1 = conv2d(reshape_3, w_group_conv, groups=9)
-            reshape_4 = reshape(conv2d_1, [2, 9, 870])
-            matmul_1 = matmul(w_group_channels, reshape_4)
-            reshape_5 = reshape(matmul_1, [2, 174, 6, 5])
-            reshape_6 = reshape(reshape_5, [2, 6, 29, 6, 5])
-            permute_1 = permute(reshape_6, [0, 2, 1, 3, 4])
-            reshape_7 = reshape(permute_1, [2, 174, 6, 5])
-            add = add(reshape_7, b_group_conv)
+            index_select = index_select(x, -3, w_places_read)
+            reshape = reshape(index_select, [2, 6, 840])
+            matmul = matmul(w_group_channels_1, reshape)
+            reshape_1 = reshape(matmul, [2, 252, 6, 5])
+            conv2d_1 = conv2d(reshape_1, w_group_conv, groups=9)
+            reshape_2 = reshape(conv2d_1, [2, 9, 870])
+            matmul_1 = matmul(w_group_channels, reshape_2)
+            reshape_3 = reshape(matmul_1, [2, 174, 6, 5])
+            index_select_1 = index_select(reshape_3, -3, w_places_written)
+            add = add(index_select_1, b_group_conv)
         """,
     ),
     *found(
@@ -184,20 +259,16 @@ CASES = [
         (2, 72, 6, 5),
         84,
         """
-            reshape = reshape(x, [2, 12, 6, 6, 5])
-            permute = permute(reshape, [0, 2, 1, 3, 4])
-            reshape_1 = reshape(permute, [2, 72, 6, 5])
-            reshape_2 = reshape(reshape_1, [2, 6, 360])
-            matmul = matmul(w_group_channels_1, reshape_2)
-            reshape_3 = reshape(matmul, [2, 108, 6, 5])
-            conv2d_1 = conv2d(reshape_3, w_group_conv, padding=[1, 1], groups=18)
-            reshape_4 = reshape(conv2d_1, [2, 9, 420])
-            matmul_1 = matmul(w_group_channels, reshape_4)
-            reshape_5 = reshape(matmul_1, [2, 84, 6, 5])
-            reshape_6 = reshape(reshape_5, [2, 6, 14, 6, 5])
-            permute_1 = permute(reshape_6, [0, 2, 1, 3, 4])
-            reshape_7 = reshape(permute_1, [2, 84, 6, 5])
-            add = add(reshape_7, b_group_conv)
+            index_select = index_select(x, -3, w_places_read)
+            reshape = reshape(index_select, [2, 6, 360])
+            matmul = matmul(w_group_channels_1, reshape)
+            reshape_1 = reshape(matmul, [2, 108, 6, 5])
+            conv2d_1 = conv2d(reshape_1, w_group_conv, padding=[1, 1], groups=18)
+            reshape_2 = reshape(conv2d_1, [2, 9, 420])
+            matmul_1 = matmul(w_group_channels, reshape_2)
+            reshape_3 = reshape(matmul_1, [2, 84, 6, 5])
+            index_select_1 = index_select(reshape_3, -3, w_places_written)
+            add = add(index_select_1, b_group_conv)
         """,
     ),
     *found(
@@ -242,20 +313,16 @@ CASES = [
         """
             slice_1 = slice(x, dim=-2, start=0, end=5)
             slice_2 = slice(slice_1, dim=-1, start=0, end=6, step=2)
-            reshape = reshape(slice_2, [2, 28, 6, 5, 3])
-            permute = permute(reshape, [0, 2, 1, 3, 4])
-            reshape_1 = reshape(permute, [2, 168, 5, 3])
-            reshape_2 = reshape(reshape_1, [2, 6, 420])
-            matmul = matmul(w_group_channels_1, reshape_2)
-            reshape_3 = reshape(matmul, [2, 252, 5, 3])
-            conv2d_1 = conv2d(reshape_3, w_group_conv_strided, groups=9)
-            reshape_4 = reshape(conv2d_1, [2, 9, 435])
-            matmul_1 = matmul(w_group_channels, reshape_4)
-            reshape_5 = reshape(matmul_1, [2, 174, 5, 3])
-            reshape_6 = reshape(reshape_5, [2, 6, 29, 5, 3])
-            permute_1 = permute(reshape_6, [0, 2, 1, 3, 4])
-            reshape_7 = reshape(permute_1, [2, 174, 5, 3])
-            add = add(reshape_7, b_group_conv_strided)
+            index_select = index_select(slice_2, -3, w_places_read)
+            reshape = reshape(index_select, [2, 6, 420])
+            matmul = matmul(w_group_channels_1, reshape)
+            reshape_1 = reshape(matmul, [2, 252, 5, 3])
+            conv2d_1 = conv2d(reshape_1, w_group_conv_strided, groups=9)
+            reshape_2 = reshape(conv2d_1, [2, 9, 435])
+            matmul_1 = matmul(w_group_channels, reshape_2)
+            reshape_3 = reshape(matmul_1, [2, 174, 5, 3])
+            index_select_1 = index_select(reshape_3, -3, w_places_written)
+            add = add(index_select_1, b_group_conv_strided)
         """,
         STRIDED,
     ),
@@ -300,20 +367,16 @@ CASES = [
         (2, 120, 9),
         132,
         """
-            reshape = reshape(x, [2, 20, 6, 9])
-            permute = permute(reshape, [0, 2, 1, 3])
-            reshape_1 = reshape(permute, [2, 120, 9])
-            reshape_2 = reshape(reshape_1, [2, 6, 180])
-            matmul = matmul(w_group_channels_1, reshape_2)
-            reshape_3 = reshape(matmul, [2, 180, 9])
-            conv_transpose1d_1 = conv_transpose1d(reshape_3, w_group_conv_transposed, groups=18, dilation=[2])
-            reshape_4 = reshape(conv_transpose1d_1, [2, 9, 330])
-            matmul_1 = matmul(w_group_channels, reshape_4)
-            reshape_5 = reshape(matmul_1, [2, 132, 15])
-            reshape_6 = reshape(reshape_5, [2, 6, 22, 15])
-            permute_1 = permute(reshape_6, [0, 2, 1, 3])
-            reshape_7 = reshape(permute_1, [2, 132, 15])
-            add = add(reshape_7, b_group_conv_transposed)
+            index_select = index_select(x, -2, w_places_read)
+            reshape = reshape(index_select, [2, 6, 180])
+            matmul = matmul(w_group_channels_1, reshape)
+            reshape_1 = reshape(matmul, [2, 180, 9])
+            conv_transpose1d_1 = conv_transpose1d(reshape_1, w_group_conv_transposed, groups=18, dilation=[2])
+            reshape_2 = reshape(conv_transpose1d_1, [2, 9, 330])
+            matmul_1 = matmul(w_group_channels, reshape_2)
+            reshape_3 = reshape(matmul_1, [2, 132, 15])
+            index_select_1 = index_select(reshape_3, -2, w_places_written)
+            add = add(index_select_1, b_group_conv_transposed)
         """,
         TRANSPOSED,
     ),
