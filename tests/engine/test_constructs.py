@@ -132,6 +132,47 @@ def test_an_operator_outside_the_class_does_not_match():
     assert apply(PERMUTE_LAST, graph_of(lambda x: torch.softmax(x.T, -1), X)).rules == []
 
 
+@pytest.mark.parametrize(("second", "rules"), [([0, 1], ["undo"]), ([0, 2], []), ([0], [])])
+def test_an_attribute_written_twice_is_one_list(second, rules):
+    rule = "rule undo { flip(flip(x, d), d) => x }"
+    cube = torch.arange(24.0).reshape(2, 3, 4)
+    result = apply(rule, graph_of(lambda x: torch.relu(torch.flip(torch.flip(x, [0, 1]), second)), cube))
+    assert result.rules == rules
+    result.assert_equal()
+
+
+@pytest.mark.parametrize(
+    ("padding", "condition", "fires"),
+    [
+        (0, "p == 0", True),
+        ((0, 1), "p == 0", False),
+        (1, "p == 0", False),
+        ((0, 1), "p != 0", True),
+        (0, "p != 0", False),
+        ((0, 1), "p <= 1", True),
+        ((2, 0), "p <= 1", False),
+        ((0, 1), "p == [0, 1]", True),
+        ((1, 0), "p == [0, 1]", False),
+    ],
+)
+def test_a_list_is_compared_entry_by_entry(padding, condition, fires):
+    """With a number each of its entries is, and `!=` asks that some of them differ."""
+    rule = f"""
+    rule later {{
+        max_pool2d(relu(x), k, s, p)
+      =>
+        relu(max_pool2d(x, k, s, p))
+      where
+        {condition}
+    }}
+    """
+    result = apply(
+        rule, graph_of(lambda x: F.max_pool2d(torch.relu(x), 4, 4, padding), torch.randn(1, 2, 8, 8))
+    )
+    assert result.rules == (["later"] if fires else [])
+    result.assert_equal()
+
+
 def test_an_operator_variable_written_twice_is_one_operator():
     rule = """
     rule once(f: pointwise) {

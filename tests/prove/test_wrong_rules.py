@@ -80,12 +80,28 @@ def test_a_right_rule_is_proved(text: str) -> None:
         "rule r { exp(x: [n]) * exp(y: [n]) => exp(x + y) }",
         "rule r { maximum(x: [n], y: [n]) + (z: [n]) => maximum(x + z, y + z) }",
         "rule r { linear(x: [..., n], W: const [n, n]) => matmul(x, W) where is_symmetric(W) }",
+        # Of the orders of all elements a number says too little.
+        "rule r { amax(relu(x: [n, m]), [0, 1]) => relu(amax(x, [0, 1])) }",
+        # The sides differ where y is 0, and there the left one is not defined.
+        "rule r { gt((x: f32 [n]) / (y: f32 [n]), 0) => gt(x * y, 0) }",
     ],
 )
 def test_what_the_field_cannot_decide_is_tested_and_never_called_proved(text: str) -> None:
     found = verdict(text)
     assert found.status == "tested"
     assert found.error_probability == 1.0
+
+
+@pytest.mark.parametrize(
+    ("condition", "status"),
+    [
+        ("is_mirrored(W, [0]) and not is_mirrored(W, [0])", "unchecked"),
+        ("is_identity_matrix(W)", "refuted"),
+    ],
+)
+def test_a_condition_that_never_holds_proves_nothing(condition: str, status: str) -> None:
+    text = "rule r {{ linear(x: [..., n], W: const [n, n]) => x * 2 where {} }}"
+    assert verdict(text.format(condition)).status == status
 
 
 def test_a_softmax_sees_what_a_row_does_not_have_in_common() -> None:
