@@ -149,9 +149,10 @@ def _rotated(work: Workspace, node: fx.Node, operator: Operator) -> tuple[fx.Nod
     source, weight, *others = node.args
     if any(others) or not isinstance(source, fx.Node) or not isinstance(weight, fx.Node):
         return None
+    if weight.op != "get_attr" or source.op == "get_attr":
+        return None
     shape = weight.meta["val"].shape
-    square = len(shape) == 2 and shape[0] == shape[1] and 1 < shape[0] <= WIDEST
-    if weight.op != "get_attr" or source.op == "get_attr" or not square:
+    if len(shape) != 2 or shape[0] != shape[1] or not 1 < shape[0] <= WIDEST:
         return None
     element = work.asked(_rotation_by, weight, operator.name != "linear")
     return None if element is None else (source, action(node.meta["val"].ndim, {-1: element}))

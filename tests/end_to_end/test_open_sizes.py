@@ -15,6 +15,18 @@ class Slopes(nn.Module):
         return torch.softmax(x + slopes.flip(0)[:, None] * places * (slopes[:, None] * x), -1)
 
 
+class Similar(nn.Module):
+    """How alike texts and images are: the product of what two towers make, one of them turned round."""
+
+    def __init__(self):
+        super().__init__()
+        self.texts, self.images = nn.Linear(6, 4), nn.Linear(5, 4)
+
+    def forward(self, texts, images):
+        images, texts = self.images(images), self.texts(texts)
+        return torch.softmax(torch.matmul(texts, images.T) + torch.matmul(texts.flip(0), images.T), -1)
+
+
 class Chosen(nn.Module):
     """As many rows as pass a threshold, scaled and turned round, through a dense layer."""
 
@@ -42,6 +54,14 @@ def test_a_batch_is_not_taken_for_heads():
     result = tdsl.compile(model, (torch.randn(2, 4, 6), slopes), dynamic_shapes=sizes, latency=False)
     for batch in (3, 4):
         file_agrees(model, result, torch.randn(batch, 4, 5), slopes)
+
+
+def test_a_batch_is_not_taken_for_features():
+    model = Similar().eval()
+    sizes = {"texts": {0: "texts"}, "images": {0: "images"}}
+    result = tdsl.compile(model, (torch.randn(2, 6), torch.randn(3, 5)), dynamic_shapes=sizes, latency=False)
+    for texts, images in ((5, 2), (4, 4)):
+        file_agrees(model, result, torch.randn(texts, 6), torch.randn(images, 5))
 
 
 def test_a_number_of_rows_that_values_decide_is_left_open():
