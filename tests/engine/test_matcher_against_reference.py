@@ -535,6 +535,17 @@ def test_an_operator_variable_of_two_chains_stands_for_the_same_operators():
     assert count(graph_of(lambda op, a, b: op(ADD, op(RELU, a), op(NEG, b))), one) == 0
 
 
+def test_an_operator_variable_of_two_chains_stands_for_operators_with_the_same_attributes():
+    leaky = A.leaky_relu.default
+    chains = binary(ADD, Chain((leaky, RELU), "f", X, 1, None), Chain((leaky, RELU), "f", Y, 1, None))
+
+    def slopes(first: float, second: float) -> fx.GraphModule:
+        return graph_of(lambda op, a, b: op(ADD, op(leaky, a, first), op(leaky, b, second)))
+
+    assert count(slopes(0.1, 0.1), chains) == 2
+    assert count(slopes(0.1, 0.2), chains) == 0
+
+
 @pytest.mark.parametrize("name", ["größe", "root", "accept", "None", "Node", "a b", "x'y", "result", "T0"])
 def test_any_name_makes_a_valid_matcher(name):
     module = graph_of(lambda op, a, b: op(ADD, op(RELU, a), op(SOFTMAX, b, -1)))
