@@ -31,7 +31,7 @@ from tdsl.plan.latency import LatencyTable
 from tdsl.plan.probes import Change, Effects, Probes
 from tdsl.plan.remembering import Remembering
 from tdsl.plan.shelf import Shelf
-from tdsl.provenance import value_name
+from tdsl.provenance import module_path, value_name
 
 COSTS = ("bytes", "parameters", "macs", "latency")
 """What a candidate saves, by the names that budgets and objectives use."""
@@ -67,6 +67,13 @@ class Candidate:
     error: float
     local: float
     details: Mapping[str, Any] = field(default_factory=dict)
+    module: str = ""
+    """Path of the module that the site is in."""
+
+    @property
+    def site(self) -> str:
+        """What a report calls the site: the value, and the module that computes it."""
+        return f"{self.root} in {self.module}" if self.module else self.root
 
 
 def requests_of(module: fx.GraphModule, choices: Sequence[Choice], scope: Scope | None) -> list[Request]:
@@ -294,6 +301,7 @@ def _candidate(
         error=math.inf,
         local=math.inf,
         details=_details(found, variant),
+        module=module_path(found.outputs[0]),
     )
 
 

@@ -43,6 +43,7 @@ def described(outcome: Outcome) -> list[str]:
             )
     alone = _alone(outcome)
     paying = {c.root for c in problem.candidates if _pays(c, problem)}
+    called = {c.root: c.site for c in problem.candidates}
     idle = [root for root in alone if root not in paying]
     by_error = problem.objective == "error"
     for why, roots in (
@@ -50,7 +51,7 @@ def described(outcome: Outcome) -> list[str]:
         ("what pays there does not fit into the budgets", [root for root in alone if root in paying]),
     ):
         if roots:
-            lines.append(f"left alone, because {why}: {some_of(roots)}")
+            lines.append(f"left alone, because {why}: {some_of([called[root] for root in roots])}")
     return lines
 
 

@@ -221,5 +221,10 @@ def test_ranks_are_multiples_of_a_tile() -> None:
     runner, planner = planned(model(96), plan("error", "parameters <= 60%"), batches())
     step = next(iter(runner._choices.values()))
     problem, _ = planner.problem(step, copied(model(96).module))
+    assert {c.site for c in problem.candidates} == {
+        "linear in first",
+        "linear_1 in middle",
+        "linear_2 in last",
+    }
     ranks = {c.details["r"] for c in problem.candidates}
     assert ranks and all(rank % 2 == 0 for rank in ranks)  # eights, halved for layers as narrow as these

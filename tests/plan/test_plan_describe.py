@@ -40,6 +40,11 @@ def test_a_site_is_named_by_its_value_and_not_by_its_node() -> None:
     assert not alone(outcome([first, second], [first, second]))
 
 
+def test_a_site_is_told_with_the_module_that_it_is_in() -> None:
+    found = replace(candidate("linear_1", {"linear_1"}), module="encoder.layers.0.2")
+    assert alone(outcome([found], [])).endswith(": linear_1 in encoder.layers.0.2")
+
+
 def test_a_site_that_a_wider_candidate_rewrites_is_not_left_alone() -> None:
     inner, outer = candidate("up", {"up"}), candidate("down", {"down"})
     both = candidate("down", {"up", "gelu", "down"})
