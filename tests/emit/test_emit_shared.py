@@ -89,6 +89,34 @@ def test_the_same_bits_of_another_type_are_another_weight():
     assert sorted(model.graph.initializers) == ["first", "shift"]
 
 
+@pytest.mark.parametrize(("size", "said"), [(256, [("again", "shift", False)]), (2, [])])
+def test_the_same_bits_of_one_type_and_shape_are_one_weight(size, said):
+    """Only a large one is worth a word."""
+    nodes = [helper.make_node("Add", ["x", "shift"], ["h"]), helper.make_node("Add", ["h", "again"], ["y"])]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [size]) for name in ("x", "y")]
+    ones = [numpy_helper.from_array(np.ones(size, np.float32), name) for name in ("shift", "again")]
+    proto = helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:], ones), ir_version=9)
+    model = ir.serde.deserialize_model(proto)
+    shared = share_equal_weights(model)
+    assert [(one.name, one.source, one.turned) for one in shared] == said
+    assert list(model.graph.initializers) == ["shift"]
+    assert [node.inputs[1].name for node in model.graph] == ["shift", "shift"]
+
+
+@pytest.mark.parametrize("given", ["input", "output"])
+def test_a_weight_that_a_user_may_replace_or_read_stays(given):
+    nodes = [helper.make_node("Add", ["x", "shift"], ["h"]), helper.make_node("Add", ["h", "again"], ["y"])]
+    x, y, again = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in ("x", "y", "again")
+    )
+    inputs, outputs = ([x, again], [y]) if given == "input" else ([x], [y, again])
+    ones = [numpy_helper.from_array(np.ones(2, np.float32), name) for name in ("shift", "again")]
+    proto = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs, ones), ir_version=9)
+    model = ir.serde.deserialize_model(proto)
+    share_equal_weights(model)
+    assert sorted(model.graph.initializers) == ["again", "shift"]
+
+
 def test_the_file_holds_the_bits_of_the_table(tmp_path):
     _, model = compiled("turned", tmp_path)
     [table] = [tensor for tensor in model.graph.initializer if len(tensor.dims) == 2]

@@ -153,6 +153,10 @@ def test_an_attribute_written_twice_is_one_list(second, rules):
         ((2, 0), "p <= 1", False),
         ((0, 1), "p == [0, 1]", True),
         ((1, 0), "p == [0, 1]", False),
+        ((0, 1), "p == [0, 1, 0]", False),
+        ((0, 1), "p != [0, 1, 0]", True),
+        ((0, 1), "1 >= p", True),
+        ((2, 0), "1 >= p", False),
     ],
 )
 def test_a_list_is_compared_entry_by_entry(padding, condition, fires):
