@@ -106,11 +106,16 @@ def _read_npz(path: str) -> dict[str, Tensor]:
             f"{path} is no .npz file",
             expected="arrays under the names of the model's inputs, as `np.savez(path, x=array)` writes them",
         )
+    found, at = {}, path
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+            for name in arrays.files:
+                at = f"{name} in {path}"
+                array = arrays[name]
+                found[name] = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
     except (OSError, ValueError, TypeError, EOFError, AttributeError, zipfile.BadZipFile) as reason:
-        raise TdslError(f"{path} cannot be read as .npz: {str(reason).splitlines()[0]}") from None
+        raise TdslError(f"{at} cannot be read as .npz: {str(reason).splitlines()[0]}") from None
+    return found
 
 
 def _read_safetensors(path: str) -> dict[str, Tensor]:

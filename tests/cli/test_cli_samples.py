@@ -118,6 +118,15 @@ def test_a_single_array_and_a_file_without_samples_are_told_apart(folder):
 def test_a_file_of_objects_runs_nothing(folder):
     np.savez("objects.npz", ids=np.array([{"a": 1}], dtype=object))
     assert "allow_pickle=False" in refusal("objects.npz").message
+    assert refusal("objects.npz").message.startswith("ids in objects.npz cannot be read")
+
+
+def test_arrays_of_another_byte_order_are_read(folder):
+    ids = np.arange(12, dtype=">i8").reshape(2, 2, 3)
+    np.savez("big.npz", ids=ids, mask=np.ones((2, 2, 3), ">f4"))
+    (first, _), (second, mask) = read_samples("big.npz", (IDS, MASK))
+    assert first.tolist() == [[0, 1, 2], [3, 4, 5]] and second.tolist() == [[6, 7, 8], [9, 10, 11]]
+    assert mask.dtype == torch.float32 and bool((mask == 1).all())
 
 
 @pytest.mark.parametrize(
