@@ -25,6 +25,7 @@ from torch.onnx._internal.exporter import _core, _registration
 
 from tdsl.capture.failure import line_span
 from tdsl.capture.recurrences import any_length
+from tdsl.emit.grouped import added, lowerings
 from tdsl.emit.masked import ATTENTION_OPSET, MASKED
 from tdsl.emit.program import NODE_ID
 from tdsl.emit.recurrent import LOWERINGS
@@ -67,8 +68,9 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
     while True:
         try:
             with quiet(), any_length(), _no_symbol_left_behind(program):
+                registry = _registry(version, added())
                 return _core.export(
-                    program, registry=_registry(version), opset_version=version, verbose=False, optimize=False
+                    program, registry=registry, opset_version=version, verbose=False, optimize=False
                 ).model
         except torch.onnx.OnnxExporterError as error:
             failed = _failed_node(error, program)
@@ -83,10 +85,14 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
 
 
 @functools.cache
-def _registry(opset: int) -> _registration.ONNXRegistry:
-    """torch's lowerings for an operator set, and ours. `torch.onnx.export` reads its own in every call."""
+def _registry(opset: int, others: tuple[str, ...]) -> _registration.ONNXRegistry:
+    """torch's lowerings for an operator set, and ours. `torch.onnx.export` reads its own in every call.
+
+    `others` are the operators of other libraries that are loaded by now.
+    """
     registry = _registration.ONNXRegistry.from_torchlib(opset_version=opset)
-    for target, lowering in {**LOWERINGS, **(MASKED if opset < ATTENTION_OPSET else {})}.items():
+    masked = MASKED if opset < ATTENTION_OPSET else {}
+    for target, lowering in {**LOWERINGS, **masked, **lowerings(others)}.items():
         registry.register_op(target, lowering)
     return registry
 
