@@ -98,21 +98,46 @@ CASES = [
         because="heads of an image belong to another one",
     ),
     fires(
-        "commute.sequences.heads_side_by_side",
-        lambda m, x: x.permute(2, 0, 1, 3).reshape(4, 2, 30),
+        "commute.sequences.exchanged_layer_of_heads",
+        lambda m, x: m.fc(x.permute(2, 0, 1, 3).reshape(4, 2, 30)).transpose(0, 1),
         HEADS,
-        more_operators=MORE,
+        fc=nn.Linear(30, 6),
         expect="""
             permute_1 = permute(x, [0, 2, 1, 3])
             reshape_1 = reshape(permute_1, [2, 4, 30])
-            permute_2 = permute(reshape_1, [1, 0, 2])
+            linear_1 = linear(reshape_1, fc.weight, fc.bias)
         """,
     ),
     leaves(
-        "commute.sequences.heads_side_by_side",
-        lambda m, x: x.permute(2, 1, 0, 3).reshape(4, 5, 12),
+        "commute.sequences.exchanged_layer_of_heads",
+        lambda m, x: m.fc(x.permute(2, 0, 1, 3).reshape(4, 2, 30)).relu().transpose(0, 1),
         HEADS,
-        because="images are side by side, not heads",
+        fc=nn.Linear(30, 6),
+        because="something stands between",
+    ),
+    fires(
+        "commute.sequences.elementwise_of_exchanged_and_heads",
+        lambda m, x, y: y.transpose(0, 1) + m.fc(x.permute(2, 0, 1, 3).reshape(4, 2, 30)),
+        HEADS,
+        (2, 4, 6),
+        fc=nn.Linear(30, 6),
+        more_operators=MORE,
+        expect="""
+            permute_1 = permute(y, [0, 1, 2])
+            permute_2 = permute(x, [0, 2, 1, 3])
+            reshape_1 = reshape(permute_2, [2, 4, 30])
+            linear_1 = linear(reshape_1, fc.weight, fc.bias)
+            add_1 = add(permute_1, linear_1)
+            permute_3 = permute(add_1, [1, 0, 2])
+        """,
+    ),
+    leaves(
+        "commute.sequences.elementwise_of_exchanged_and_heads",
+        lambda m, x, y: y.transpose(0, 1) + m.fc(x.permute(2, 0, 1, 3).reshape(4, 2, 30)),
+        HEADS,
+        (1, 4, 6),
+        fc=nn.Linear(30, 6),
+        because="it is the same for all images",
     ),
     fires(
         "commute.sequences.axis_of_one_carried",
