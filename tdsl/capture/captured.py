@@ -236,15 +236,15 @@ def _export(
 ) -> tuple[ExportedProgram, Any, tuple[str, ...]]:
     """The program, the sizes as they were declared, and the names of those that the model narrows."""
 
-    def traced(dims: Any) -> ExportedProgram:
+    def traced(dims: Any, call: Any) -> ExportedProgram:
         with _evaluating(model), torch.no_grad(), _silence(), any_length():
-            return torch.export.export(model, *_unshared(args, kwargs), dynamic_shapes=dims)
+            return torch.export.export(model, *call, dynamic_shapes=dims)
 
     ranges: Ranges = {}
     while True:
         dims = with_dims(dynamic_shapes, ranges)
         try:
-            return traced(dims), dims, tuple(ranges)
+            return traced(dims, _unshared(args, kwargs)), dims, tuple(ranges)
         except Exception as error:  # user's code and torch's tracer raise whatever they like
             refused = error
         allowed = narrower(refused, dynamic_shapes, ranges)
@@ -254,7 +254,9 @@ def _export(
     names = texts_of(dynamic_shapes) if is_of_sizes(refused) else set()
     if names:
         with contextlib.suppress(Exception):  # the first refusal says more
-            return traced(without_names(dynamic_shapes)), dynamic_shapes, tuple(sorted(names))
+            # torch marks what it is given as dynamic, and leaves the mark where it fails
+            call = pytree.tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
+            return traced(without_names(dynamic_shapes), call), dynamic_shapes, tuple(sorted(names))
     raise trace_error(refused) from None
 
 

@@ -148,8 +148,10 @@ def test_a_name_alone_does_not_stand_for_one_size():
         def forward(self, x):
             return x.reshape(3, 4) + x
 
-    text = diagnostic(lambda: capture(Fixed(), torch.randn(3, 4), dynamic_shapes={"x": {0: "batch"}}))
+    x = torch.randn(3, 4)
+    text = diagnostic(lambda: capture(Fixed(), x, dynamic_shapes={"x": {0: "batch"}}))
     assert "batch = 3" in text
+    assert capture(Fixed(), x).dynamic_axes == ({},)  # nothing of the refused sizes is left on the example
 
 
 def test_a_model_that_writes_its_buffer_is_refused_by_name():
