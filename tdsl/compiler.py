@@ -43,6 +43,7 @@ from tdsl.storing import Storing, blame_of_storage, shared_notes, storage_note, 
 from tdsl.symmetry.audit import Audit
 from tdsl.symmetry.kept import Kept, require_kept_by_file, require_kept_by_graph
 from tdsl.verify import (
+    CAPTURE,
     Ahead,
     Bound,
     Contract,
@@ -63,6 +64,10 @@ from tdsl.verify import (
 )
 from tdsl.verify.task import Function as TaskFunction
 
+MISCAPTURED = (
+    "no rule is to blame: torch.export, or an operator that was taken apart, gives another function than the "
+    "model; please report it, with the operators that the model uses"
+)
 ROOM = 2**24
 """Bytes of outputs that are kept of a file while the original runs, or an eighth of its weights, if more."""
 
@@ -216,7 +221,8 @@ def compile(
         if any(one.error for one in stored):
             unrounded, _ = storing.emit(captured, module, lossy=False)
             too_coarse = check.file(module, unrounded).passed
-    if not verdict.passed and journal.entries and not too_coarse:
+    miscaptured = any(one.metric == CAPTURE for one in verdict.violations)
+    if not verdict.passed and journal.entries and not (too_coarse or miscaptured):
         blame = _guilty(captured, runner, storing, check, len(journal.entries))
     report = Report(
         model=name or captured.name,
@@ -247,7 +253,11 @@ def compile(
         raise BrokenContract(
             "the compiled model does not keep its contract, and nothing was written\n" + str(verdict),
             report,
-            hint=blame_of_storage(stored) if too_coarse else _blame(blame, journal),
+            hint=MISCAPTURED
+            if miscaptured
+            else blame_of_storage(stored)
+            if too_coarse
+            else _blame(blame, journal),
         )
     kept = _certificates(emitted, runner, audits, samples, progress)
     report = replace(report, notes=(*report.notes, *(Note("symmetry", str(one)) for one in kept)))

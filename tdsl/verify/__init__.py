@@ -15,9 +15,10 @@ from tdsl.verify.runner import Runner, Session, Tensors, module_runner, session_
 from tdsl.verify.samples import Input, Sample, draw_samples, fitting_sizes
 from tdsl.verify.task import Task, TaskMetric, measured_tasks
 from tdsl.verify.tolerance import Double, NotInDouble, double_runs, in_double, steps_of, stored_precision
-from tdsl.verify.verdict import Rounding, Row, Verdict, verify
+from tdsl.verify.verdict import CAPTURE, Rounding, Row, Verdict, verify
 
 __all__ = [
+    "CAPTURE",
     "METRICS",
     "Ahead",
     "Bound",

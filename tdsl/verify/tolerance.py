@@ -8,6 +8,8 @@ error ≲ condition number × backward error; random signs make n roundings add 
 
 * The file in float32 rounds about as often as the original, in another order. Its distance to the
   float64 original may be `SLACK` times the original's own.
+* The original is held to that itself, with κ of the graph that was captured of it and runs in its place in
+  float64: a capture that computes something else would pass for a model that rounds badly.
 * The rewritten module in float64, against the original in float64, may differ by `DOUBLE_SLACK`·κ·u₆₄.
   A wrong rule is off by an amount that does not shrink with u, so that generosity costs nothing here.
   Where a rewrite computed new weights and stored them in float32, these were rounded once to float32
@@ -65,11 +67,14 @@ class Double:
     """The original and the rewritten module in float64.
 
     `stored` is the precision that weights made by rewrites were stored in before they became float64.
+    `narrow` is what runs as `original`, in its own precision: where a captured graph stands for the model,
+    what it differs by from itself is rounding, and what the model differs by may be an error of the capture.
     """
 
     original: Runner
     rewritten: Runner | None = None
     stored: torch.dtype = torch.float64
+    narrow: Runner | None = None
 
 
 def double_runs(
@@ -82,10 +87,11 @@ def double_runs(
 
     Raises `NotInDouble` when one of them fails in float64, or narrows numbers inside.
     """
+    narrow = module_runner(original, args, kwargs)
     if rewritten is None:
-        return Double(in_double(original, args, kwargs))
+        return Double(in_double(original, args, kwargs), narrow=narrow)
     runs = in_double(original, args, kwargs), in_double(rewritten, args, kwargs)
-    return Double(*runs, stored_precision(original, rewritten))
+    return Double(*runs, stored_precision(original, rewritten), narrow)
 
 
 def in_double(module: nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None = None) -> Runner:

@@ -23,7 +23,8 @@ class Measurement:
 
     `size` and the distances `…_off` are RMS values: of the reference, and of what was run to it. The
     reference is the original in float64 where that runs, and the original as it is elsewhere
-    (`original_off` is then `None`).
+    (`original_off` is then `None`). `narrow_off` is that of what runs for the original in float64, as it
+    is (`Double.narrow`).
     """
 
     sample: Sample
@@ -34,6 +35,7 @@ class Measurement:
     original_off: float | None
     file_off: float
     rewritten_off: float | None
+    narrow_off: float | None = None
 
 
 @dataclass(slots=True)
@@ -68,12 +70,10 @@ class Trial:
         results = self._attempt(self.file, sample, "the result", len(references))
         if results is None:
             return
-        bases, rewritten = self._run_in_double(sample, len(references))
+        bases, rewritten, narrow = self._run_in_double(sample, len(references))
         for i, (reference, result) in enumerate(zip(references, results, strict=True)):
-            base = bases[i] if bases else reference
-            self._measure(
-                sample, i, reference, result, base, bool(bases), rewritten[i] if rewritten else None
-            )
+            others = [found[i] if found else None for found in (bases, rewritten, narrow)]
+            self._measure(sample, i, reference, result, *others)
         give_back()
 
     def still_outputs(self) -> list[str]:
@@ -102,16 +102,27 @@ class Trial:
             return None
         return results
 
-    def _run_in_double(self, sample: Sample, count: int) -> tuple[Tensors | None, Tensors | None]:
+    def _run_in_double(
+        self, sample: Sample, count: int
+    ) -> tuple[Tensors | None, Tensors | None, Tensors | None]:
+        """The original in float64, the rewritten module in float64, and the former in its own precision."""
         if self.double is None:
-            return None, None
+            return None, None, None
         try:
             bases = self.double.original(sample.inputs)
         except Exception:  # it ran in float64 on the example, but does not at these sizes: unmeasured here
-            return None, None
+            return None, None, None
+        narrow = self._run_narrow(self.double, sample)
         if self.double.rewritten is None:
-            return bases, None
-        return bases, self._attempt(self.double.rewritten, sample, "the rewritten module, in float64,", count)
+            return bases, None, narrow
+        rewritten = self._attempt(self.double.rewritten, sample, "the rewritten module, in float64,", count)
+        return bases, rewritten, narrow
+
+    def _run_narrow(self, double: Double, sample: Sample) -> Tensors | None:
+        try:
+            return double.narrow(sample.inputs) if double.narrow else None
+        except Exception:  # a module that is in float64 itself takes no narrower inputs: unmeasured
+            return None
 
     def _measure(
         self,
@@ -119,11 +130,12 @@ class Trial:
         index: int,
         reference: Tensor,
         result: Tensor,
-        base: Tensor,
-        has_base: bool,
+        known: Tensor | None,
         rewritten: Tensor | None,
+        narrow: Tensor | None,
     ) -> None:
         name = self.output_names[index] if index < len(self.output_names) else f"output {index}"
+        base = reference if known is None else known
         rewritten_off = None
         if rewritten is not None:
             rewritten_off = math.inf if count_lost(base, rewritten) else distance(rewritten, base)
@@ -134,9 +146,10 @@ class Trial:
                 dtype=reference.dtype,
                 difference=compare(reference, result),
                 size=root_mean_square(base),
-                original_off=distance(reference, base) if has_base else None,
+                original_off=None if known is None else distance(reference, known),
                 file_off=distance(result, base),
                 rewritten_off=rewritten_off,
+                narrow_off=None if narrow is None else distance(narrow, base),
             )
         )
         self._original_life.setdefault(name, _Life()).see(reference)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tdsl.errors import TdslError
 from tdsl.verify.compare import Difference, Metrics, over_outputs, over_samples
@@ -20,6 +20,8 @@ from tdsl.verify.tolerance import Double, double_bound, file_bound, unmeasured_b
 from tdsl.verify.trial import Measurement, Trial
 
 NO_BOUNDS = Contract()
+CAPTURE = "capture"
+"""The metric of a violation by which a captured graph is not the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,8 @@ class Rounding:
 
     `original` is the distance of the original to itself in float64 (`None`: not measured), `result`
     that of the file to the same reference, at most `allowed`. `in_double` compares the rewritten module
-    with the original, both in float64 (`None`: not run), at most `allowed_in_double`.
+    with the original, both in float64 (`None`: not run), at most `allowed_in_double`. `allowed_original` is
+    the most that rounding of the captured graph explains of `original`.
     """
 
     original: float | None
@@ -36,6 +39,7 @@ class Rounding:
     allowed: float
     in_double: float | None = None
     allowed_in_double: float | None = None
+    allowed_original: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +166,19 @@ def _rounding_of(
     result = measured.file_off / scale
     if double is None or measured.original_off is None:
         return Rounding(None, result, unmeasured_bound(measured.dtype, steps))
-    conditions = (m.original_off / scale for m in (measured, *ordinary) if m.original_off is not None)
-    condition = max(conditions)
-    own, allowed = measured.original_off / scale, file_bound(condition, measured.dtype, steps)
+    granted = (measured, *ordinary)
+    condition = max(m.original_off / scale for m in granted if m.original_off is not None)
+    captured = [m.narrow_off / scale for m in granted if m.narrow_off is not None]
+    found = Rounding(
+        measured.original_off / scale,
+        result,
+        file_bound(condition, measured.dtype, steps),
+        allowed_original=file_bound(max(captured), measured.dtype, steps) if captured else None,
+    )
     if measured.rewritten_off is None:
-        return Rounding(own, result, allowed)
+        return found
     limit = double_bound(condition, measured.dtype, double.stored, steps)
-    return Rounding(own, result, allowed, measured.rewritten_off / scale, limit)
+    return replace(found, in_double=measured.rewritten_off / scale, allowed_in_double=limit)
 
 
 # ---------------------------------------------------------------- judging
@@ -209,14 +219,22 @@ def _rounding(rows: Sequence[Row]) -> Iterable[Violation]:
     for output in dict.fromkeys(row.output for row in rows):
         of_output = [(row, row.rounding) for row in rows if row.output == output and row.rounding]
         measured = (
-            ("rounding in float64", [(r, x.in_double, x.allowed_in_double) for r, x in of_output]),
-            ("rounding", [(r, x.result, x.allowed) for r, x in of_output]),
+            (
+                CAPTURE,
+                "the captured graph, in float64,",
+                [(r, x.original, x.allowed_original) for r, x in of_output],
+            ),
+            (
+                "rounding in float64",
+                "the rewritten module, in float64,",
+                [(r, x.in_double, x.allowed_in_double) for r, x in of_output],
+            ),
+            ("rounding", "the result", [(r, x.result, x.allowed) for r, x in of_output]),
         )
-        for metric, values in measured:
+        for metric, what, values in measured:
             beyond = [(v / b, row, v, b) for row, v, b in values if v is not None and b is not None and v > b]
             if beyond:
                 _, row, value, bound = max(beyond, key=lambda item: item[0])
-                what = "the rewritten module, in float64," if "64" in metric else "the result"
                 message = f"{what} is {value:.3g} away from the original, rounding explains {bound:.3g}"
                 yield Violation(metric, row.sample, output, message, value, bound)
 

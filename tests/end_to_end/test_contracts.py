@@ -16,6 +16,7 @@ from torch.export import Dim
 
 import tdsl
 from tdsl import BrokenContract, TdslError
+from tdsl.capture import capture
 
 PLANTED = """
 /// Of the right shape, and wrong.
@@ -173,6 +174,19 @@ def test_the_same_approximation_passes_a_looser_check(tmp_path, rules):
     assert all(r.error is not None and 0 < r.error < 1 for r in result.report.rewrites)
     (promise,) = result.report.correctness.contract
     assert promise.kept and promise.measured < 0.9999
+
+
+def test_a_capture_that_is_not_the_model_is_no_matter_of_rounding(tmp_path):
+    """What its captured graph does not compute is no poor condition of the model and no fault of a rule."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 3)).eval()
+    captured = capture(model, (torch.randn(4, 8),))
+    model[3].bias = nn.Parameter(model[3].bias + 0.1)
+    path = tmp_path / "model.onnx"
+    with pytest.raises(BrokenContract, match="the captured graph, in float64, is") as error:
+        tdsl.compile(captured, output=path)
+    assert not list(tmp_path.iterdir())
+    assert "no rule is to blame" in str(error.value) and error.value.report.correctness.guilty is None
 
 
 # ---------------------------------------------------------------- what the user got wrong

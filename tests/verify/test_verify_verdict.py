@@ -3,6 +3,7 @@
 import copy
 import io
 import math
+from dataclasses import replace
 
 import onnx
 import onnxruntime
@@ -194,6 +195,20 @@ def test_a_rule_that_folds_with_the_wrong_eps_is_found_in_float64(eps):
     )
     verdict = judge(module_runner(folded(MODEL, eps), (EXAMPLE,)), exact=True, double=double)
     assert "rounding in float64" in broken(verdict)
+
+
+def test_a_capture_of_another_function_is_no_rounding_of_the_original():
+    """What runs for the original in float64 is off, and the file agrees with it."""
+    other = folded(copy.deepcopy(MODEL), 1e-3)
+    double = double_runs(other, other, (EXAMPLE,))
+    verdict = judge(module_runner(other, (EXAMPLE,)), exact=True, double=double)
+    (violation,) = verdict.violations
+    assert (violation.metric, violation.output) == ("capture", "score")
+    assert str(violation).startswith("the captured graph, in float64, is")
+    alone = replace(
+        double, narrow=None
+    )  # the control: without its own rounding it passes for a poor condition
+    assert judge(module_runner(other, (EXAMPLE,)), exact=True, double=alone).passed
 
 
 def test_a_permuted_output_is_rejected():
