@@ -1,5 +1,6 @@
 """Helpers beside the tests (`zoo`) are importable everywhere; every test draws the same numbers each time."""
 
+import os
 import random
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import torch
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported, by whichever test is first
 
 # `--hypothesis-profile=default` draws anew, to look for what these examples miss.
 settings.register_profile("same examples", derandomize=True)
