@@ -58,7 +58,7 @@ def krylov_range(matrix: Tensor, rank: int, seed: int) -> Tensor | None:
         before, width = width, width + BLOCK
         whole[:, before:width] = unit
         basis = whole[:, :width]
-        block = (single @ (single.T @ unit.float())).double()
+        block = (single @ (unit.float().T @ single).T).double()  # faster than singleᵀ·unit
         floor = floor or _BREAKDOWN * float(block.norm())
         inside = basis.T @ block  # the last columns of basisᵀ·A·Aᵀ·basis
         gram[:width, before:width] = inside

@@ -31,6 +31,8 @@ PLAIN_SINGLE = 1e-3
 CONDITION = 1e-4
 """Squared singular values at least this large, against the first one, are found well in a Gram matrix."""
 SEED = 0x7D51
+THIN = 2**24
+"""Bytes of what goes back to the system as soon as it is freed: smaller ones, block by block, take time."""
 
 _TIE = 1e-8
 """Entries this close to the largest one, relatively, count as equally large."""
@@ -195,7 +197,7 @@ def truncate_randomized(weight: Tensor, rank: int) -> Truncation:
     double, so that all that stands beside it is thin.
     """
     stored = checked_as_stored(weight, ndim=2)
-    with returning():
+    with returning(THIN):
         basis = krylov_range(stored, rank, SEED)
         if basis is not None:
             found = _inside(stored, basis, rank)
