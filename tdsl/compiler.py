@@ -215,15 +215,18 @@ def compile(
         progress("measure by labels")
         tasks = measured_tasks(metrics, check.original, session_runner(session(emitted)), samples)
         give_back()
-    blame, too_coarse = None, False
-    if not verdict.passed:
+    blame, hint = None, ""
+    if any(one.metric == CAPTURE for one in verdict.violations):
+        hint = MISCAPTURED
+    elif not verdict.passed:
         progress("find the guilty rewrite")
+        too_coarse = False
         if any(one.error for one in stored):
             unrounded, _ = storing.emit(captured, module, lossy=False)
             too_coarse = check.file(module, unrounded).passed
-    miscaptured = any(one.metric == CAPTURE for one in verdict.violations)
-    if not verdict.passed and journal.entries and not (too_coarse or miscaptured):
-        blame = _guilty(captured, runner, storing, check, len(journal.entries))
+        if journal.entries and not too_coarse:
+            blame = _guilty(captured, runner, storing, check, len(journal.entries))
+        hint = blame_of_storage(stored) if too_coarse else _blame(blame, journal)
     report = Report(
         model=name or captured.name,
         pipeline=pipeline,
@@ -253,11 +256,7 @@ def compile(
         raise BrokenContract(
             "the compiled model does not keep its contract, and nothing was written\n" + str(verdict),
             report,
-            hint=MISCAPTURED
-            if miscaptured
-            else blame_of_storage(stored)
-            if too_coarse
-            else _blame(blame, journal),
+            hint=hint,
         )
     kept = _certificates(emitted, runner, audits, samples, progress)
     report = replace(report, notes=(*report.notes, *(Note("symmetry", str(one)) for one in kept)))

@@ -224,7 +224,7 @@ class _Compiler:
                 return computed(call, BUILTINS[name], frame, *values)
             declared = FUNCTIONS[name]
             given = self.constants(frame, call, values)
-            plain = [known(frame, value, declared.of_any_type) for value in given]
+            plain = [_known(frame, value, declared.of_any_type) for value in given]
             result = declared.function(*plain)
             return constant_of(frame, values, result, name) if isinstance(result, torch.Tensor) else result
 
@@ -244,7 +244,7 @@ class _Compiler:
         def evaluate(frame: Frame) -> Any:
             values = self.constants(frame, call, [number(value) for value in arguments(frame)])
             require_numbers(call.callee, values, range(len(values)))
-            plain = [known(frame, value, family.of_any_type) for value in values]
+            plain = [_known(frame, value, family.of_any_type) for value in values]
             declared = family.at(*plain[1:])
             try:
                 factors = declared.function(*plain)
@@ -342,7 +342,7 @@ class _Compiler:
         return evaluate
 
 
-def known(frame: Frame, value: Any, as_stored: bool) -> Any:
+def _known(frame: Frame, value: Any, as_stored: bool) -> Any:
     """What a function of constants is given: a tensor in float64, or a weight as it is stored."""
     if not is_tensor(value):
         return value

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tdsl.errors import TdslError
-from tdsl.factor.parts import widened_rows
+from tdsl.factor.parts import missed_squares
 
 Dims = tuple[str, ...]
 """A shape as dimension text: `("T", "r", "1", "1")`."""
@@ -104,11 +104,7 @@ class Decomposition:
         """`squares` of what the factors miss of a weight, which may be as it is stored."""
         if self.by_rows and self.metric is None:
             first, *others = factors
-            missed = total = 0.0
-            for rows, part in widened_rows(weight):
-                missed += self._squared(part - self.promise(first[rows], *others))
-                total += self._squared(part)
-            return missed, total
+            return missed_squares(weight, lambda rows: self.promise(first[rows], *others))
         difference = self.promise(*factors)
         torch.sub(weight, difference, out=difference)  # one large tensor less
         return self.squares(weight, difference, *moments)

@@ -19,7 +19,7 @@ from tdsl.factor.group_places import has_no_group
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
 from tdsl.factor.rank import RankRule, as_rank_rule
-from tdsl.symmetry.finite.orders import find_orders
+from tdsl.symmetry.finite.orders import find_orders, unlifted
 
 Products = tuple[Tensor, Tensor, Tensor]
 Factors = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -94,9 +94,7 @@ def group_channels_product(
     """The matrices of five factors, as `group_channels` returns them. → [m, n, s]"""
     whole = torch.einsum("rd,rpqs,ar->apdqs", into, products, back)
     placed = whole.reshape(len(back) * products.shape[1], -1, products.shape[3])
-    stands = columns[:, None] == torch.arange(int(columns.max()) + 1)
-    chosen = placed[rows % len(placed)]
-    return torch.einsum("iks,kj->ijs", chosen, stands.to(placed.dtype))
+    return unlifted(placed, columns, rows)
 
 
 DECLARED = (

@@ -16,7 +16,7 @@ from tdsl.factor.group_spaces import group_spaces, group_spaces_product
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
 from tdsl.factor.rank import RankRule, as_rank_rule
-from tdsl.symmetry.finite.orders import find_orders
+from tdsl.symmetry.finite.orders import find_orders, unlifted
 
 Factors = tuple[Tensor, ...]
 
@@ -44,9 +44,7 @@ def _found(weight: Tensor, rule: RankRule) -> Factors:
 def group_spaces_anywhere_product(columns: Tensor, *factors: Tensor) -> Tensor:
     """The matrix of ten factors, as `group_spaces_anywhere` returns them. → [m, n]"""
     *spaces, rows = factors
-    placed = group_spaces_product(*spaces)
-    stands = columns[:, None] == torch.arange(int(columns.max()) + 1)
-    return torch.einsum("ik,kj->ij", placed[rows % len(placed)], stands.to(placed.dtype))
+    return unlifted(group_spaces_product(*spaces)[..., None], columns, rows)[..., 0]
 
 
 DECLARED = (

@@ -228,7 +228,7 @@ def _inside(matrix: Tensor, basis: Tensor, rank: int) -> Truncation:
     total = sum_of_squares(matrix)
     missed = total - float(values.square().sum())
     if missed <= PLAIN_SINGLE**2 * total:
-        missed = missed_squares(matrix, left * values, right)
+        missed, _ = missed_squares(matrix, lambda rows: (left[rows] * values) @ right)
     return _oriented(left, values, right, error=math.sqrt(missed / total) if total else 0.0)
 
 

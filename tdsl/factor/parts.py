@@ -6,7 +6,7 @@ it needs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -43,12 +43,17 @@ def across(columns: Tensor, weight: Tensor) -> Tensor:
 
 def sum_of_squares(weight: Tensor) -> float:
     """‖W‖² in the Frobenius norm."""
-    return sum(float(torch.linalg.vector_norm(part)) ** 2 for _, part in widened_rows(weight))
+    return sum(_squares(part) for _, part in widened_rows(weight))
 
 
-def missed_squares(weight: Tensor, left: Tensor, right: Tensor) -> float:
-    """‖W − L·R‖² in the Frobenius norm. [m, n], [m, r], [r, n]."""
-    lost = 0.0
+def missed_squares(weight: Tensor, rebuilt: Callable[[slice], Tensor]) -> tuple[float, float]:
+    """‖W − Ŵ‖² and ‖W‖² in the Frobenius norm; `rebuilt` gives some rows of Ŵ in float64."""
+    missed = total = 0.0
     for rows, part in widened_rows(weight):
-        lost += float(torch.linalg.vector_norm(torch.addmm(part, left[rows], right, alpha=-1))) ** 2
-    return lost
+        missed += _squares(part - rebuilt(rows))
+        total += _squares(part)
+    return missed, total
+
+
+def _squares(values: Tensor) -> float:
+    return float(torch.linalg.vector_norm(values)) ** 2

@@ -54,6 +54,16 @@ class Orders:
         return weight[self.rows.flatten()][:, columns] * shares[:, None]
 
 
+def unlifted(placed: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
+    """The weight of which the rows and columns stand at places. [d·p, d·q, s] → [m, n, s]
+
+    `rows` [m] are the first place of each row, `columns` [d·q] the column at each place, whose numbers are
+    added up (`Orders.places`, `Orders.columns`).
+    """
+    stands = columns[:, None] == torch.arange(int(columns.max()) + 1)
+    return torch.einsum("iks,kj->ijs", placed[rows % len(placed)], stands.to(placed.dtype))
+
+
 def find_orders(weight: Tensor) -> Orders | None:
     """How a finite group may permute rows and columns of matrices [m, n, s], all s alike; `None` for none.
 
