@@ -16,7 +16,7 @@ from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.stage import stage
 from tdsl.engine.workspace import Workspace
 from tdsl.ops import OPERATORS, Operator
-from tdsl.ops.targets import operator_of
+from tdsl.ops.targets import calls, operator_of
 from tdsl.symmetry.action import action
 from tdsl.symmetry.along import along
 from tdsl.symmetry.element import Permutation
@@ -41,7 +41,7 @@ class Pieces(GraphPass):
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Every concatenation and stack once, operands first."""
         count = 0
-        if not any(_is(node, *JOINING) for node in module.graph.nodes):
+        if not any(calls(node, *JOINING) for node in module.graph.nodes):
             return count
         work = Workspace(module)
         if not work.typed:
@@ -49,16 +49,11 @@ class Pieces(GraphPass):
         for node in list(module.graph.nodes):
             if journal.full:
                 break
-            if _is(node, *JOINING) and (scope is None or scope(node)):
+            if calls(node, *JOINING) and (scope is None or scope(node)):
                 count += _permuted_after(work, node, journal) or _reordered(work, node, journal)
         if count:
             module.graph.lint()
         return count
-
-
-def _is(node: Any, *names: str) -> bool:
-    found = operator_of(node.target) if isinstance(node, fx.Node) and node.op == "call_function" else None
-    return found is not None and found.name in names
 
 
 def _operator(node: fx.Node) -> Operator:
@@ -70,7 +65,7 @@ def _operator(node: fx.Node) -> Operator:
 def _permuted_after(work: Workspace, node: fx.Node, journal: Journal) -> bool:
     """One permutation of the axes in the place of one for each piece."""
     pieces: Any = node.args[0]
-    if len(pieces) < 2 or not all(_is(one, "permute") for one in pieces):
+    if len(pieces) < 2 or not all(calls(one, "permute") for one in pieces):
         return False
     order: Any = pieces[0].args[1]
     if any(list(one.args[1]) != list(order) for one in pieces[1:]):
@@ -78,7 +73,7 @@ def _permuted_after(work: Workspace, node: fx.Node, journal: Journal) -> bool:
     rank = node.meta["val"].ndim
     at: Any = node.args[1]
     at %= rank
-    if _is(node, "stack"):
+    if calls(node, "stack"):
         dim = at
         order = [*order[:at], None, *order[at:]]
         order = [at if one is None else one + (one >= at) for one in order]
@@ -97,7 +92,7 @@ def _reordered(work: Workspace, node: fx.Node, journal: Journal) -> bool:
     """Parts of one value, each place once, as the value in another order."""
     pieces: Any = node.args[0]
     axis: Any = node.args[1]
-    parts = [_part(one, axis, stacked=_is(node, "stack")) for one in pieces]
+    parts = [_part(one, axis, stacked=calls(node, "stack")) for one in pieces]
     if len(parts) < 2 or any(part is None for part in parts):
         return False
     found = [part for part in parts if part is not None]
@@ -108,7 +103,7 @@ def _reordered(work: Workspace, node: fx.Node, journal: Journal) -> bool:
         return False
     if sorted(places) != list(range(size)) or places == list(range(size)):
         return False
-    halves = len(pieces) == 2 and all(_is(through[-1], "split") for _, _, through in found)
+    halves = len(pieces) == 2 and all(calls(through[-1], "split") for _, _, through in found)
     if halves and not (_gives(source, axis) or all(_reads(user, node, axis) for user in node.users)):
         return False
     rank = source.meta["val"].ndim
@@ -129,10 +124,10 @@ def _reads(node: fx.Node, value: fx.Node, axis: int) -> bool:
 
 def _is_layer(node: fx.Node) -> bool:
     """A layer in one group whose weight is read nowhere else."""
-    if not _is(node, *LAYERS):
+    if not calls(node, *LAYERS):
         return False
     weight = node.args[1]
-    grouped = not _is(node, "linear") and node.args[6] != 1
+    grouped = not calls(node, "linear") and node.args[6] != 1
     return isinstance(weight, fx.Node) and weight.op == "get_attr" and len(weight.users) == 1 and not grouped
 
 
@@ -147,20 +142,20 @@ def _part(node: Any, axis: int, *, stacked: bool) -> Part | None:
     if node.target is python_operator.getitem:
         whole: Any = node.args[0]
         number: Any = node.args[1]
-        if stacked and _is(whole, "unbind") and whole.args[1] == axis:
+        if stacked and calls(whole, "unbind") and whole.args[1] == axis:
             return whole.args[0], [number], (node, whole)
-        if not stacked and _is(whole, "split") and whole.args[2] == axis:
+        if not stacked and calls(whole, "split") and whole.args[2] == axis:
             sizes = whole.args[1]
             if all(isinstance(size, int) for size in sizes):
                 first = sum(sizes[:number])
                 return whole.args[0], range(first, first + sizes[number]), (node, whole)
         return None
-    if stacked and _is(node, "select"):
+    if stacked and calls(node, "select"):
         source, dim, place = node.args
         if dim == axis and isinstance(source, fx.Node) and isinstance(place, int):
             size = source.meta["val"].shape[axis]
             return (source, [place % size], (node,)) if isinstance(size, int) else None
-    if not stacked and _is(node, "slice"):
+    if not stacked and calls(node, "slice"):
         source, dim, start, end, step = node.args
         numbers = (start, end, step)
         if dim == axis and isinstance(source, fx.Node) and all(isinstance(one, int) for one in numbers):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from tdsl.ops.targets import operator_of
+from tdsl.ops.targets import calls
 
 aten = torch.ops.aten
 
@@ -56,13 +56,13 @@ def _arguments(node: fx.Node) -> list[Any]:
 
 def _table(flat: Any, offsets: Any) -> fx.Node | None:
     """The ids [b, n] that are flattened, if a bag begins with every row of them."""
-    ids = flat.args[0] if _is(flat, "reshape") else None
+    ids = flat.args[0] if calls(flat, "reshape") else None
     val = ids.meta.get("val") if isinstance(ids, fx.Node) else None
     if (
         not isinstance(val, Tensor)
         or val.ndim != 2
         or flat.meta["val"].ndim != 1
-        or not _is(offsets, "arange")
+        or not calls(offsets, "arange")
     ):
         return None
     start, _, step = (*offsets.args, 1)[:3]
@@ -70,8 +70,3 @@ def _table(flat: Any, offsets: Any) -> fx.Node | None:
     if start != 0 or not isinstance(size, int) or size < 1 or step != size:
         return None
     return ids if statically_known_true(offsets.meta["val"].shape[0] == val.shape[0]) else None
-
-
-def _is(node: Any, name: str) -> bool:
-    op = operator_of(node.target) if isinstance(node, fx.Node) and node.op == "call_function" else None
-    return op is not None and op.name == name

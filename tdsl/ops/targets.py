@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch import fx
 
 from tdsl.ops import OPERATORS
 from tdsl.ops.spec import Operator, Spelling
@@ -93,6 +94,14 @@ def operators_by_target() -> dict[Any, Operator]:
 def operator_of(target: Any) -> Operator | None:
     """The operator whose canonical overload, or a variant of it, is `target`; `None` for an opaque one."""
     return operators_by_target().get(target)
+
+
+def calls(node: Any, *names: str) -> bool:
+    """Whether a node of a graph calls an operator of one of these names."""
+    if not isinstance(node, fx.Node) or node.op != "call_function":
+        return False
+    found = operator_of(node.target)
+    return found is not None and found.name in names
 
 
 @functools.cache
