@@ -20,6 +20,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from tdsl.capture.decided import listening
 from tdsl.capture.dynamic import Ranges, is_of_sizes, narrower, texts_of, with_dims, without_names
 from tdsl.capture.failure import trace_error
 from tdsl.capture.functional import functionalized, is_mutable, make_functional
@@ -244,7 +245,8 @@ def _export(
     while True:
         dims = with_dims(dynamic_shapes, ranges)
         try:
-            return traced(dims, _unshared(args, kwargs)), dims, tuple(ranges)
+            with listening() as decisions:
+                return traced(dims, _unshared(args, kwargs)), dims, tuple(ranges)
         except Exception as error:  # user's code and torch's tracer raise whatever they like
             refused = error
         allowed = narrower(refused, dynamic_shapes, ranges)
@@ -257,7 +259,7 @@ def _export(
             # torch marks what it is given as dynamic, and leaves the mark where it fails
             call = pytree.tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
             return traced(without_names(dynamic_shapes), call), dynamic_shapes, tuple(sorted(names))
-    raise trace_error(refused) from None
+    raise trace_error(refused, decisions) from None
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import re
 import traceback
 from pathlib import Path
 
+from tdsl.capture.decided import Decisions, fixed_size
 from tdsl.errors import Source, Span, TdslError
 from tdsl.frames import frames_of, shown_path, user_frame
 
@@ -101,8 +102,18 @@ def advice_for(error: BaseException) -> str:
     return _DEFAULT_ADVICE
 
 
-def trace_error(error: BaseException) -> TdslError:
-    """The diagnostic for a model that `torch.export` refuses."""
+def trace_error(error: BaseException, decisions: Decisions) -> TdslError:
+    """The diagnostic for a model that `torch.export` refuses, after what it decided about sizes."""
+    fixed = fixed_size(error, decisions)
+    if fixed is not None:
+        name, size, place = fixed
+        return TdslError(
+            f"the model makes a number of the size `{name}`: its graph would be right for {size} alone",
+            line_span(*place) if place else None,
+            expected="an operation on whole tensors, whose graph is the same for every size",
+            hint="a loop over the places of an axis is unrolled, `int(size)` and a branch on a size decide "
+            f"it: change that line, or leave `{name}` out of `dynamic_shapes`",
+        )
     return TdslError(
         f"the model cannot be traced: {reason_of(error)}", span_of_exception(error), hint=advice_for(error)
     )

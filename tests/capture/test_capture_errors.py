@@ -150,8 +150,31 @@ def test_a_name_alone_does_not_stand_for_one_size():
 
     x = torch.randn(3, 4)
     text = diagnostic(lambda: capture(Fixed(), x, dynamic_shapes={"x": {0: "batch"}}))
-    assert "batch = 3" in text
+    assert "`batch`" in text and "right for 3 alone" in text and "return x.reshape(3, 4) + x" in text
     assert capture(Fixed(), x).dynamic_axes == ({},)  # nothing of the refused sizes is left on the example
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_the_line_that_makes_a_number_of_a_size_is_shown(named):
+    """The other loop, over a size that is given, is not to blame."""
+
+    class Steps(nn.Module):
+        def forward(self, x):
+            x = torch.cat([x for _ in range(x.shape[2])], 2)
+            steps = [x[:, step] for step in range(x.shape[1])]
+            return torch.stack(steps, 1)
+
+    sizes = {0: "batch", 1: "length"} if named else {0: Dim.DYNAMIC, 1: Dim.DYNAMIC}
+    text = diagnostic(lambda: capture(Steps(), torch.randn(2, 5, 3), dynamic_shapes={"x": sizes}))
+    assert "for step in range(x.shape[1])" in text and "^" in text and "right for 5 alone" in text
+    assert ("`length`" in text) is named and "dynamic_shapes" in text
+
+
+def test_what_torch_logs_of_sizes_is_not_shown_and_still_can_be(caplog):
+    spec = {"x": {0: "batch", 1: "length"}}
+    with caplog.at_level("INFO", logger="torch.fx.experimental.symbolic_shapes"):
+        capture(Positions(), torch.randn(2, 5, 4), dynamic_shapes=spec)
+    assert not caplog.records
 
 
 def test_a_model_that_writes_its_buffer_is_refused_by_name():
