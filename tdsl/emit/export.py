@@ -25,6 +25,7 @@ from torch.onnx._internal.exporter import _core, _registration
 
 from tdsl.capture.failure import line_span
 from tdsl.capture.recurrences import any_length
+from tdsl.emit.extremes import EXTREMES
 from tdsl.emit.grouped import added, lowerings
 from tdsl.emit.masked import ATTENTION_OPSET, MASKED
 from tdsl.emit.program import NODE_ID
@@ -92,7 +93,7 @@ def _registry(opset: int, others: tuple[str, ...]) -> _registration.ONNXRegistry
     """
     registry = _registration.ONNXRegistry.from_torchlib(opset_version=opset)
     masked = MASKED if opset < ATTENTION_OPSET else {}
-    for target, lowering in {**LOWERINGS, **masked, **lowerings(others)}.items():
+    for target, lowering in {**LOWERINGS, **EXTREMES, **masked, **lowerings(others)}.items():
         registry.register_op(target, lowering)
     return registry
 
