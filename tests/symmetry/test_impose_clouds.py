@@ -198,6 +198,8 @@ def test_what_there_is_not() -> None:
         for wrong in (X[0], X[..., :2]):
             with pytest.raises(TdslError, match="no batch of point clouds"):
                 wrapper(Cloud(10))(wrong)
+        with pytest.raises(TdslError, match="a cloud of int64"):
+            wrapper(Cloud(10))((10 * X).long())
     with pytest.raises(TdslError, match="no batch of sets"):
         SortPoints(Cloud(10), PointKey(3))(X[0, 0])
     with pytest.raises(TdslError, match="the key has shape"):

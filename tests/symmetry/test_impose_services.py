@@ -77,6 +77,14 @@ def test_the_real_form_is_the_complex_one_and_half_the_iterations_are_not_enough
     assert (layer(matrix) - expected).abs().max() > 1e-4
 
 
+def test_a_matrix_beyond_the_bound_shows_in_what_is_left() -> None:
+    layer = Resolvent(*POLES, bound=2.0, tolerance=1e-9, residual=True).double()
+    inside, outside = symmetric_matrix(6, 2.0)[:1], symmetric_matrix(6, 20.0)[:1]
+    found, left = layer(torch.cat([inside, outside]))
+    assert left.shape == (2,) and left[0] < 1e-9 and not left[1] < 1e-3
+    assert torch.equal(found[:1], Resolvent(*POLES, bound=2.0, tolerance=1e-9).double()(inside))
+
+
 @pytest.mark.parametrize("condition", [1.0, 4.0, 83.0, 1e4])
 def test_as_many_iterations_as_the_condition_asks_for(condition) -> None:
     values = torch.linspace(1.0, condition, 9).double()

@@ -62,6 +62,12 @@ class OnCloud(nn.Module):
                 f"an input of shape {list(x.shape)} is no batch of point clouds",
                 expected=f"[batch, points, {self.size}]",
             )
+        if not x.is_floating_point():
+            raise TdslError(
+                f"a cloud of {str(x.dtype).removeprefix('torch.')} has no axes to turn to",
+                expected="coordinates of a floating type",
+                hint="`x.float()` in front of the wrapper",
+            )
 
     def require_vectors(self, rows: Tensor, count: int) -> None:
         """Raise `TdslError` unless these are at least `count` vectors of each cloud."""

@@ -22,6 +22,8 @@ class Resolvent(nn.Module):
 
     `weights` a, `centres` c and `widths` b > 0 have a number for each pole. The iterations are as many as the
     inverse takes to be right to `tolerance` for every such H: about log₂ of its condition, and of the digits.
+    Beyond the bound they diverge: with `residual` a second result [B] says by how much the worst inverse of
+    each matrix is none, ‖1 − M·X‖ / √n, which is small exactly where the function can be trusted.
     Raises `TdslError` for numbers of another kind.
     """
 
@@ -37,6 +39,7 @@ class Resolvent(nn.Module):
         *,
         bound: float,
         tolerance: float = 1e-6,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         if not len(weights) == len(centres) == len(widths) or not weights:
@@ -52,11 +55,15 @@ class Resolvent(nn.Module):
                 name, torch.tensor(values, dtype=torch.get_default_dtype()).reshape(-1, 1, 1)
             )
         self.bound = bound
+        self.residual = residual
         furthest = [(bound + abs(c)) ** 2 / b**2 for c, b in zip(centres, widths, strict=True)]
         self.iterations = max(iterations(1 + f, tolerance) for f in furthest)
 
-    def forward(self, matrix: Tensor) -> Tensor:
-        """The function of each matrix. Raises `TdslError` for what is no batch of square matrices."""
+    def forward(self, matrix: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The function of each matrix, and what is left where `residual` asks for it.
+
+        Raises `TdslError` for what is no batch of square matrices.
+        """
         if matrix.ndim != 3 or matrix.shape[1] != matrix.shape[2]:
             raise TdslError(
                 f"an input of shape {list(matrix.shape)} is no batch of square matrices",
@@ -67,7 +74,12 @@ class Resolvent(nn.Module):
         least = self.widths.square()
         squared = shifted @ shifted + least * one
         most = (self.bound + self.centres.abs()).square() + least
-        return (self.weights * (shifted @ inverse(squared, least, most, self.iterations))).sum(1)
+        inverted = inverse(squared, least, most, self.iterations)
+        result = (self.weights * (shifted @ inverted)).sum(1)
+        if not self.residual:
+            return result
+        left = (one - squared @ inverted).square().sum((-2, -1)).amax(1)
+        return result, (left / matrix.shape[-1]).sqrt()
 
 
 def inverse(matrix: Tensor, least: Tensor, most: Tensor, count: int) -> Tensor:
