@@ -76,7 +76,7 @@ def _carried(work: Workspace, node: fx.Node, journal: Journal) -> bool:
     if own is not None and own[0] in runs:
         return _joined(work, node, own[1], runs[own[0]][0], journal)
     outputs = _results(node)
-    if outputs is None:
+    if not outputs:
         return False
     tried = [{one: found[0] for one, found in runs.items()}, {one: found[-1] for one, found in runs.items()}]
     return any(
@@ -161,12 +161,12 @@ def _runs(work: Workspace, node: fx.Node) -> list[Acted]:
 
 
 def _results(node: fx.Node) -> Mapping[fx.Node, int] | None:
-    """The tensors that a call gives, with their numbers; `None` where something else reads them together."""
+    """The tensors that a call gives and that are read, numbered; `None` where one reads them together."""
     if isinstance(node.meta.get("val"), Tensor):
         return {node: 0}
     if any(user.target is not python_operator.getitem for user in node.users):
         return None
-    return {user: int(user.args[1]) for user in node.users}  # type: ignore[arg-type]
+    return {user: int(user.args[1]) for user in node.users if user.users}  # type: ignore[arg-type]
 
 
 def _can_be_made(acting: Action, node: fx.Node) -> bool:

@@ -183,6 +183,7 @@ def weakest(element: Element) -> str:
 
 def _layers(found: Audit, every: bool) -> RenderableType:
     """Worst over the elements; operators that pass any action with any weights are counted only."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
@@ -205,9 +206,9 @@ def _layers(found: Audit, every: bool) -> RenderableType:
             number(total),
             worst.action,
         )
-    if hidden:
-        table.add_row(Text(f"and {hidden} operators that any weights would pass", "dim"))
-    return table
+    listed = table.row_count > 1
+    rest = Text(f"{'and ' * listed}{hidden} operators that any weights would pass", "dim")
+    return Group(*[table] * listed, *[rest] * (hidden > 0))
 
 
 def _law(layer: Layer) -> str:

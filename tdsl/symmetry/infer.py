@@ -36,7 +36,7 @@ from tdsl.symmetry import (  # noqa: F401  (each declares transfers)
 )
 from tdsl.symmetry.action import Action, identity_on
 from tdsl.symmetry.region import Measure, behind, inside
-from tdsl.symmetry.step import Inference, Known, Step, Strength
+from tdsl.symmetry.step import Inference, Known, Step, Strength, results_read
 from tdsl.symmetry.transfer import Breaks, Law, Site, Value, transfer_of, untouched
 from tdsl.symmetry.transfer_opaque import opaque
 
@@ -110,16 +110,18 @@ def _call(
     if shapes is None or any(source.actions[0] is None for source in varying):
         unknown: tuple[Action | None, ...] = (None,) * max(len(_results(node)), 1)
         return Known(unknown, nominal=True), Step(node, origins, taken, unknown, "unknown", nominal=True)
+    read = results_read(node, len(shapes))
     try:
-        law = _law(node, known, shapes, fallback)
+        law = _law(node, known, shapes, read, fallback)
     except Breaks as why:
         measured = measure(node, origins, taken) if measure is not None else None
         if measured is not None:
             step = Step(node, origins, taken, measured, "measured", nominal=nominal)
             return Known(measured, nominal=nominal), step
-        after: tuple[Action | None, ...] = (why.nominal,) + (None,) * (len(shapes) - 1)
-        if why.nominal is not None and len(shapes) > 1:
-            after = (why.nominal,) * len(shapes)
+        after = tuple(
+            why.nominal if why.nominal is not None and why.nominal.rank == len(shape) else None
+            for shape in shapes
+        )
         step = Step(
             node, origins, taken, after, "broken", why.residual or 0.0, reason=why.reason, nominal=nominal
         )
@@ -127,10 +129,11 @@ def _call(
     strength: Strength = "structural"
     if law.weights:
         strength = "weights" if law.residual.exact else "approximate"
+    acting = tuple(one if is_read else None for one, is_read in zip(law.actions, read, strict=True))
     step = Step(
-        node, origins, taken, law.actions, strength, law.residual.norm, law.residual.worst, nominal=nominal
+        node, origins, taken, acting, strength, law.residual.norm, law.residual.worst, nominal=nominal
     )
-    return Known(law.actions, nominal=nominal), step
+    return Known(acting, nominal=nominal), step
 
 
 def passing(
@@ -138,11 +141,11 @@ def passing(
     node: fx.Node,
     acting: Mapping[fx.Node, Action],
     alike: Collection[fx.Node] = (),
-) -> tuple[Action, ...] | None:
+) -> tuple[Action | None, ...] | None:
     """What acts on the results of one call, given what acts on its operands; nothing acts on the others.
 
-    `None` where they do not pass exactly, whatever the weights. Constants in `alike` follow what acts on the
-    first operand: they are taken for equal numbers.
+    A result that nothing reads has `None`. So has the call where they do not pass exactly, whatever the
+    weights. Constants in `alike` follow what acts on the first operand: they are taken for equal numbers.
     """
     known: dict[fx.Node, Known] = {}
     for source in node.all_input_nodes:
@@ -161,8 +164,7 @@ def passing(
     _, step = _call(node, known, None, None)
     if step is None or step.residual or step.strength not in ("structural", "weights"):
         return None
-    found = [one for one in step.actions if one is not None]
-    return tuple(found) if len(found) == len(step.actions) else None
+    return step.actions
 
 
 def _is_random(node: fx.Node) -> bool:
@@ -183,6 +185,7 @@ def _law(
     node: fx.Node,
     known: Mapping[fx.Node, Known],
     shapes: tuple[tuple[int, ...], ...],
+    read: tuple[bool, ...],
     fallback: Fallback | None,
 ) -> Law:
     operator = operator_of(node.target)
@@ -192,7 +195,7 @@ def _law(
             raise Breaks(_shifting(node, moved))
     if operator is None:
         return opaque(node, shapes, [known[source].actions[0] for source in node.all_input_nodes])
-    site = Site(operator, _arguments(operator, node, known), shapes)
+    site = Site(operator, _arguments(operator, node, known), shapes, read)
     passes = transfer_of(operator)
     if operator.random and passes is None:
         raise Breaks(f"{operator.name} draws random numbers")

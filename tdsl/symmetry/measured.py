@@ -30,6 +30,7 @@ from tdsl.symmetry.along import (
     transposed_inverse,
 )
 from tdsl.symmetry.element import Element, Linear, Permutation, identity, kronecker
+from tdsl.symmetry.step import results_read
 
 CLOSE = 1e-9
 """Relative distance in float64 below which a result is what an action makes of it."""
@@ -60,10 +61,11 @@ class Measured:
         sources: Sequence[fx.Node],
         moved: Sequence[Action | None],
         between: Sequence[fx.Node] = (),
-    ) -> tuple[Action, ...] | None:
+    ) -> tuple[Action | None, ...] | None:
         """The action on each result of `node`; `None` where one of them is moved by none that was tried.
 
-        `moved` are the actions on `sources`, which it reads directly or through the nodes `between`.
+        `moved` are the actions on `sources`, which it reads directly or through the nodes `between`. Results
+        that nothing reads have `None`.
         """
         if not self._values:
             self._values = [_values(self._wide, sample) for sample in self._samples]
@@ -73,10 +75,13 @@ class Measured:
         other = [self._results(names, values, acting) for values in self._values]
         if any(one is None for one in other):
             return None
-        found = []
-        for results, after in zip(zip(*plain, strict=True), zip(*other, strict=True), strict=True):
-            one = _acts(results, after, list(acting.values()))
-            if one is None:
+        found: list[Action | None] = []
+        read = results_read(node, len(plain[0]))
+        for is_read, results, after in zip(
+            read, zip(*plain, strict=True), zip(*other, strict=True), strict=True
+        ):
+            one = _acts(results, after, list(acting.values())) if is_read else None
+            if one is None and is_read:
                 return None
             found.append(one)
         return tuple(found)

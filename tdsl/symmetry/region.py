@@ -26,8 +26,8 @@ class Measure(Protocol):
         sources: Sequence[fx.Node],
         moved: Sequence[Action | None],
         between: Sequence[fx.Node] = (),
-    ) -> tuple[Action, ...] | None:
-        """The action on each result; `between` are nodes that it reads the sources through."""
+    ) -> tuple[Action | None, ...] | None:
+        """The action on each result, `None` on what nothing reads; `between` lie between node and sources."""
 
 
 def behind(node: fx.Node, known: Mapping[fx.Node, Known], measure: Measure) -> tuple[Known, Step] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import getitem
 from typing import Any, Literal
 
 from torch import fx
@@ -79,6 +80,14 @@ class Inference:
     def residual(self) -> float:
         """The largest residual of a layer whose weights are tied up to it."""
         return max((step.residual for step in self.steps.values() if step.passes), default=0.0)
+
+
+def results_read(node: fx.Node, count: int) -> tuple[bool, ...]:
+    """Whether anything reads each of `count` results of a node; the first one counts as read."""
+    if count == 1 or any(user.target is not getitem for user in node.users):
+        return (True,) * count
+    taken = {user.args[1] for user in node.users if user.users}
+    return tuple(place == 0 or place in taken for place in range(count))
 
 
 @dataclass

@@ -81,11 +81,13 @@ class Breaks(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A call: operator, arguments by name (operands as `Value`, lists of them, or numbers), result shapes."""
+    """A call: operator, arguments by name (operands as `Value`, lists of them, or numbers), results."""
 
     operator: Operator
     arguments: Mapping[str, Any]
     shapes: tuple[tuple[int, ...], ...]
+    read: tuple[bool, ...]
+    """Whether anything reads each result: what acts on another one does not matter."""
 
     def __getitem__(self, name: str) -> Any:
         return self.arguments[name]
@@ -109,6 +111,11 @@ class Site:
     def weights(self) -> list[Value]:
         """Operands that do not depend on the input."""
         return [value for value in self.values() if value.constant is not None]
+
+    def require_values_only(self) -> None:
+        """Raise `Breaks` where the second result, which says where the values of the first are, is read."""
+        if self.read[1]:
+            raise Breaks(f"the places that {self.operator.name} returns are numbered by where they are")
 
     def require_only_x(self) -> None:
         """Raise `Breaks` unless the first operand alone is acted on."""

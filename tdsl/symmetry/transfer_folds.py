@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdsl.symmetry.action import action
+from tdsl.symmetry.action import Action, action
 from tdsl.symmetry.along import is_orthogonal, permutes
 from tdsl.symmetry.transfer import Breaks, Law, Site, axes_of, family, law, transfer
 from tdsl.symmetry.transfer_moves import without
+
+_HOMOGENEOUS = ("amax", "amin", "max_and_index", "min_and_index", "norm", "std")
+"""Reductions of which a positive factor may be taken out."""
 
 
 @family(lambda operator: operator.reduces)
@@ -26,7 +29,7 @@ def reduces(site: Site) -> Law:
                 continue
             raise Breaks(f"{name} along an axis on which {acting} does more than permute")
         scale = getattr(element, "scales", (-1.0,))
-        if not linear and not (name in ("amax", "amin", "norm", "std") and all(s > 0 for s in scale)):
+        if not linear and not (name in _HOMOGENEOUS and all(s > 0 for s in scale)):
             raise Breaks(f"{name} is not linear, and {acting} does more than permute")
     gone = set(dims)
     if any((place in gone) != (axis in gone) for place, axis in enumerate(acting.order)):
@@ -43,16 +46,33 @@ def _softmax(site: Site) -> Law:
     """Symmetric in the places of its axis."""
     if not site["x"].action.permutes:
         raise Breaks(f"{site.operator.name} commutes with permutations only, not with {site['x'].action}")
-    return _along_axis(site, site["dim"], symmetric=True)
+    return _along_axis(site, site["x"].action, site["dim"], symmetric=True)
 
 
 @family(lambda operator: operator.rowwise)
-@transfer("argmax", "argmin", "max_and_index", "min_and_index")
+@transfer("argmax", "argmin")
 def _scan(site: Site) -> Law:
     """What depends on the order of the places along its axis."""
     if not site["x"].action.permutes:
         raise Breaks(f"{site.operator.name} commutes with permutations only, not with {site['x'].action}")
-    return _along_axis(site, site["dim"], symmetric=False)
+    return _along_axis(site, site["x"].action, site["dim"], symmetric=False)
+
+
+@transfer("max_and_index", "min_and_index")
+def _extreme(site: Site) -> Law:
+    """The value does not depend on the order along its axis, where it is does."""
+    return _scan(site) if site.read[1] else reduces(site)
+
+
+@transfer("sort", "sort_stable", "topk")
+def _ordered(site: Site) -> Law:
+    """The values, in their order, do not depend on the order they had; where they were does."""
+    acting = site.x.action
+    if site.read[1] or not acting.permutes:
+        return _scan(site)
+    axis = site["dim"] % site.x.rank
+    kept = action(acting.rank, {at: one for at, one in acting.parts if at != axis}, acting.order)
+    return _along_axis(site, kept, site["dim"], symmetric=True)
 
 
 @transfer("diff")
@@ -60,13 +80,13 @@ def _diff(site: Site) -> Law:
     """Differences along an axis, of values that nothing is put before or behind."""
     if len(site.values()) > 1:
         raise Breaks("diff of a value that is extended")
-    return _along_axis(site, site["dim"], symmetric=False)
+    return _along_axis(site, site["x"].action, site["dim"], symmetric=False)
 
 
-def _along_axis(site: Site, dim: Any, *, symmetric: bool) -> Law:
+def _along_axis(site: Site, acting: Action, dim: Any, *, symmetric: bool) -> Law:
+    """`acting` on the operand is kept, where it neither has a part along the axis nor moves it elsewhere."""
     x = site["x"]
     dims = axes_of(dim, x.rank)
-    acting = x.action
     name = site.operator.name
     if not symmetric and any(acting.part(axis) is not None for axis in dims):
         raise Breaks(f"{name} depends on the order along its axis, which {acting} changes", acting)

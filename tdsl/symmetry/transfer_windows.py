@@ -109,16 +109,9 @@ def require_channels(acting: Action, axes: int) -> None:
 def _pooled(site: Site) -> Law:
     """Windows that are averaged, or whose largest element is taken."""
     x = site["x"]
-    name = site.operator.name
     axes = spatial_axes(site.operator)
     acting: Action = x.action
     require_channels(acting, axes)
-    for _, element in acting.parts:
-        if permutes(element) or name.startswith("avg"):
-            continue
-        scales = getattr(element, "scales", (-1.0,))
-        if not all(scale > 0 for scale in scales):
-            raise Breaks(f"{name} commutes with permutations and positive scales, not with {acting}")
     stride = site["stride"] or site["kernel"]
     dilation = site.arguments.get("dilation") or [1] * axes
     sizes = x.shape[-axes:]
@@ -130,7 +123,18 @@ def _pooled(site: Site) -> Law:
     made = _with_spatial(acting, found, axes)
     if found.broken:
         raise Breaks(found.broken, made)
-    return law(site, made)
+    return law(site, *[made] * len(site.shapes))
+
+
+def _require_positive(site: Site) -> None:
+    """Raise `Breaks` for what does not keep the order of numbers."""
+    acting = site.x.action
+    for _, element in acting.parts:
+        scales = getattr(element, "scales", (-1.0,))
+        if not permutes(element) and not all(scale > 0 for scale in scales):
+            raise Breaks(
+                f"{site.operator.name} commutes with permutations and positive scales, not with {acting}"
+            )
 
 
 def _with_spatial(acting: Action, found: Spatial, axes: int) -> Action:
@@ -139,15 +143,28 @@ def _with_spatial(acting: Action, found: Spatial, axes: int) -> Action:
     return action(acting.rank, {**kept, **found.result}, acting.order)
 
 
-@transfer(*(f"{kind}_pool{n}d" for kind in ("avg", "max") for n in (1, 2, 3)))
-def _pool(site: Site) -> Law:
+@transfer(*(f"avg_pool{n}d" for n in (1, 2, 3)))
+def _average(site: Site) -> Law:
+    return _pooled(site)
+
+
+@transfer(*(f"max_pool{n}d" for n in (1, 2, 3)))
+def _largest(site: Site) -> Law:
+    _require_positive(site)
     return _pooled(site)
 
 
 @transfer(*(f"max_pool{n}d_with_indices" for n in (1, 2, 3)))
-def _pool_with_places(site: Site) -> Law:
-    """Its places are those before the action, and follow no law of this kind."""
-    raise Breaks("the places that max_pool returns are numbered by where they are")
+def _largest_with_places(site: Site) -> Law:
+    site.require_values_only()
+    return _largest(site)
+
+
+@transfer(*(f"adaptive_max_pool{n}d" for n in (1, 2, 3)))
+def _adaptive_largest(site: Site) -> Law:
+    site.require_values_only()
+    _require_positive(site)
+    return _adaptive(site)
 
 
 @transfer(*(f"adaptive_avg_pool{n}d" for n in (1, 2, 3)))
@@ -181,7 +198,7 @@ def _adaptive(site: Site) -> Law:
     sizes = site.shapes[0]
     if any(sizes[place] != sizes[axis] for place, axis in enumerate(acting.order) if place >= first):
         raise Breaks(f"pooling to other sizes along axes that {acting} exchanges")
-    return law(site, action(x.rank, parts, acting.order))
+    return law(site, *[action(x.rank, parts, acting.order)] * len(site.shapes))
 
 
 # ---------------------------------------------------------------- resizing
@@ -192,8 +209,19 @@ def _nearest_sources(size: int, result: int, scale: float | None, offset: float)
     return [min(floor((i + offset) * step), size - 1) for i in range(result)]
 
 
-def _resized(site: Site, symmetric: Callable[[int, int, float | None], str]) -> Law:
-    """`symmetric` says why resizing from one size to another does not commute with a flip, or nothing."""
+Turned = Callable[[Turn, int, float | None], Turn | None]
+"""What acts on the places of the result, whose number is given, when a ring of places is turned."""
+
+
+def _resized(
+    site: Site,
+    symmetric: Callable[[int, int, float | None], str],
+    turned: Turned = lambda element, result, scale: None,
+) -> Law:
+    """`symmetric` says why resizing from one size to another does not commute with a flip, or nothing.
+
+    `turned` says what becomes of a roll, or of a flip and a roll.
+    """
     x = site["x"]
     axes = x.rank - 2
     acting: Action = x.action
@@ -208,21 +236,24 @@ def _resized(site: Site, symmetric: Callable[[int, int, float | None], str]) -> 
         if before == after and scales[axis - 2] in (None, 1.0):
             parts[axis] = element
         elif not isinstance(element, Turn) or not element.is_flip:
-            raise Breaks(f"resizing along axis {axis - x.rank} does not commute with {acting}")
+            made = turned(element, after, scales[axis - 2]) if isinstance(element, Turn) else None
+            if made is None:
+                raise Breaks(f"resizing along axis {axis - x.rank} does not commute with {acting}")
+            parts[axis] = made
         else:
             parts[axis] = resized(element, after)
             if not broken and (why := symmetric(before, after, scales[axis - 2])):
                 name = axis_name(axis - 2, axes)
                 what = _in_words(acting, axes)
                 broken = f"resizing {name} {before} to {after} does not commute with {what}: {why}"
-    made = action(x.rank, parts, acting.order)
+    whole = action(x.rank, parts, acting.order)
     ratio = [site.shapes[0][axis] / x.shape[axis] for axis in range(2, x.rank)]
     for place, axis in enumerate(acting.order):
         if place != axis and place >= 2 and ratio[place - 2] != ratio[axis - 2] and not broken:
             broken = f"resizing differs along the axes that {acting} exchanges"
     if broken:
-        raise Breaks(broken, made)
-    return law(site, made)
+        raise Breaks(broken, whole)
+    return law(site, whole)
 
 
 def _multiple(size: int, result: int, offset: float) -> str:
@@ -240,12 +271,25 @@ def _mirrored(sources: Sequence[int], size: int) -> bool:
 
 @transfer(*(f"upsample_nearest{n}d" for n in (1, 2, 3)))
 def _nearest(site: Site) -> Law:
-    return _resized(site, lambda n, m, s: _nearest_why(n, m, s, 0.0))
+    return _at_neighbours(site, 0.0)
 
 
 @transfer(*(f"upsample_nearest_exact{n}d" for n in (1, 2, 3)))
 def _nearest_exact(site: Site) -> Law:
-    return _resized(site, lambda n, m, s: _nearest_why(n, m, s, 0.5))
+    return _at_neighbours(site, 0.5)
+
+
+def _at_neighbours(site: Site, offset: float) -> Law:
+    """Each place takes the value of one that does not depend on the values."""
+
+    def turned(element: Turn, result: int, scale: float | None) -> Turn | None:
+        sources = _nearest_sources(element.size, result, scale, offset)
+        wanted = [element.places[source] for source in sources]
+        starts = [place for place, source in enumerate(sources) if source == wanted[0]]
+        tried = (Turn(result, start, element.mirrored) for start in starts)
+        return next((one for one in tried if [sources[place] for place in one.places] == wanted), None)
+
+    return _resized(site, lambda n, m, s: _nearest_why(n, m, s, offset), turned)
 
 
 def _nearest_why(size: int, result: int, scale: float | None, offset: float) -> str:

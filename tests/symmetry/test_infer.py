@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from p4m import P4M
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from tdsl.capture import capture
 from tdsl.errors import TdslError
@@ -225,6 +228,52 @@ def test_a_scan_depends_on_the_order() -> None:
     assert found.broken.reason == "cumsum depends on the order along its axis, which flip(-1) changes"
     [other] = of(Scan(), (2, 5), flipped((2, 5), (0,)))
     assert other.outputs == (flipped((2, 5), (0,)),)
+
+
+class Reads(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+READERS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "the largest": (lambda x: x.max(2).values, "1"),
+    "the smallest, the axis kept": (lambda x: x.min(2, keepdim=True)[0], "1"),
+    "the three largest": (lambda x: x.topk(3, 2).values, "1"),
+    "in order": (lambda x: torch.sort(x, dim=2, stable=True).values, "1"),
+    "the largest of windows": (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], "roll(-2, 1)"),
+    "the largest of as many windows as asked for": (lambda x: F.adaptive_max_pool2d(x, 4), "roll(-2, 1)"),
+    "enlarged": (lambda x: F.interpolate(x, scale_factor=3), "roll(-2, 6)"),
+}
+PLACES: dict[str, Callable[[Tensor], Tensor]] = {
+    "where the largest is": lambda x: x.max(2).indices + 0.0,
+    "both": lambda x: sum(x.max(2)),
+    "where they were": lambda x: x.sort(2).indices + x,
+    "where in its window": lambda x: F.max_pool2d(x, 2, return_indices=True)[1] + 0.0,
+    "between places": lambda x: F.interpolate(x, scale_factor=3, mode="bilinear"),
+    "places left out": lambda x: F.interpolate(x, size=(3, 8)),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_values_pass_where_nothing_reads_their_places(name: str) -> None:
+    function, expected = READERS[name]
+    x = torch.randn(2, 3, 8, 8)
+    (found,) = of(Reads(function), (2, 3, 8, 8), rolled(x.shape, [2], [2]))
+    assert found.broken is None
+    assert str(found.outputs[0]) == expected
+    assert found.outputs[0].apply(function(x)).equal(function(x.roll(2, 2)))  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_places_and_what_lies_between_break_a_roll(name: str) -> None:
+    (found,) = of(Reads(PLACES[name]), (2, 3, 8, 8), rolled((2, 3, 8, 8), [1], [2]))
+    assert found.broken is not None and found.broken.reason
+    x = torch.randn(2, 3, 8, 8)
+    assert not PLACES[name](x).equal(PLACES[name](x.roll(1, 2)))
 
 
 def test_flatten_after_pooling_keeps_channels_and_before_it_mixes_them_with_places() -> None:

@@ -60,7 +60,8 @@ def claims(operator: Operator, seed: int) -> tuple[int, str]:
         for value in [arguments[p.name]]
     }
     results = _results(called(operator, made, lambda t: t))
-    site = Site(operator, arguments, tuple(tuple(one.shape) for one in results))
+    read = (True, *[draw.random() < 0.5] * (len(results) - 1))
+    site = Site(operator, arguments, tuple(tuple(one.shape) for one in results), read)
     if not site.values() or any(0 in shape for shape in (*(v.shape for v in site.values()), *site.shapes)):
         return 0, ""
     if all(value.still for value in site.values()):
@@ -82,7 +83,9 @@ def claims(operator: Operator, seed: int) -> tuple[int, str]:
         others = _results(called(operator, {name: moved(value) for name, value in made.items()}, lambda t: t))
     except RuntimeError as reason:
         return 1, f"{operator.name} {sample}: {found.actions} claimed, and it does not run: {reason}"
-    for one, other, made_action in zip(results, others, found.actions, strict=True):
+    for one, other, made_action, is_read in zip(results, others, found.actions, read, strict=True):
+        if not is_read:
+            continue
         expected = made_action.apply(one)
         rounding = 1e-5 if one.dtype == torch.float32 else 1e-7
         tolerance = rounding + 10 * found.residual.norm * float(one.double().abs().nan_to_num().max())
@@ -127,7 +130,6 @@ def test_what_is_claimed_of_an_operator_holds(name: str) -> None:
 
 SILENT = {
     *(f"bitwise_{name}" for name in ("and", "or", "xor", "not")),  # whole numbers, which nothing acts on here
-    *(f"max_pool{n}d_with_indices" for n in (1, 2, 3)),  # places are numbered by where they are
     "slice_scatter",
     "select_scatter",
     "meshgrid",
