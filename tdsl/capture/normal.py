@@ -17,7 +17,7 @@ from tdsl.capture.bags import look_up_bags
 from tdsl.capture.python_calls import to_aten
 from tdsl.ops.calls import Call, canonical_call, complete, split_keywords
 from tdsl.ops.spec import Operand
-from tdsl.ops.targets import operator_of, spellings_of
+from tdsl.ops.targets import operator_of, resolve, spellings_of
 
 aten = torch.ops.aten
 
@@ -31,6 +31,8 @@ _ASSERTIONS = frozenset(
         aten.sym_constrain_range_for_size.default,
     }
 )
+
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
 def normalise(gm: fx.GraphModule) -> fx.GraphModule:
@@ -105,7 +107,13 @@ def one_constant_each(graph: fx.Graph, root: torch.nn.Module) -> None:
 
 
 def respell(node: fx.Node) -> None:
-    """Give `node` the canonical overload with its complete, canonical arguments, if the table knows it."""
+    """Give `node` the canonical overload with its complete, canonical arguments, if the table knows it.
+
+    Of numbers, as sizes are, Python's own operator: ATen's makes a tensor of two numbers, or takes none.
+    """
+    if node.op == "call_function" and isinstance(node.meta.get("val"), _NUMBERS):
+        node.target = _of_numbers(node.target)
+        return
     if not isinstance(node.target, torch._ops.OpOverload):
         call = to_aten(node)
         if call is None:
@@ -116,6 +124,12 @@ def respell(node: fx.Node) -> None:
     if canonical is not None:
         target, args, kwargs = canonical
         node.target, node.args, node.kwargs = target, tuple(args), kwargs
+
+
+def _of_numbers(target: Any) -> Any:
+    op = operator_of(target) or next((op for op, _ in spellings_of(target)), None)
+    name = next((name for name in op.torch if name.startswith("operator.")), None) if op is not None else None
+    return target if name is None else resolve(name)
 
 
 def _wrap(value: Any) -> Any:

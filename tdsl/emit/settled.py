@@ -17,11 +17,7 @@ from torch._export.utils import _is_cia_op, _is_preservable_cia_op
 from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
-from tdsl.ops.targets import operator_of, resolve
-
 aten = torch.ops.aten
-
-_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
 class SettledProgram(ExportedProgram):
@@ -49,10 +45,8 @@ def _stays(node: fx.Node, table: Mapping[Any, Any]) -> bool:
 
 
 def settle(graph: fx.Graph) -> None:
-    """Spell what torch replaces in every export as it does, and sums of sizes as Python's, in place."""
+    """Spell what torch replaces in every export as it does, in place."""
     for node in list(graph.nodes):
-        if node.op == "call_function" and isinstance(node.meta.get("val"), _NUMBERS):
-            node.target = _of_numbers(node.target)
         spell = _SPELT.get(node.target) if node.op == "call_function" else None
         value = node.meta.get("val")
         if spell is not None and isinstance(value, torch.Tensor):
@@ -61,13 +55,6 @@ def settle(graph: fx.Graph) -> None:
             if result is not None:
                 node.replace_all_uses_with(result)
                 graph.erase_node(node)
-
-
-def _of_numbers(target: Any) -> Any:
-    """Python's operator for one of ATen's: of two sizes, ATen's would make a tensor when it is traced."""
-    op = operator_of(target)
-    name = next((name for name in op.torch if name.startswith("operator.")), None) if op is not None else None
-    return target if name is None else resolve(name)
 
 
 def _call(node: fx.Node, target: Any, *args: Any, **kwargs: Any) -> fx.Node:

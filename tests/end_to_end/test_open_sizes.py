@@ -39,6 +39,16 @@ class Chosen(nn.Module):
         return self.dense(torch.relu(x[rows].flip(1) * 2.0)) - 1.0
 
 
+class Chunks(nn.Module):
+    """Steps in chunks of four, filled up with zeros, as in state space models: remainders of sizes."""
+
+    def forward(self, x):
+        length = x.shape[1]
+        x = torch.nn.functional.pad(x, (0, 0, 0, (4 - length % 4) % 4))
+        chunks = x.reshape(x.shape[0], x.shape[1] // 4, 4, x.shape[2])
+        return chunks.cumsum(1).reshape(x.shape[0], -1, x.shape[2])[:, :length]
+
+
 def file_agrees(model, result, *inputs):
     (output,) = run(
         session(result.onnx), dict(zip(result.captured.input_names, inputs, strict=True))
@@ -69,3 +79,15 @@ def test_a_number_of_rows_that_values_decide_is_left_open():
     result = tdsl.compile(model, (x,), latency=False)
     counts = {len(file_agrees(model, result, x + shift)) for shift in (0.0, 5.0, -0.5)}
     assert len(counts) > 1
+
+
+def test_remainders_of_sizes_are_numbers_to_the_rewritten_module_and_to_the_file():
+    model = Chunks()
+    sizes = {"x": {0: "batch", 1: "length"}}
+    result = tdsl.compile(model, (torch.randn(2, 8, 3),), dynamic_shapes=sizes, latency=False)
+    assert result.report.correctness.rounding is not None  # measured in float64, so the graph runs
+    for length in (4, 5, 13):
+        x = torch.randn(3, length, 3)
+        wanted = file_agrees(model, result, x)
+        torch.testing.assert_close(result.module(x), wanted)
+        assert wanted.shape == x.shape
