@@ -55,6 +55,7 @@ from tdsl.verify import (
     Verdict,
     double_of,
     guilty,
+    innocent,
     measured_tasks,
     original_runner,
     session_latency,
@@ -64,10 +65,6 @@ from tdsl.verify import (
 )
 from tdsl.verify.task import Function as TaskFunction
 
-MISCAPTURED = (
-    "no rule is to blame: torch.export, or an operator that was taken apart, gives another function than the "
-    "model; please report it, with the operators that the model uses"
-)
 ROOM = 2**24
 """Bytes of outputs that are kept of a file while the original runs, or an eighth of its weights, if more."""
 
@@ -217,7 +214,7 @@ def compile(
         give_back()
     blame, hint = None, ""
     if any(one.metric == CAPTURE for one in verdict.violations):
-        hint = MISCAPTURED
+        hint = f"no rule is to blame: {innocent(captured, verdict, samples)}"
     elif not verdict.passed:
         progress("find the guilty rewrite")
         too_coarse = False
@@ -226,7 +223,13 @@ def compile(
             too_coarse = check.file(module, unrounded).passed
         if journal.entries and not too_coarse:
             blame = _guilty(captured, runner, storing, check, len(journal.entries))
-        hint = blame_of_storage(stored) if too_coarse else _blame(blame, journal)
+        if too_coarse:
+            hint = blame_of_storage(stored)
+        elif blame is not None:
+            hint = _blame(blame, journal)
+        else:
+            whom = "no single rewrite is to blame" if journal.entries else "no rule was applied"
+            hint = f"{whom}: {innocent(captured, verdict, samples)}"
     report = Report(
         model=name or captured.name,
         pipeline=pipeline,
@@ -382,11 +385,7 @@ def _guilty(
     return guilty(rewrites, broken)
 
 
-def _blame(number: int | None, journal: Journal) -> str:
-    if not journal.entries:
-        return "no rule was applied: the exporter or onnxruntime is to blame"
-    if number is None:
-        return "no single rewrite is to blame: the file of the original differs as well"
+def _blame(number: int, journal: Journal) -> str:
     entry = journal.entries[number - 1]
     place = entry.site or "the top of the model"
     line = f" ({entry.source})" if entry.source else ""

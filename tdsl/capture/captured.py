@@ -20,7 +20,7 @@ from torch import fx, nn
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
-from tdsl.capture.decided import listening
+from tdsl.capture.decided import Assumption, listening
 from tdsl.capture.dynamic import Ranges, is_of_sizes, narrower, texts_of, with_dims, without_names
 from tdsl.capture.failure import trace_error
 from tdsl.capture.functional import functionalized, is_mutable, make_functional
@@ -56,6 +56,8 @@ class Captured:
     """torch's ranges of the symbols in the graph's shapes."""
     narrowed: tuple[str, ...] = ()
     """The dynamic axes, among those given by a name alone, whose range the model itself bounds."""
+    assumed: tuple[Assumption, ...] = ()
+    """What branches on sizes take for granted of dynamic axes, where torch was not held to a range."""
 
     @property
     def name(self) -> str:
@@ -141,6 +143,7 @@ def capture(
     if isinstance(model, (str, PathLike)):
         model = _load(fspath(model))
     narrowed: tuple[str, ...] = ()
+    assumed: tuple[Assumption, ...] = ()
     if isinstance(model, ExportedProgram):
         program = model
         if not args and not kwargs:
@@ -151,7 +154,7 @@ def capture(
         _require_numbers(model)
         in_eval = not any(module.training for module in model.modules())
         original = model if in_eval else _EvalMode(model)
-        program, dims, narrowed = _export(model, args, kwargs, dynamic_shapes)
+        program, dims, narrowed, assumed = _export(model, args, kwargs, dynamic_shapes)
     else:
         raise TdslError(
             f"cannot capture {kind_of(model)}",
@@ -161,7 +164,7 @@ def capture(
     require_finite(module)
     forward = model.forward if isinstance(model, nn.Module) else original.forward
     captured = _described(module, original, args, kwargs, program, forward, dims, input_names, output_names)
-    return replace(captured, narrowed=narrowed)
+    return replace(captured, narrowed=narrowed, assumed=assumed)
 
 
 def _require_numbers(model: nn.Module) -> None:
@@ -234,8 +237,8 @@ def _example_of(program: ExportedProgram) -> tuple[tuple[Any, ...], dict[str, An
 
 def _export(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], dynamic_shapes: Any
-) -> tuple[ExportedProgram, Any, tuple[str, ...]]:
-    """The program, the sizes as they were declared, and the names of those that the model narrows."""
+) -> tuple[ExportedProgram, Any, tuple[str, ...], tuple[Assumption, ...]]:
+    """The program, sizes as declared, the names of those that the model narrows, what it assumes of them."""
 
     def traced(dims: Any, call: Any) -> ExportedProgram:
         with _evaluating(model), torch.no_grad(), _silence(), any_length():
@@ -246,7 +249,8 @@ def _export(
         dims = with_dims(dynamic_shapes, ranges)
         try:
             with listening() as decisions:
-                return traced(dims, _unshared(args, kwargs)), dims, tuple(ranges)
+                program = traced(dims, _unshared(args, kwargs))
+            return program, dims, tuple(ranges), tuple(decisions.assumed)
         except Exception as error:  # user's code and torch's tracer raise whatever they like
             refused = error
         allowed = narrower(refused, dynamic_shapes, ranges)
@@ -258,7 +262,9 @@ def _export(
         with contextlib.suppress(Exception):  # the first refusal says more
             # torch marks what it is given as dynamic, and leaves the mark where it fails
             call = pytree.tree_map_only(torch.Tensor, torch.clone, (args, kwargs))
-            return traced(without_names(dynamic_shapes), call), dynamic_shapes, tuple(sorted(names))
+            with listening() as open_ended:
+                program = traced(without_names(dynamic_shapes), call)
+            return program, dynamic_shapes, tuple(sorted(names)), tuple(open_ended.assumed)
     raise trace_error(refused, decisions) from None
 
 

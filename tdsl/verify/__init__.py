@@ -10,6 +10,7 @@ from tdsl.verify.bisect import guilty
 from tdsl.verify.captured import double_of, inputs_of, original_runner
 from tdsl.verify.compare import Difference, Metrics, compare
 from tdsl.verify.contract import METRICS, Bound, Contract, Violation, describe
+from tdsl.verify.innocent import innocent
 from tdsl.verify.latency import Latency, in_turn, session_latency
 from tdsl.verify.runner import Runner, Session, Tensors, module_runner, session_runner
 from tdsl.verify.samples import Input, Sample, draw_samples, fitting_sizes
@@ -48,6 +49,7 @@ __all__ = [
     "guilty",
     "in_double",
     "in_turn",
+    "innocent",
     "inputs_of",
     "measured_tasks",
     "module_runner",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -189,6 +190,42 @@ def test_a_capture_that_is_not_the_model_is_no_matter_of_rounding(tmp_path):
     assert "no rule is to blame" in str(error.value) and error.value.report.correctness.guilty is None
 
 
+class Filled(nn.Module):
+    """Sums of four steps each; what was filled up is cut off again, if there was any."""
+
+    def forward(self, x):
+        length = x.shape[1]
+        missing = (4 - length % 4) % 4
+        x = torch.nn.functional.pad(x, (0, 0, 0, missing)).unflatten(1, (-1, 4)).cumsum(2).flatten(1, 2)
+        if missing > 0:
+            x = x[:, :length]
+        return x
+
+
+def test_a_branch_on_a_size_that_only_the_example_takes_is_shown_with_its_line():
+    with pytest.raises(BrokenContract) as error:
+        tdsl.compile(Filled(), (torch.randn(2, 8, 3),), dynamic_shapes={"x": {1: "length"}}, latency=False)
+    text = str(error.value)
+    line = inspect.getsourcelines(Filled.forward)[1] + 4
+    assert f"test_contracts.py:{line}" in text and "length" in text and "way of the example" in text
+    assert "onnxruntime" not in text.rpartition("hint:")[2] and "`dynamic_shapes`" in text
+    fixed = tdsl.compile(Filled(), (torch.randn(2, 8, 3),), dynamic_shapes={"x": {0: "batch"}}, latency=False)
+    assert fixed.report.correctness.passed
+
+
+class Leaders(nn.Module):
+    """The three first of many equals: torch and onnxruntime do not agree on which these are."""
+
+    def forward(self, x):
+        return x.gather(1, torch.topk(x * 0.0, 3, dim=1).indices)
+
+
+def test_a_choice_among_equals_is_named_where_a_file_chooses_others():
+    with pytest.raises(BrokenContract) as error:
+        tdsl.compile(Leaders(), (torch.randn(2, 20),), latency=False)
+    assert "chooses by `topk`" in str(error.value) and "test_contracts.py:" in str(error.value)
+
+
 # ---------------------------------------------------------------- what the user got wrong
 
 
@@ -249,10 +286,11 @@ def test_an_empty_batch_is_a_sample_where_the_batch_may_be_empty(tmp_path):
     assert output.shape == (0, 6)
 
 
-def test_a_dynamic_axis_cannot_be_shown_by_an_example_of_size_zero(tmp_path):
+@pytest.mark.parametrize("size", [0, 1])
+def test_a_dynamic_axis_cannot_be_shown_by_an_example_of_size_zero_or_one(tmp_path, size):
     with pytest.raises(TdslError, match="cannot be traced") as error:
-        compile_to(tmp_path / "m.onnx", args=torch.zeros(0, 12), dynamic_shapes={"x": {0: Dim("n")}})
-    assert "n" in str(error.value) and "0" in str(error.value)
+        compile_to(tmp_path / "m.onnx", args=torch.zeros(size, 12), dynamic_shapes={"x": {0: Dim("n")}})
+    assert f"`n` is {size} in the example" in str(error.value) and "2 places or more" in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
