@@ -107,9 +107,7 @@ def trace_error(error: BaseException, decisions: Decisions) -> TdslError:
     fixed = fixed_size(error, decisions)
     if fixed is not None:
         name, size, place = fixed
-        if (
-            size <= 1 and place is None
-        ):  # which torch never lets vary
+        if size <= 1 and place is None:  # which torch never lets vary
             return TdslError(
                 f"the model cannot be traced: the size `{name}` is {size} in the example inputs",
                 expected="2 places or more along an axis whose size is to vary",
