@@ -185,7 +185,9 @@ class TermFunction:
     """Argument names; `?` marks an optional one."""
     function: Callable[..., Any]
     shape: Callable[..., tuple[int, ...]]
-    """The shape of the term from those of the arguments. Raises `ValueError` where they do not fit."""
+    """The shape of the term from those of the arguments that are tensors, and from the others as they are.
+
+    Raises `ValueError` where they do not fit."""
     doc: str
     results: int = 1
 

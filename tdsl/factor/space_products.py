@@ -89,12 +89,12 @@ class _Layer:
         self.a = terms.shape(back)[0]
         names = [terms.known(labels) for labels in (entering, pairs, leaving)]
         self.order = [int(place) % self.h for place in terms.known(order)]
-        self.parts = list(_connected(*names))
-        self.into = _summed(terms, into, [one for part in self.parts for one in _entering(part, names[0])])
+        self.parts = list(connected(*names))
+        self.into = summed(terms, into, [one for part in self.parts for one in _entering(part, names[0])])
         ones = terms.constant(torch.ones(self.a, 1))
         columns = terms("permute", terms("concat", [ones, back], 1), [1, 0])
         written = [one for part in self.parts for one in _leaving(part, names[2])]
-        self.back = terms("permute", _summed(terms, columns, written), [1, 0])
+        self.back = terms("permute", summed(terms, columns, written), [1, 0])
         self.matrices = [self._matrix(part, products, names[1]) for part in self.parts]
         self.layers = [terms("permute", one, [1, 0]) for one in self.matrices]  # of dense layers, [l·p, k·q]
         self.matching = terms("sum", matching, [0]) if terms.shape(matching)[0] else None
@@ -117,8 +117,8 @@ class _Layer:
         terms = self.terms
         _, k, copies = part.sizes
         wanted = [(read, written) for read in part.read for written in part.written]
-        chosen = torch.tensor([[tuple(pair) == one for pair in pairs.tolist()] for one in wanted])
-        flat = _summed(terms, terms("reshape", products, [self.count, self.q * self.p]), list(chosen))
+        chosen = [(pairs == torch.tensor(one)).all(1) for one in wanted]
+        flat = summed(terms, terms("reshape", products, [self.count, self.q * self.p]), chosen)
         blocks = terms("permute", terms("reshape", flat, [k, copies, self.q, self.p]), [0, 2, 1, 3])
         return terms("reshape", blocks, [k * self.q, copies * self.p])
 
@@ -199,7 +199,7 @@ class _Layer:
         return values
 
 
-def _connected(entering: Tensor, pairs: Tensor, leaving: Tensor) -> Iterator[Product]:
+def connected(entering: Tensor, pairs: Tensor, leaving: Tensor) -> Iterator[Product]:
     """Copies that products connect, each with the dimensions in which some are read and some written."""
     waiting = list(dict.fromkeys(tuple(pair) for pair in pairs.tolist()))
     read_in, written_in = entering.tolist(), leaving.tolist()
@@ -234,7 +234,7 @@ def _leaving(part: Product, labels: Tensor) -> Iterator[Tensor]:
             yield (labels == torch.tensor([copy, dimension])).all(1)
 
 
-def _summed(terms: Terms, value: Any, chosen: list[Tensor]) -> Any:
+def summed(terms: Terms, value: Any, chosen: list[Tensor]) -> Any:
     """Sums of the chosen rows of a constant. [n, m], r times [n] → [r, m]"""
     if not chosen:
         return value
@@ -244,7 +244,7 @@ def _summed(terms: Terms, value: Any, chosen: list[Tensor]) -> Any:
     if single and places == list(range(places[0], places[0] + len(places))):
         whole = len(places) == wanted.shape[1]
         return value if whole else terms("slice", value, 0, places[0], places[0] + len(places))
-    return terms("matmul", terms.constant(wanted.to(torch.get_default_dtype())), value)
+    return terms("matmul", terms.constant(wanted.to(torch.float64)), value)
 
 
 def _shape(x: Sequence[int], *factors: Sequence[int]) -> tuple[int, ...]:

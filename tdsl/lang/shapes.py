@@ -298,7 +298,8 @@ class Shapes:
             return self.apply(found, self.arguments(call, found, in_graph))
         function = self.vocabulary.functions.get(call.callee)
         if function is not None and function.shape is not None:
-            shapes = [tuple(_shape(self._evaluate(a.value, True))) for a in call.arguments]
+            values = [self._evaluate(a.value, True) for a in call.arguments]
+            shapes = [tuple(v.shape) if isinstance(v, Shaped | Absent) else v for v in values]
             return Shaped(_known(function.shape, *shapes))
         if call.callee not in _FUNCTIONS:
             raise UnknownValueError(f"`{call.callee}` depends on more than shapes")

@@ -138,14 +138,33 @@ PIXELS = [
         parameters=FEW,
         precision=FULL,
         expect="""
-            reshape = reshape(x, [2, 6, 3840])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 288, 12, 10])
-            conv2d_1 = conv2d(reshape_1, w_group_conv, groups=9)
-            reshape_2 = reshape(conv2d_1, [2, 9, 3840])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 192, 12, 10])
-            add = add(reshape_3, b_group_conv)
+            reshape = reshape(x, [2, 1, 192, 120])
+            reshape_1 = reshape(reshape, [2, 1, 6, 3840])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 1, 1, 3840])
+            reshape_3 = reshape(reshape_2, [2, 32, 12, 10])
+            conv2d_1 = conv2d(reshape_3, w_group_conv_1)
+            reshape_4 = reshape(conv2d_1, [2, 1, 1, 32, 120])
+            reshape_5 = reshape(reshape_4, [2, 1, 1, 3840])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 1, 1, 3840])
+            reshape_7 = reshape(reshape_6, [2, 32, 12, 10])
+            conv2d_2 = conv2d(reshape_7, w_group_conv_2)
+            reshape_8 = reshape(conv2d_2, [2, 1, 1, 32, 120])
+            reshape_9 = reshape(reshape_8, [2, 1, 1, 3840])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 1, 2, 7680])
+            reshape_11 = reshape(reshape_10, [4, 64, 12, 10])
+            conv2d_3 = conv2d(reshape_11, w_group_conv_3)
+            reshape_12 = reshape(conv2d_3, [2, 1, 2, 64, 120])
+            reshape_13 = reshape(reshape_12, [2, 1, 4, 3840])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv, concat)
+            reshape_14 = reshape(matmul_1, [2, 1, 192, 120])
+            reshape_15 = reshape(reshape_14, [2, 192, 12, 10])
+            add = add(reshape_15, b_group_conv)
         """,
     ),
     pixelwise(number(192, 192, 1, 1), "it has no group"),

@@ -206,15 +206,34 @@ CASES = [
         (2, 168, 6, 5),
         174,
         """
-            index_select = index_select(x, -3, w_places_read)
-            reshape = reshape(index_select, [2, 6, 840])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 252, 6, 5])
-            conv2d_1 = conv2d(reshape_1, w_group_conv, groups=9)
-            reshape_2 = reshape(conv2d_1, [2, 9, 870])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 174, 6, 5])
-            index_select_1 = index_select(reshape_3, -3, w_places_written)
+            index_select = index_select(x, -3, w_convolved_by_spaces)
+            reshape = reshape(index_select, [2, 1, 168, 30])
+            reshape_1 = reshape(reshape, [2, 1, 6, 840])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 1, 1, 840])
+            reshape_3 = reshape(reshape_2, [2, 28, 6, 5])
+            conv2d_1 = conv2d(reshape_3, w_group_conv_1)
+            reshape_4 = reshape(conv2d_1, [2, 1, 1, 29, 30])
+            reshape_5 = reshape(reshape_4, [2, 1, 1, 870])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 1, 1, 840])
+            reshape_7 = reshape(reshape_6, [2, 28, 6, 5])
+            conv2d_2 = conv2d(reshape_7, w_group_conv_2)
+            reshape_8 = reshape(conv2d_2, [2, 1, 1, 29, 30])
+            reshape_9 = reshape(reshape_8, [2, 1, 1, 870])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 1, 2, 1680])
+            reshape_11 = reshape(reshape_10, [4, 56, 6, 5])
+            conv2d_3 = conv2d(reshape_11, w_group_conv_3)
+            reshape_12 = reshape(conv2d_3, [2, 1, 2, 58, 30])
+            reshape_13 = reshape(reshape_12, [2, 1, 4, 870])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv, concat)
+            reshape_14 = reshape(matmul_1, [2, 1, 174, 30])
+            reshape_15 = reshape(reshape_14, [2, 174, 6, 5])
+            index_select_1 = index_select(reshape_15, -3, w_convolved_by_spaces_1)
             add = add(index_select_1, b_group_conv)
         """,
     ),
@@ -224,15 +243,34 @@ CASES = [
         (2, 60, 6, 5),
         None,
         """
-            index_select = index_select(x, -3, w_places_read)
-            reshape = reshape(index_select, [2, 6, 300])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 90, 6, 5])
-            conv2d_1 = conv2d(reshape_1, w_group_conv, groups=9)
-            reshape_2 = reshape(conv2d_1, [2, 9, 220])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 66, 5, 4])
-            index_select_1 = index_select(reshape_3, -3, w_places_written)
+            index_select = index_select(x, -3, w_convolved_by_spaces)
+            reshape = reshape(index_select, [2, 1, 60, 30])
+            reshape_1 = reshape(reshape, [2, 1, 6, 300])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 1, 1, 300])
+            reshape_3 = reshape(reshape_2, [2, 10, 6, 5])
+            conv2d_1 = conv2d(reshape_3, w_group_conv_1)
+            reshape_4 = reshape(conv2d_1, [2, 1, 1, 11, 20])
+            reshape_5 = reshape(reshape_4, [2, 1, 1, 220])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 1, 1, 300])
+            reshape_7 = reshape(reshape_6, [2, 10, 6, 5])
+            conv2d_2 = conv2d(reshape_7, w_group_conv_2)
+            reshape_8 = reshape(conv2d_2, [2, 1, 1, 11, 20])
+            reshape_9 = reshape(reshape_8, [2, 1, 1, 220])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 1, 2, 600])
+            reshape_11 = reshape(reshape_10, [4, 20, 6, 5])
+            conv2d_3 = conv2d(reshape_11, w_group_conv_3)
+            reshape_12 = reshape(conv2d_3, [2, 1, 2, 22, 20])
+            reshape_13 = reshape(reshape_12, [2, 1, 4, 220])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv, concat)
+            reshape_14 = reshape(matmul_1, [2, 1, 66, 20])
+            reshape_15 = reshape(reshape_14, [2, 66, 5, 4])
+            index_select_1 = index_select(reshape_15, -3, w_convolved_by_spaces_1)
         """,
     ),
     *found(
@@ -241,15 +279,53 @@ CASES = [
         (2, 73, 6, 5),
         63,
         """
-            index_select = index_select(x, -3, w_places_read)
-            reshape = reshape(index_select, [2, 6, 390])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 117, 6, 5])
-            conv2d_1 = conv2d(reshape_1, w_group_conv, padding=[1, 1], groups=9)
-            reshape_2 = reshape(conv2d_1, [2, 9, 330])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 66, 6, 5])
-            index_select_1 = index_select(reshape_3, -3, w_places_written)
+            index_select = index_select(x, -3, w_convolved_by_spaces)
+            reshape = reshape(index_select, [2, 1, 73, 30])
+            split = split(reshape, [1, 72], dim=-2)
+            getitem = split[0]
+            reshape_1 = reshape(getitem, [2, 1, 1, 30])
+            matmul = matmul(w_group_conv_1, reshape_1)
+            reshape_2 = reshape(matmul, [2, 1, 1, 30])
+            getitem_1 = split[1]
+            reshape_3 = reshape(getitem_1, [2, 1, 6, 360])
+            matmul_1 = matmul(w_group_conv_2, reshape_3)
+            split_1 = split(matmul_1, [1, 1, 4], dim=-2)
+            getitem_2 = split_1[0]
+            reshape_4 = reshape(getitem_2, [2, 1, 1, 360])
+            concat = concat(reshape_2, reshape_4, dim=-1)
+            reshape_5 = reshape(concat, [2, 13, 6, 5])
+            conv2d_1 = conv2d(reshape_5, w_group_conv_3, padding=[1, 1])
+            reshape_6 = reshape(conv2d_1, [2, 1, 1, 11, 30])
+            split_2 = split(reshape_6, [10, 1], dim=-2)
+            getitem_3 = split_2[0]
+            reshape_7 = reshape(getitem_3, [2, 1, 1, 300])
+            getitem_4 = split_1[1]
+            reshape_8 = reshape(getitem_4, [2, 1, 1, 360])
+            reshape_9 = reshape(reshape_8, [2, 12, 6, 5])
+            conv2d_2 = conv2d(reshape_9, w_group_conv_4, padding=[1, 1])
+            reshape_10 = reshape(conv2d_2, [2, 1, 1, 10, 30])
+            reshape_11 = reshape(reshape_10, [2, 1, 1, 300])
+            getitem_5 = split_1[2]
+            reshape_12 = reshape(getitem_5, [2, 1, 2, 720])
+            reshape_13 = reshape(reshape_12, [4, 24, 6, 5])
+            conv2d_3 = conv2d(reshape_13, w_group_conv_5, padding=[1, 1])
+            reshape_14 = reshape(conv2d_3, [2, 1, 2, 21, 30])
+            split_3 = split(reshape_14, [20, 1], dim=-2)
+            getitem_6 = split_3[0]
+            reshape_15 = reshape(getitem_6, [2, 1, 4, 300])
+            concat_1 = concat(reshape_7, reshape_11, reshape_15, dim=-2)
+            matmul_2 = matmul(w_group_conv, concat_1)
+            reshape_16 = reshape(matmul_2, [2, 1, 60, 30])
+            getitem_7 = split_2[1]
+            reshape_17 = reshape(getitem_7, [2, 1, 1, 30])
+            getitem_8 = split_3[1]
+            reshape_18 = reshape(getitem_8, [2, 1, 2, 30])
+            concat_2 = concat(reshape_17, reshape_18, dim=-2)
+            matmul_3 = matmul(w_group_conv_6, concat_2)
+            reshape_19 = reshape(matmul_3, [2, 1, 3, 30])
+            concat_3 = concat(reshape_16, reshape_19, dim=-2)
+            reshape_20 = reshape(concat_3, [2, 63, 6, 5])
+            index_select_1 = index_select(reshape_20, -3, w_convolved_by_spaces_1)
             add = add(index_select_1, b_group_conv)
         """,
     ),
@@ -259,15 +335,36 @@ CASES = [
         (2, 72, 6, 5),
         84,
         """
-            index_select = index_select(x, -3, w_places_read)
-            reshape = reshape(index_select, [2, 6, 360])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 108, 6, 5])
-            conv2d_1 = conv2d(reshape_1, w_group_conv, padding=[1, 1], groups=18)
-            reshape_2 = reshape(conv2d_1, [2, 9, 420])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 84, 6, 5])
-            index_select_1 = index_select(reshape_3, -3, w_places_written)
+            index_select = index_select(x, -3, w_convolved_by_spaces)
+            reshape = reshape(index_select, [2, 2, 36, 30])
+            reshape_1 = reshape(reshape, [2, 2, 6, 180])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 2, 1, 180])
+            reshape_3 = reshape(reshape_2, [2, 12, 6, 5])
+            conv2d_1 = conv2d(reshape_3, w_group_conv_1, padding=[1, 1], groups=2)
+            reshape_4 = reshape(conv2d_1, [2, 2, 1, 7, 30])
+            reshape_5 = reshape(reshape_4, [2, 2, 1, 210])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 2, 1, 180])
+            reshape_7 = reshape(reshape_6, [2, 12, 6, 5])
+            conv2d_2 = conv2d(reshape_7, w_group_conv_2, padding=[1, 1], groups=2)
+            reshape_8 = reshape(conv2d_2, [2, 2, 1, 7, 30])
+            reshape_9 = reshape(reshape_8, [2, 2, 1, 210])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 2, 2, 360])
+            permute = permute(reshape_10, [0, 2, 1, 3])
+            reshape_11 = reshape(permute, [4, 24, 6, 5])
+            conv2d_3 = conv2d(reshape_11, w_group_conv_3, padding=[1, 1], groups=2)
+            reshape_12 = reshape(conv2d_3, [2, 2, 2, 14, 30])
+            permute_1 = permute(reshape_12, [0, 2, 1, 3, 4])
+            reshape_13 = reshape(permute_1, [2, 2, 4, 210])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv, concat)
+            reshape_14 = reshape(matmul_1, [2, 2, 42, 30])
+            reshape_15 = reshape(reshape_14, [2, 84, 6, 5])
+            index_select_1 = index_select(reshape_15, -3, w_convolved_by_spaces_1)
             add = add(index_select_1, b_group_conv)
         """,
     ),
@@ -277,16 +374,35 @@ CASES = [
         (2, 120, 20),
         132,
         """
-            index_select = index_select(x, -2, w_places_read)
-            reshape = reshape(index_select, [2, 6, 400])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 180, 20])
-            conv1d_1 = conv1d(reshape_1, w_group_conv, groups=18)
-            reshape_2 = reshape(conv1d_1, [2, 9, 374])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 132, 17])
-            index_select_1 = index_select(reshape_3, -2, w_places_written)
-            add = add(index_select_1, b_group_conv)
+            reshape = reshape(x, [2, 2, 60, 20])
+            reshape_1 = reshape(reshape, [2, 2, 6, 200])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 2, 1, 200])
+            reshape_3 = reshape(reshape_2, [2, 20, 20])
+            conv1d_1 = conv1d(reshape_3, w_group_conv_1, groups=2)
+            reshape_4 = reshape(conv1d_1, [2, 2, 1, 11, 17])
+            reshape_5 = reshape(reshape_4, [2, 2, 1, 187])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 2, 1, 200])
+            reshape_7 = reshape(reshape_6, [2, 20, 20])
+            conv1d_2 = conv1d(reshape_7, w_group_conv_2, groups=2)
+            reshape_8 = reshape(conv1d_2, [2, 2, 1, 11, 17])
+            reshape_9 = reshape(reshape_8, [2, 2, 1, 187])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 2, 2, 400])
+            permute = permute(reshape_10, [0, 2, 1, 3])
+            reshape_11 = reshape(permute, [4, 40, 20])
+            conv1d_3 = conv1d(reshape_11, w_group_conv_3, groups=2)
+            reshape_12 = reshape(conv1d_3, [2, 2, 2, 22, 17])
+            permute_1 = permute(reshape_12, [0, 2, 1, 3, 4])
+            reshape_13 = reshape(permute_1, [2, 2, 4, 187])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv, concat)
+            reshape_14 = reshape(matmul_1, [2, 2, 66, 17])
+            reshape_15 = reshape(reshape_14, [2, 132, 17])
+            add = add(reshape_15, b_group_conv)
         """,
     ),
     leaves(
@@ -313,15 +429,34 @@ CASES = [
         """
             slice_1 = slice(x, dim=-2, start=0, end=5)
             slice_2 = slice(slice_1, dim=-1, start=0, end=6, step=2)
-            index_select = index_select(slice_2, -3, w_places_read)
-            reshape = reshape(index_select, [2, 6, 420])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 252, 5, 3])
-            conv2d_1 = conv2d(reshape_1, w_group_conv_strided, groups=9)
-            reshape_2 = reshape(conv2d_1, [2, 9, 435])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 174, 5, 3])
-            index_select_1 = index_select(reshape_3, -3, w_places_written)
+            index_select = index_select(slice_2, -3, w_convolved_by_spaces)
+            reshape = reshape(index_select, [2, 1, 168, 15])
+            reshape_1 = reshape(reshape, [2, 1, 6, 420])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 1, 1, 420])
+            reshape_3 = reshape(reshape_2, [2, 28, 5, 3])
+            conv2d_1 = conv2d(reshape_3, w_group_conv_strided_1)
+            reshape_4 = reshape(conv2d_1, [2, 1, 1, 29, 15])
+            reshape_5 = reshape(reshape_4, [2, 1, 1, 435])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 1, 1, 420])
+            reshape_7 = reshape(reshape_6, [2, 28, 5, 3])
+            conv2d_2 = conv2d(reshape_7, w_group_conv_strided_2)
+            reshape_8 = reshape(conv2d_2, [2, 1, 1, 29, 15])
+            reshape_9 = reshape(reshape_8, [2, 1, 1, 435])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 1, 2, 840])
+            reshape_11 = reshape(reshape_10, [4, 56, 5, 3])
+            conv2d_3 = conv2d(reshape_11, w_group_conv_strided_3)
+            reshape_12 = reshape(conv2d_3, [2, 1, 2, 58, 15])
+            reshape_13 = reshape(reshape_12, [2, 1, 4, 435])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv_strided, concat)
+            reshape_14 = reshape(matmul_1, [2, 1, 174, 15])
+            reshape_15 = reshape(reshape_14, [2, 174, 5, 3])
+            index_select_1 = index_select(reshape_15, -3, w_convolved_by_spaces_1)
             add = add(index_select_1, b_group_conv_strided)
         """,
         STRIDED,
@@ -348,15 +483,34 @@ CASES = [
         (2, 72, 4, 5),
         78,
         f"""
-            index_select = index_select(x, -3, w_places_read)
-            reshape = reshape(index_select, [2, 6, 240])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 108, 4, 5])
-            conv_transpose2d_1 = conv_transpose2d(reshape_1, w_group_conv_transposed, {TWICE}, groups=9)
-            reshape_2 = reshape(conv_transpose2d_1, [2, 9, 1040])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 78, 8, 10])
-            index_select_1 = index_select(reshape_3, -3, w_places_written)
+            index_select = index_select(x, -3, w_transposed_by_spaces)
+            reshape = reshape(index_select, [2, 1, 72, 20])
+            reshape_1 = reshape(reshape, [2, 1, 6, 240])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 1, 1, 240])
+            reshape_3 = reshape(reshape_2, [2, 12, 4, 5])
+            conv_transpose2d_1 = conv_transpose2d(reshape_3, w_group_conv_transposed_1, {TWICE})
+            reshape_4 = reshape(conv_transpose2d_1, [2, 1, 1, 13, 80])
+            reshape_5 = reshape(reshape_4, [2, 1, 1, 1040])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 1, 1, 240])
+            reshape_7 = reshape(reshape_6, [2, 12, 4, 5])
+            conv_transpose2d_2 = conv_transpose2d(reshape_7, w_group_conv_transposed_2, {TWICE})
+            reshape_8 = reshape(conv_transpose2d_2, [2, 1, 1, 13, 80])
+            reshape_9 = reshape(reshape_8, [2, 1, 1, 1040])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 1, 2, 480])
+            reshape_11 = reshape(reshape_10, [4, 24, 4, 5])
+            conv_transpose2d_3 = conv_transpose2d(reshape_11, w_group_conv_transposed_3, {TWICE})
+            reshape_12 = reshape(conv_transpose2d_3, [2, 1, 2, 26, 80])
+            reshape_13 = reshape(reshape_12, [2, 1, 4, 1040])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv_transposed, concat)
+            reshape_14 = reshape(matmul_1, [2, 1, 78, 80])
+            reshape_15 = reshape(reshape_14, [2, 78, 8, 10])
+            index_select_1 = index_select(reshape_15, -3, w_transposed_by_spaces_1)
             add = add(index_select_1, b_group_conv_transposed)
         """,
         TRANSPOSED,
@@ -367,15 +521,36 @@ CASES = [
         (2, 120, 9),
         132,
         """
-            index_select = index_select(x, -2, w_places_read)
-            reshape = reshape(index_select, [2, 6, 180])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 180, 9])
-            conv_transpose1d_1 = conv_transpose1d(reshape_1, w_group_conv_transposed, groups=18, dilation=[2])
-            reshape_2 = reshape(conv_transpose1d_1, [2, 9, 330])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 132, 15])
-            index_select_1 = index_select(reshape_3, -2, w_places_written)
+            index_select = index_select(x, -2, w_transposed_by_spaces)
+            reshape = reshape(index_select, [2, 2, 60, 9])
+            reshape_1 = reshape(reshape, [2, 2, 6, 90])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 2, 1, 90])
+            reshape_3 = reshape(reshape_2, [2, 20, 9])
+            conv_transpose1d_1 = conv_transpose1d(reshape_3, w_group_conv_transposed_1, groups=2, dilation=[2])
+            reshape_4 = reshape(conv_transpose1d_1, [2, 2, 1, 11, 15])
+            reshape_5 = reshape(reshape_4, [2, 2, 1, 165])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 2, 1, 90])
+            reshape_7 = reshape(reshape_6, [2, 20, 9])
+            conv_transpose1d_2 = conv_transpose1d(reshape_7, w_group_conv_transposed_2, groups=2, dilation=[2])
+            reshape_8 = reshape(conv_transpose1d_2, [2, 2, 1, 11, 15])
+            reshape_9 = reshape(reshape_8, [2, 2, 1, 165])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 2, 2, 180])
+            permute = permute(reshape_10, [0, 2, 1, 3])
+            reshape_11 = reshape(permute, [4, 40, 9])
+            conv_transpose1d_3 = conv_transpose1d(reshape_11, w_group_conv_transposed_3, groups=2, dilation=[2])
+            reshape_12 = reshape(conv_transpose1d_3, [2, 2, 2, 22, 15])
+            permute_1 = permute(reshape_12, [0, 2, 1, 3, 4])
+            reshape_13 = reshape(permute_1, [2, 2, 4, 165])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv_transposed, concat)
+            reshape_14 = reshape(matmul_1, [2, 2, 66, 15])
+            reshape_15 = reshape(reshape_14, [2, 132, 15])
+            index_select_1 = index_select(reshape_15, -2, w_transposed_by_spaces_1)
             add = add(index_select_1, b_group_conv_transposed)
         """,
         TRANSPOSED,

@@ -42,14 +42,33 @@ CASES = [
         7,
         6,
         expect="""
-            reshape = reshape(x, [2, 6, 252])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 54, 7, 6])
-            conv2d_1 = conv2d(reshape_1, w_group_conv, padding=[1, 1], dilation=[1, 2], groups=9)
-            reshape_2 = reshape(conv2d_1, [2, 9, 196])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 42, 7, 4])
-            add = add(reshape_3, b_group_conv)
+            reshape = reshape(x, [2, 1, 36, 42])
+            reshape_1 = reshape(reshape, [2, 1, 6, 252])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 1, 1, 252])
+            reshape_3 = reshape(reshape_2, [2, 6, 7, 6])
+            conv2d_1 = conv2d(reshape_3, w_group_conv_1, padding=[1, 1], dilation=[1, 2])
+            reshape_4 = reshape(conv2d_1, [2, 1, 1, 7, 28])
+            reshape_5 = reshape(reshape_4, [2, 1, 1, 196])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 1, 1, 252])
+            reshape_7 = reshape(reshape_6, [2, 6, 7, 6])
+            conv2d_2 = conv2d(reshape_7, w_group_conv_2, padding=[1, 1], dilation=[1, 2])
+            reshape_8 = reshape(conv2d_2, [2, 1, 1, 7, 28])
+            reshape_9 = reshape(reshape_8, [2, 1, 1, 196])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 1, 2, 504])
+            reshape_11 = reshape(reshape_10, [4, 12, 7, 6])
+            conv2d_3 = conv2d(reshape_11, w_group_conv_3, padding=[1, 1], dilation=[1, 2])
+            reshape_12 = reshape(conv2d_3, [2, 1, 2, 14, 28])
+            reshape_13 = reshape(reshape_12, [2, 1, 4, 196])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv, concat)
+            reshape_14 = reshape(matmul_1, [2, 1, 42, 28])
+            reshape_15 = reshape(reshape_14, [2, 42, 7, 4])
+            add = add(reshape_15, b_group_conv)
         """,
     ),
     *windows(
@@ -57,14 +76,33 @@ CASES = [
         LINES,
         20,
         expect="""
-            reshape = reshape(x, [2, 6, 120])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 54, 20])
-            conv1d_1 = conv1d(reshape_1, w_group_conv, padding=[2], dilation=[2], groups=9)
-            reshape_2 = reshape(conv1d_1, [2, 9, 126])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 42, 18])
-            add = add(reshape_3, b_group_conv)
+            reshape = reshape(x, [2, 1, 36, 20])
+            reshape_1 = reshape(reshape, [2, 1, 6, 120])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 1, 1, 120])
+            reshape_3 = reshape(reshape_2, [2, 6, 20])
+            conv1d_1 = conv1d(reshape_3, w_group_conv_1, padding=[2], dilation=[2])
+            reshape_4 = reshape(conv1d_1, [2, 1, 1, 7, 18])
+            reshape_5 = reshape(reshape_4, [2, 1, 1, 126])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 1, 1, 120])
+            reshape_7 = reshape(reshape_6, [2, 6, 20])
+            conv1d_2 = conv1d(reshape_7, w_group_conv_2, padding=[2], dilation=[2])
+            reshape_8 = reshape(conv1d_2, [2, 1, 1, 7, 18])
+            reshape_9 = reshape(reshape_8, [2, 1, 1, 126])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 1, 2, 240])
+            reshape_11 = reshape(reshape_10, [4, 12, 20])
+            conv1d_3 = conv1d(reshape_11, w_group_conv_3, padding=[2], dilation=[2])
+            reshape_12 = reshape(conv1d_3, [2, 1, 2, 14, 18])
+            reshape_13 = reshape(reshape_12, [2, 1, 4, 126])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv, concat)
+            reshape_14 = reshape(matmul_1, [2, 1, 42, 18])
+            reshape_15 = reshape(reshape_14, [2, 42, 18])
+            add = add(reshape_15, b_group_conv)
         """,
     ),
     *windows(
@@ -74,14 +112,33 @@ CASES = [
         5,
         6,
         expect="""
-            reshape = reshape(x, [2, 6, 720])
-            matmul = matmul(w_group_channels_1, reshape)
-            reshape_1 = reshape(matmul, [2, 54, 4, 5, 6])
-            conv3d_1 = conv3d(reshape_1, w_group_conv, stride=[1, 1, 2], padding=[1, 1, 1], groups=9)
-            reshape_2 = reshape(conv3d_1, [2, 9, 840])
-            matmul_1 = matmul(w_group_channels, reshape_2)
-            reshape_3 = reshape(matmul_1, [2, 42, 5, 6, 4])
-            add = add(reshape_3, b_group_conv)
+            reshape = reshape(x, [2, 1, 36, 120])
+            reshape_1 = reshape(reshape, [2, 1, 6, 720])
+            matmul = matmul(w_group_channels, reshape_1)
+            split = split(matmul, [1, 1, 4], dim=-2)
+            getitem = split[0]
+            reshape_2 = reshape(getitem, [2, 1, 1, 720])
+            reshape_3 = reshape(reshape_2, [2, 6, 4, 5, 6])
+            conv3d_1 = conv3d(reshape_3, w_group_conv_1, stride=[1, 1, 2], padding=[1, 1, 1])
+            reshape_4 = reshape(conv3d_1, [2, 1, 1, 7, 120])
+            reshape_5 = reshape(reshape_4, [2, 1, 1, 840])
+            getitem_1 = split[1]
+            reshape_6 = reshape(getitem_1, [2, 1, 1, 720])
+            reshape_7 = reshape(reshape_6, [2, 6, 4, 5, 6])
+            conv3d_2 = conv3d(reshape_7, w_group_conv_2, stride=[1, 1, 2], padding=[1, 1, 1])
+            reshape_8 = reshape(conv3d_2, [2, 1, 1, 7, 120])
+            reshape_9 = reshape(reshape_8, [2, 1, 1, 840])
+            getitem_2 = split[2]
+            reshape_10 = reshape(getitem_2, [2, 1, 2, 1440])
+            reshape_11 = reshape(reshape_10, [4, 12, 4, 5, 6])
+            conv3d_3 = conv3d(reshape_11, w_group_conv_3, stride=[1, 1, 2], padding=[1, 1, 1])
+            reshape_12 = reshape(conv3d_3, [2, 1, 2, 14, 120])
+            reshape_13 = reshape(reshape_12, [2, 1, 4, 840])
+            concat = concat(reshape_5, reshape_9, reshape_13, dim=-2)
+            matmul_1 = matmul(w_group_conv, concat)
+            reshape_14 = reshape(matmul_1, [2, 1, 42, 120])
+            reshape_15 = reshape(reshape_14, [2, 42, 5, 6, 4])
+            add = add(reshape_15, b_group_conv)
         """,
     ),
 ]

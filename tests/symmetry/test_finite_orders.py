@@ -15,7 +15,8 @@ from tdsl.symmetry.group import cyclic, dihedral, symmetric
 from tdsl.symmetry.representation import Representation, copies, defining, regular, trivial
 
 TIGHT = Error(1e-6)
-GROUPS = {"mirror": (cyclic(2), 2), "C4": (cyclic(4), 5), "D4": (dihedral(4), 11), "S4": (symmetric(4), 63)}
+GROUPS = {"mirror": (cyclic(2), 2), "C4": (cyclic(4), 5), "D4": (dihedral(4), 8), "S4": (symmetric(4), 24)}
+"""Groups, and how many products of channels a layer between regular fields is, three of complex numbers."""
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:
@@ -47,6 +48,11 @@ def shuffled(weight: Tensor, rows: bool = True, columns: bool = True) -> Tensor:
     return weight[:, torch.randperm(weight.shape[1], generator=random)] if columns else weight
 
 
+def products_of(factors: tuple[Tensor, ...]) -> Tensor:
+    """[f, q, p, taps]."""
+    return factors[4]
+
+
 def rebuilt(factors: tuple[Tensor, ...], weight: Tensor) -> float:
     found = group_channels_product(*factors)
     assert found.shape == weight.shape
@@ -62,7 +68,7 @@ def test_regular_fields_in_any_order(name: str, rows: bool, columns: bool, taps:
         out, inner = (copies(regular(group), c, inside=inside) for c in (3, 4))
         weight = shuffled(planted(out, inner, taps), rows, columns)
         factors = group_channels(weight, TIGHT)
-        assert factors[2].shape == (products, 3, 4, taps)
+        assert products_of(factors).shape == (products, 4, 3, taps)
         assert rebuilt(factors, weight) < 1e-6
 
 
@@ -70,19 +76,23 @@ def test_regular_fields_in_any_order(name: str, rows: bool, columns: bool, taps:
 def test_an_order_that_is_known_is_kept(name: str) -> None:
     group, products = GROUPS[name]
     weight = planted(copies(regular(group), 5), copies(regular(group), 6))
-    columns, _, found, _, rows = group_channels(weight, TIGHT)
-    assert columns.tolist() == list(range(weight.shape[1])) and rows.tolist() == list(range(len(weight)))
-    assert len(found) == products
+    factors = group_channels(weight, TIGHT)
+    columns, rows = factors[0], factors[-1]
+    assert columns.flatten().tolist() == list(range(weight.shape[1])) and rows.tolist() == list(
+        range(len(weight))
+    )
+    assert len(products_of(factors)) == products
     order = group.order or 0
     inside = planted(*(copies(regular(group), c, inside=False) for c in (5, 6)))
-    columns, _, found, _, rows = group_channels(inside, TIGHT)
-    assert columns.reshape(order, 6)[:, 0].tolist() == list(range(order))
+    factors = group_channels(inside, TIGHT)
+    columns, rows = factors[0], factors[-1]
+    assert columns[:, 0].tolist() == list(range(order))
     assert rows[:order].tolist() == [5 * place for place in range(order)]
-    assert len(found) == products
+    assert len(products_of(factors)) == products
 
 
 @pytest.mark.parametrize("mixed_side", ["inputs", "outputs", "both"])
-def test_fields_that_few_elements_move_are_read_as_larger_ones(mixed_side: str) -> None:
+def test_fields_have_the_copies_that_there_are(mixed_side: str) -> None:
     group = dihedral(4)
     plain = copies(regular(group), 7)
     fields = beside(copies(regular(group), 5), trivial(group, 2), defining(group))
@@ -90,15 +100,26 @@ def test_fields_that_few_elements_move_are_read_as_larger_ones(mixed_side: str) 
     inner = fields if mixed_side != "outputs" else plain
     weight = shuffled(planted(out, inner, 3))
     factors = group_channels(weight, TIGHT)
-    counts = [8 if side == fields else 7 for side in (out, inner)]
-    assert factors[2].shape == (11, *counts, 3)  # a field of the group's size for each of the others
+    counts = [8 if side == fields else 7 for side in (inner, out)]
+    assert products_of(factors).shape == (8, *counts, 3)
     assert rebuilt(factors, weight) < 1e-6
+    for side, rows, kinds in ((inner, factors[2], factors[1]), (out, factors[6].T, factors[8])):
+        if side == fields:  # eight dimensions, one, and four of a line, another line and a plane
+            assert len(rows) == 8 + 1 + 4
+            assert sorted(kinds.bincount().tolist()) == [1, 2, 5]
+        else:
+            assert len(rows) == 8
+
+
+def test_a_group_on_fields_of_one_place_each_is_no_group() -> None:
+    weight = planted(*(trivial(dihedral(4), n) for n in (6, 7)), 2)
+    assert group_channels(weight, TIGHT)[0].shape == (1, 7)
 
 
 def test_what_nearly_has_a_group_or_has_none_is_refused() -> None:
     group = dihedral(4)
     weight = shuffled(planted(copies(regular(group), 4), copies(regular(group), 5), 2))
-    assert group_channels(weight, TIGHT)[1].shape == (11, 8)
+    assert products_of(group_channels(weight, TIGHT)).shape[0] == 8
     one_entry = weight.clone()
     one_entry[3, 4, 1] += 1e-3
     exchanged = weight.clone()
@@ -106,7 +127,7 @@ def test_what_nearly_has_a_group_or_has_none_is_refused() -> None:
     noise = weight + 1e-3 * gaussian(*weight.shape, seed=9)
     for other in (one_entry, exchanged, noise, gaussian(*weight.shape), torch.zeros_like(weight)):
         factors = group_channels(other, TIGHT)
-        assert factors[1].shape == (1, 1)
+        assert factors[0].shape[0] == 1
         assert torch.equal(group_channels_product(*factors), other)
 
 
@@ -124,5 +145,5 @@ def test_channels_of_nothing_stay_where_they_are() -> None:
     wide = torch.zeros(17, 21, 1, dtype=torch.float64)
     wide[:16, 1:] = weight
     factors = group_channels(wide, TIGHT)
-    assert len(factors[1]) == 5
+    assert len(products_of(factors)) == 5
     assert rebuilt(factors, wide) < 1e-6
