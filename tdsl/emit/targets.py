@@ -31,7 +31,7 @@ def target(given: Sequence[Size], wanted: Sequence[Size]) -> tuple[int, ...] | N
 
 def fold_sizes(editor: Editor) -> None:
     """Make computed shapes constants where they do not vary, and one where two are equal."""
-    seen: dict[tuple[int, tuple[Size, ...]], ir.Value] = {}
+    seen: dict[tuple[int, tuple[Size, ...]], ir.Node] = {}
     for node in list(editor.graph):
         if node.graph is None or len(node.outputs) != 1:
             continue
@@ -40,12 +40,13 @@ def fold_sizes(editor: Editor) -> None:
         if numbers is None or shape is None or value.is_graph_output():
             continue
         fixed = editor.sizes.integers(value)
+        first = seen.setdefault((len(shape), numbers), node)
         if fixed is not None:
             editor.replace(value, editor.constant(fixed, len(shape)))
-        elif (len(shape), numbers) in seen:
-            editor.replace(value, seen[len(shape), numbers])
-        else:
-            seen[len(shape), numbers] = value
+        elif first.graph is None:  # whoever read it reads a constant now
+            seen[len(shape), numbers] = node
+        elif first is not node:
+            editor.replace(value, first.outputs[0])
 
 
 def fix_targets(editor: Editor) -> None:

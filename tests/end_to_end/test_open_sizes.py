@@ -49,6 +49,25 @@ class Chunks(nn.Module):
         return chunks.cumsum(1).reshape(x.shape[0], -1, x.shape[2])[:, :length]
 
 
+class Routed(nn.Module):
+    """Tokens in the order of their experts and back, as in mixtures of experts: a product of sizes, twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.router, self.dense = nn.Linear(4, 3), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = x + torch.arange(x.shape[1])[None, :, None]
+        tokens = x.reshape(-1, x.shape[2])
+        weights, experts = torch.topk(self.router(tokens).softmax(-1), 2)
+        order = torch.argsort(experts.reshape(-1))
+        rows = self.dense(tokens[order // 2])
+        back = torch.empty_like(order)
+        back[order] = torch.arange(order.shape[0])
+        mixed = rows[back].reshape(-1, 2, x.shape[2]) * weights[..., None]
+        return mixed.sum(1).reshape(x.shape)
+
+
 def file_agrees(model, result, *inputs):
     (output,) = run(
         session(result.onnx), dict(zip(result.captured.input_names, inputs, strict=True))
@@ -91,3 +110,12 @@ def test_remainders_of_sizes_are_numbers_to_the_rewritten_module_and_to_the_file
         wanted = file_agrees(model, result, x)
         torch.testing.assert_close(result.module(x), wanted)
         assert wanted.shape == x.shape
+
+
+def test_products_of_sizes_are_numbers_to_the_exporter_and_each_is_computed_before_it_is_read():
+    model = Routed().eval()
+    sizes = {"x": {0: "batch", 1: "length"}}
+    result = tdsl.compile(model, (torch.randn(2, 5, 4),), dynamic_shapes=sizes, latency=False)
+    with torch.no_grad():
+        for shape in ((3, 7, 4), (1, 4, 4)):
+            assert file_agrees(model, result, torch.randn(shape)).shape == shape
