@@ -12,13 +12,13 @@ from tdsl.engine.nodes import erase
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.staged import CannotStage, Staged
 from tdsl.engine.workspace import Workspace
-from tdsl.ops.targets import operator_of
+from tdsl.ops.targets import calls, operator_of
 from tdsl.provenance import REWRITE, Rewrite, provenance
 
 
 @graph_pass
 class FoldConstants(GraphPass):
-    """Replace every operator whose operands are all constants by its value, unless that is larger."""
+    """Replace every operator of constants, or of zeros and ones, by its value, unless that is larger."""
 
     name = "cleanup.fold_constants"
 
@@ -32,10 +32,12 @@ class FoldConstants(GraphPass):
                 break
             if not _foldable(node, work) or (scope is not None and not scope(node)):
                 continue
-            value = Staged(node.target, node.args, dict(node.kwargs))
+            args, kwargs = fx.node.map_arg((node.args, node.kwargs), _known)
+            value = Staged(node.target, tuple(args), dict(kwargs))
             try:
                 values = work.evaluate(value)
-                folded = editor.add_parameter(values, node.meta["val"].dtype, node.all_input_nodes, "folded")
+                weights = [one for one in node.all_input_nodes if one.op == "get_attr"]
+                folded = editor.add_parameter(values, node.meta["val"].dtype, weights, "folded")
             except (RuntimeError, CannotStage):
                 continue
             freed = _freed(node)
@@ -57,15 +59,39 @@ def _foldable(node: fx.Node, work: Workspace) -> bool:
     if node.op != "call_function" or not isinstance(val, torch.Tensor):
         return False
     op = operator_of(node.target)
-    if op is None or op.random or not node.all_input_nodes:
+    if op is None or op.random or op.name in FILLED or not node.all_input_nodes:
         return False
-    if any(arg.op != "get_attr" for arg in node.all_input_nodes):
+    if any(arg.op != "get_attr" and not _is_filled(arg) for arg in node.all_input_nodes):
         return False
     if any(not isinstance(size, int) for size in val.shape):
         return False
-    stored = sum(work.tensor(arg).numel() for arg in node.all_input_nodes if len(arg.users) == 1)
+    stored = sum(
+        work.tensor(arg).numel()
+        for arg in node.all_input_nodes
+        if arg.op == "get_attr" and len(arg.users) == 1
+    )
     return val.numel() <= max(stored, 16)
 
 
+FILLED = {"zeros": 0, "new_zeros": 0, "ones": 1, "new_ones": 1}
+"""Operators that give one number throughout, whatever they read."""
+
+
+def _is_filled(node: fx.Node) -> bool:
+    """Whether a value is zeros or ones of known number."""
+    val = node.meta.get("val")
+    known = isinstance(val, torch.Tensor) and all(isinstance(size, int) for size in val.shape)
+    return known and calls(node, *FILLED)
+
+
+def _known(node: fx.Node) -> fx.Node | Staged:
+    if node.op == "get_attr":
+        return node
+    operator, val = operator_of(node.target), node.meta["val"]
+    assert operator is not None
+    return Staged(torch.ops.aten.full.default, (list(val.shape), FILLED[operator.name]), {"dtype": val.dtype})
+
+
 def _freed(node: fx.Node) -> int:
-    return sum(arg.meta["val"].numel() for arg in node.all_input_nodes if len(arg.users) == 1)
+    known = (arg for arg in node.all_input_nodes if arg.op == "get_attr" and len(arg.users) == 1)
+    return sum(arg.meta["val"].numel() for arg in known)

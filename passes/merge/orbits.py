@@ -114,12 +114,13 @@ def _is_move(node: fx.Node) -> bool:
     return operator is not None and operator.name in MOVES
 
 
-def _is_floating(node: fx.Node) -> bool:
+def is_floating(node: fx.Node) -> bool:
+    """Whether a node gives one tensor of floating-point numbers."""
     value = node.meta.get("val")
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _between(work: Workspace, first: fx.Node, second: fx.Node) -> Action | None:
+def between(work: Workspace, first: fx.Node, second: fx.Node) -> Action | None:
     """What makes the second value of the first, where both are moved copies of one; `None` elsewhere."""
     one, other = _origins(first), _origins(second)
     root = next((node for node in one if node in other), None)
@@ -205,11 +206,11 @@ def _told(
 
     Operators that no action passes are left out, and what is behind them. `None` where nothing is left.
     """
-    if not all(_is_floating(node) for way in (*region.entries, *region.exits) for node in way):
+    if not all(is_floating(node) for way in (*region.entries, *region.exits) for node in way):
         return None
-    between = [_between(work, way[first], way[second]) for way in region.entries]
-    acting = [one for one in between if one is not None]
-    if len(acting) < len(between) or not acting:
+    ways = [between(work, way[first], way[second]) for way in region.entries]
+    acting = [one for one in ways if one is not None]
+    if len(acting) < len(ways) or not acting:
         return None
     alone, known = _alone(work.module, calls, region, first)
     given = [isinstance(one.meta["val"], Tensor) for one in alone.graph.find_nodes(op="placeholder")]
@@ -306,4 +307,4 @@ def _of_example(size: int | torch.SymInt) -> int:
     return size if isinstance(size, int) else int(size.node.hint)
 
 
-__all__ = ["MergeOrbits"]
+__all__ = ["MergeOrbits", "between", "is_floating"]

@@ -7,6 +7,7 @@ the exporter writes a loop over bags, and rules would see neither the lookup nor
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from operator import getitem
 from typing import Any
 
@@ -26,7 +27,8 @@ _FOLDS = (aten.sum.dim_IntList, aten.mean.dim, aten.amax.default)
 def look_up_bags(graph: fx.Graph, respell: Callable[[fx.Node], None]) -> None:
     """Write lookups of bags that begin at every n-th id as lookups of rows and folds.
 
-    Ids that are weighed, or that count for nothing (`padding_idx`), stay as they are.
+    Rows are weighed, and those that count for nothing (`padding_idx`) are zeros; the largest of rows some of
+    which do not count stay as they are.
     """
     for node in list(graph.nodes):
         if node.op != "call_function" or node.target not in _BAGS:
@@ -36,14 +38,60 @@ def look_up_bags(graph: fx.Graph, respell: Callable[[fx.Node], None]) -> None:
         if any(user.target is not getitem or user.args[1] != 0 for user in read):
             continue
         ids = _table(flat, offsets)
-        if ids is None or weights is not None or last or (padding is not None and padding >= 0):
+        padded = padding is not None and padding >= 0
+        weighed = _beside(ids, weights)
+        if ids is None or last or (padded and mode == 2) or (weights is not None and weighed is None):
             continue
         for user in read:
-            with graph.inserting_before(user):
-                rows = graph.call_function(aten.embedding.default, (weight, ids))
-            rows.meta = {**node.meta, "val": aten.embedding.default(weight.meta["val"], ids.meta["val"])}
-            user.target, user.args = _FOLDS[mode], (rows, [-2], False)
+            made = _Made(graph, user, node)
+            rows = made(aten.embedding.default, weight, ids)
+            if weighed is not None:
+                rows = made(aten.mul.Tensor, rows, made(aten.unsqueeze.default, weighed, -1))
+            if padded:
+                none = made(aten.unsqueeze.default, made(aten.eq.Scalar, ids, padding), -1)
+                rows = made(aten.masked_fill.Scalar, rows, none, 0)
+            if padded and mode == 1:
+                dtype = rows.meta["val"].dtype
+                some = made(aten.ne.Scalar, ids, padding)
+                count = made(aten.sum.dim_IntList, some, [-1], True, dtype=dtype)
+                total = made(aten.sum.dim_IntList, rows, [-2], False)
+                user.target, user.args = aten.div.Tensor, (total, made(aten.clamp.default, count, 1))
+            else:
+                user.target, user.args = _FOLDS[mode], (rows, [-2], False)
+            for one in made.nodes:
+                respell(one)
             respell(user)
+
+
+@dataclass
+class _Made:
+    """Calls made before a node, in the place of another one; with their values."""
+
+    graph: fx.Graph
+    before: fx.Node
+    instead: fx.Node
+    nodes: list[fx.Node] = field(default_factory=list)
+
+    def __call__(self, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        with self.graph.inserting_before(self.before):
+            node = self.graph.call_function(target, args, kwargs)
+        values = fx.node.map_arg((args, kwargs), lambda one: one.meta["val"])
+        node.meta = {**self.instead.meta, "val": target(*values[0], **values[1])}
+        self.nodes.append(node)
+        return node
+
+
+def _beside(ids: fx.Node | None, weights: Any) -> fx.Node | None:
+    """The weights [b, n] that are flattened beside the ids; `None` where there are no such."""
+    source = weights.args[0] if ids is not None and calls(weights, "reshape") else None
+    val = source.meta.get("val") if isinstance(source, fx.Node) else None
+    if ids is None or not isinstance(val, Tensor) or val.ndim != 2:
+        return None
+    same = all(
+        statically_known_true(one == other)
+        for one, other in zip(val.shape, ids.meta["val"].shape, strict=True)
+    )
+    return source if same else None
 
 
 def _arguments(node: fx.Node) -> list[Any]:

@@ -191,6 +191,13 @@ def cosine_similarity(op: Operator, x: Shape, y: Shape, dim: int, **_: Any) -> S
 
 
 @law
+def pair_distances(op: Operator, x: Shape, y: Shape, keepdim: bool, **_: Any) -> Shape:
+    """Broadcast, then without the last axis."""
+    shape = broadcast_shapes(x, y)
+    return (*shape[:-1], 1) if keepdim and shape else shape[:-1]
+
+
+@law
 def distances(op: Operator, x: Shape, y: Shape, **_: Any) -> Shape:
     """Of every row of x from every row of y, matrix by matrix."""
     require(len(x) > 1 and len(y) > 1, f"no rows in {x} and {y}")

@@ -117,4 +117,11 @@ NORMALISATION = (
         torch="torch.cdist",
         doc="The norm of the difference of every row of x and every row of y.",
     ),
+    operator(
+        "pairwise_distance(x, y, order: float = 2.0, eps: float = 1e-06, keepdim: bool = False) "
+        "-> pair_distances",
+        aten="aten.pairwise_distance.default",
+        torch="F.pairwise_distance",
+        doc="The norm of x - y + eps along the last axis.",
+    ),
 )

@@ -184,6 +184,12 @@ def _cosine(d: Draw) -> Sample:
     return {"x": T(shape), "y": T(d.under(shape)), "dim": d.dim(len(shape))}
 
 
+@sample("pairwise_distance")
+def _pairwise_distance(d: Draw) -> Sample:
+    shape = d.shape(1, 3, empty=False)
+    return {"x": T(shape), "y": T(d.under(shape)), "keepdim": d.pick(True, False)}
+
+
 @sample("cdist")
 def _cdist(d: Draw) -> Sample:
     batch, n, m, size = d.shape(0, 2, empty=False), d.some(), d.some(), d.some()

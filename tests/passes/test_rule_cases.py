@@ -12,6 +12,7 @@ import cases_cleanup
 import cases_commute_axes
 import cases_commute_channels
 import cases_commute_elements
+import cases_commute_ends
 import cases_commute_factors
 import cases_commute_flips
 import cases_commute_images
@@ -21,6 +22,7 @@ import cases_commute_operands
 import cases_commute_orders
 import cases_commute_places
 import cases_commute_products
+import cases_commute_read
 import cases_commute_rows
 import cases_commute_sequences
 import cases_commute_tokens
@@ -44,6 +46,7 @@ import cases_pointwise
 import cases_recurrent
 import cases_rows
 import cases_runtime
+import cases_scatter
 import cases_selection
 import cases_share
 import cases_signed
@@ -78,6 +81,9 @@ CASES = [
     *cases_commute_transposed.CASES,
     *cases_commute_channels.CASES,
     *cases_commute_windows.CASES,
+    *cases_commute_ends.CASES,
+    *cases_commute_read.CASES,
+    *cases_scatter.CASES,
     *cases_fold.CASES,
     *cases_finite.CASES,
     *cases_finite_windows.CASES,
