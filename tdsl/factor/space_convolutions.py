@@ -1,22 +1,23 @@
 """Convolutions by irreducible spaces: a small matrix for each kind of field, a convolution for each space.
 
 All dimensions of a space have the same kernel, so that they are images of one batch, and its copies in all
-fields are channels of one convolution: few and wide, which runtimes compute in blocks of channels, where many
-narrow groups of one convolution are slow (docs/finite-groups.md). Channels are looked up in the order of the
-fields, also where places ran fastest: lookups of neighbouring layers become one, or none.
+fields are channels of one convolution: few and wide. Spaces of equal sizes are groups of a convolution where
+their channels make whole blocks of a runtime's kernels; other groups of a convolution are slow
+(docs/finite-groups.md). Channels are looked up in the order of the fields, also where places ran fastest:
+lookups of neighbouring layers become one, or none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from tdsl.factor.declare import TermFunction, Terms
+from tdsl.factor.declare import CompileTimeFunction, TermFunction, Terms
 from tdsl.factor.place_terms import picked
 from tdsl.factor.space_products import Product, connected, summed
 
@@ -51,6 +52,29 @@ def transposed_by_spaces(
     return layer.applied(x, *factors[10:])
 
 
+def products_in_blocks(
+    names: Tensor, entering: Tensor, pairs: Tensor, leaving: Tensor, row_names: Tensor, block: int
+) -> int:
+    """How many multiplications a matrix takes by spaces, channels of each space filled up to whole blocks.
+
+    A space of fewer channels than a block counts twice: no kernel of a runtime reads it in blocks. The labels
+    are those of `group_channels`: what is read, of T, of D, of B, and what is written.
+    """
+    total = 0
+    for space in connected(entering[:, 1:], pairs, leaving[:, 1:]):
+        widths = [
+            sum(
+                int((own == kind).sum())
+                for kind, copy in {(kind, copy) for kind, copy, _ in labels.tolist()}
+                if copy in copies
+            )
+            for labels, own, copies in ((entering, names, space.read), (leaving, row_names, space.written))
+        ]
+        filled = math.prod(-(-width // block) * block for width in widths)
+        total += len(space.dimensions) * filled * (2 if min(widths) < block else 1)
+    return total
+
+
 @dataclass(frozen=True, slots=True)
 class _Convolution:
     """An operator with everything but its operands."""
@@ -66,16 +90,23 @@ class _Convolution:
         return self.terms.shape(self.weight)[2:]
 
     def kernel(self, apart: Any) -> Any:
-        """Numbers [read, written, groups, taps] as a kernel."""
-        read, written, groups, _ = self.terms.shape(apart)
-        order = [2, 0, 1, 3] if self.transposed else [2, 1, 0, 3]
+        """Numbers [read, written, groups, spaces, taps] as a kernel."""
+        read, written, groups, spaces, _ = self.terms.shape(apart)
+        order = [2, 3, 0, 1, 4] if self.transposed else [2, 3, 1, 0, 4]
         rows, columns = (read, written) if self.transposed else (written, read)
         ordered = self.terms("permute", apart, order)
-        return self.terms("reshape", ordered, [groups * rows, columns, *self.taps])
+        return self.terms("reshape", ordered, [groups * spaces * rows, columns, *self.taps])
 
     def __call__(self, x: Any, kernel: Any, groups: int) -> Any:
         name = f"conv_transpose{len(self.taps)}d" if self.transposed else f"conv{len(self.taps)}d"
         return self.terms(name, x, kernel, None, *self.window[:3], groups, *self.window[3:])
+
+
+BLOCK = 16
+"""Channels of a block of onnxruntime's kernels with AVX-512; with AVX2 it is half of that."""
+
+Bundle = tuple[Product, ...]
+"""Spaces of equal sizes, which are groups of one convolution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +134,15 @@ class _Kind:
         have = {copy for copy, _ in self.rows}
         return [copy for copy in wanted if copy in have]
 
-    def chosen(self, wanted: Sequence[int], dimensions: Sequence[int]) -> list[Tensor]:
-        """Which rows each copy has in each dimension, dimensions running slowest."""
+    def chosen(self, bundle: Bundle, copies: Callable[[Product], Sequence[int]]) -> list[Tensor]:
+        """Which rows these copies have, by dimension, space and copy; several of one name are summed up."""
         none = torch.zeros_like(next(iter(self.rows.values()))) if self.rows else torch.zeros(0)
-        ways = [(copy, dimension) for dimension in dimensions for copy in self.copies(wanted)]
-        return [self.rows.get(way, none) for way in ways]
+        return [
+            self.rows.get((copy, space.dimensions[place]), none)
+            for place in range(len(bundle[0].dimensions))
+            for space in bundle
+            for copy in self.copies(copies(space))
+        ]
 
 
 def _kinds(stands: list[tuple[int, ...]], names: Tensor, labels: Tensor) -> list[_Kind]:
@@ -173,20 +208,20 @@ class _Layer:
             known[torch.isin(known[:, 0], of[[kind.channels[0] for kind in kinds]])][:, 1:]
             for known, of, kinds in ((labels, names, self.read), (row_labels, row_names, self.written))
         )
-        self.spaces = list(connected(entered, self.pairs, left))
+        self.bundles = list(self._bundled(connected(entered, self.pairs, left)))
 
     def applied(self, x: Any, bias: Any = None) -> Any:
         """[n, c, …] → [n, o, …], a bias [o] added."""
         terms = self.terms
         count = terms.shape(x)[0]
         values = [
-            self.convolution(value, self._kernel(space), self.groups)
-            for space, value in zip(self.spaces, self._spaces(x), strict=True)
+            self.convolution(value, self._kernel(bundle), self.groups * len(bundle))
+            for bundle, value in zip(self.bundles, self._spaces(x), strict=True)
         ]
         left = self._left(values, count)
         missing = [kind for kind, parts in zip(self.written, left, strict=True) if not parts]
         if missing or not values:  # of what no space writes
-            shape = self.each, 1, self.groups, math.prod(self.convolution.taps)
+            shape = self.each, 1, self.groups, 1, math.prod(self.convolution.taps)
             nothing = self.convolution.kernel(terms.constant(torch.zeros(shape, dtype=torch.float64)))
             values = [self.convolution(x, nothing, self.groups)]
         sizes = list(terms.shape(values[0])[2:])
@@ -205,78 +240,94 @@ class _Layer:
             return result
         return terms("add", result, terms("reshape", bias, [self.groups * len(self.rows), *[1] * len(sizes)]))
 
+    def _bundled(self, spaces: Iterable[Product]) -> Iterator[Bundle]:
+        """Spaces of equal sizes together, where their channels make whole blocks."""
+        known: dict[tuple[int, ...], list[Product]] = {}
+        for space in spaces:
+            widths = [_widths(self.read, space.read), _widths(self.written, space.written)]
+            if any(sum(width) % BLOCK for width in widths):
+                yield (space,)
+            else:
+                known.setdefault((len(space.dimensions), *widths[0], *widths[1]), []).append(space)
+        yield from map(tuple, known.values())
+
     def _spaces(self, x: Any) -> list[Any]:
-        """What is read of each space. [n, c, …] → [n·dimensions, groups·copies·channels, …]"""
+        """What is read of each bundle. [n, c, …] → [n·dimensions, groups·spaces·copies·channels, …]"""
         terms = self.terms
         count, _, *sizes = terms.shape(x)
         places = torch.cat([self.order[kind.first][:, kind.channels].flatten() for kind in self.read])
         looked_up = torch.cat([places + self.each * group for group in range(self.groups)])
         whole = picked(terms, x, looked_up)
         grouped = terms("reshape", whole, [count, self.groups, len(places), -1])
-        entering: list[list[Any]] = [[] for _ in self.spaces]
+        entering: list[list[Any]] = [[] for _ in self.bundles]
         of_kinds = _parts(terms, grouped, [kind.width for kind in self.read], 2)
         for kind, value in zip(self.read, of_kinds, strict=True):
-            wanted = [kind.chosen(space.read, space.dimensions) for space in self.spaces]
+            wanted = [kind.chosen(bundle, lambda space: space.read) for bundle in self.bundles]
             if not any(wanted):
                 continue
             matrix = summed(terms, self.into, [row for rows in wanted for row in rows])
             if len(kind.first) < len(kind.stands):
                 stands = torch.tensor(kind.stands)[:, None] == torch.tensor(kind.first)
                 matrix = terms("matmul", matrix, terms.constant(stands.to(torch.float64)))
-            mixed = terms(
-                "matmul", matrix, terms("reshape", value, [count, self.groups, len(kind.first), -1])
-            )
+            apart = terms("reshape", value, [count, self.groups, len(kind.first), -1])
+            mixed = terms("matmul", matrix, apart)
             held = [place for place, rows in enumerate(wanted) if rows]
             parts = _parts(terms, mixed, [len(wanted[place]) for place in held], 2)
             for place, part in zip(held, parts, strict=True):
-                d = len(self.spaces[place].dimensions)
-                entering[place].append(terms("reshape", part, [count, self.groups, d, -1]))
+                bundle = self.bundles[place]
+                shape = [count, self.groups, len(bundle[0].dimensions), len(bundle), -1]
+                entering[place].append(terms("reshape", part, shape))
         found = []
-        for space, values in zip(self.spaces, entering, strict=True):
-            value = _joined(terms, values, 3)
-            if len(space.dimensions) > 1 and self.groups > 1:
-                value = terms("permute", value, [0, 2, 1, 3])
-            width = sum(len(kind.copies(space.read)) * len(kind.channels) for kind in self.read)
-            found.append(terms("reshape", value, [-1, self.groups * width, *sizes]))
+        for bundle, values in zip(self.bundles, entering, strict=True):
+            value = _joined(terms, values, 4)
+            if len(bundle[0].dimensions) > 1 and self.groups > 1:
+                value = terms("permute", value, [0, 2, 1, 3, 4])
+            width = self.groups * len(bundle) * sum(_widths(self.read, bundle[0].read))
+            found.append(terms("reshape", value, [-1, width, *sizes]))
         return found
 
-    def _kernel(self, space: Product) -> Any:
-        """The kernel of a space, of which the copies in all fields are channels."""
+    def _kernel(self, bundle: Bundle) -> Any:
+        """The kernel of a bundle, of which the copies in all fields are channels."""
+        kernels = [self._numbers(space) for space in bundle]
+        return self.convolution.kernel(_joined(self.terms, kernels, 3))
+
+    def _numbers(self, space: Product) -> Any:
+        """The numbers of a space. → [read, written, groups, 1, taps]"""
         terms = self.terms
         f, q, p, _ = terms.shape(self.products)
         wanted = [(read, written) for read in space.read for written in space.written]
-        chosen = torch.tensor([[tuple(pair) == one for pair in self.pairs.tolist()] for one in wanted])
-        flat = summed(terms, terms("reshape", self.products, [f, -1]), list(chosen))
+        chosen = [(self.pairs == torch.tensor(one)).all(1) for one in wanted]
+        flat = summed(terms, terms("reshape", self.products, [f, -1]), chosen)
         read = _channels(self.read, space.read)
         written = _channels(self.written, space.written)
         pair = read[:, None, 0] * len(space.written) + written[:, 0]
         places = (pair * q + read[:, None, 1]) * p + written[:, 1]
         blocks = terms("reshape", flat, [len(wanted) * q * p, -1])
         taken = picked(terms, blocks, places.flatten(), axis=0)
-        return self.convolution.kernel(terms("reshape", taken, [len(read), len(written), self.groups, -1]))
+        return terms("reshape", taken, [len(read), len(written), self.groups, 1, -1])
 
     def _left(self, values: list[Any], count: Any) -> list[list[Any]]:
         """For each kind what all spaces write. → [n, groups, copies, channels·pixels]"""
         terms = self.terms
         found: list[list[Any]] = [[] for _ in self.written]
-        for space, value in zip(self.spaces, values, strict=True):
-            d = len(space.dimensions)
-            widths = [len(kind.copies(space.written)) * len(kind.channels) for kind in self.written]
+        for bundle, value in zip(self.bundles, values, strict=True):
+            d = len(bundle[0].dimensions)
+            widths = _widths(self.written, bundle[0].written)
             turned = d > 1 and self.groups > 1
             apart = [d, self.groups] if turned else [self.groups, d]
-            whole = terms("reshape", value, [count, *apart, sum(widths), -1])
+            whole = terms("reshape", value, [count, *apart, len(bundle), sum(widths), -1])
             if turned:
-                whole = terms("permute", whole, [0, 2, 1, 3, 4])
+                whole = terms("permute", whole, [0, 2, 1, 3, 4, 5])
             held = [place for place, width in enumerate(widths) if width]
-            for place, part in zip(held, _parts(terms, whole, [widths[i] for i in held], 3), strict=True):
-                rows = d * len(self.written[place].copies(space.written))
+            for place, part in zip(held, _parts(terms, whole, [widths[i] for i in held], 4), strict=True):
+                rows = d * len(bundle) * len(self.written[place].copies(bundle[0].written))
                 found[place].append(terms("reshape", part, [count, self.groups, rows, -1]))
         return found
 
     def _back(self, kind: _Kind) -> Any:
         """The matrix from the copies of all spaces to the places of a kind. → [places, t]"""
         terms = self.terms
-        wanted = [row for space in self.spaces for row in kind.chosen(space.written, space.dimensions)]
+        wanted = [row for one in self.bundles for row in kind.chosen(one, lambda space: space.written)]
         rows = summed(terms, terms("permute", self.back, [1, 0]), wanted)
         return terms("permute", picked(terms, rows, torch.tensor(kind.first)), [1, 0])
 
@@ -300,6 +351,11 @@ def _channels(kinds: list[_Kind], copies: Sequence[int]) -> Tensor:
         for copy in kind.copies(copies)
         for channel in kind.channels
     ])  # fmt: skip
+
+
+def _widths(kinds: list[_Kind], copies: Sequence[int]) -> list[int]:
+    """How many channels of a space those of each kind are."""
+    return [len(kind.copies(copies)) * len(kind.channels) for kind in kinds]
 
 
 def _joined(terms: Terms, values: list[Any], axis: int) -> Any:
@@ -350,6 +406,13 @@ def _fits(x: Sequence[int], weight: Sequence[int]) -> None:
 FACTORS = ("J", "U", "T", "I", "D", "C", "B", "O", "V", "R", "b?")
 
 DECLARED = (
+    CompileTimeFunction(
+        "products_in_blocks",
+        "number",
+        ("U", "I", "C", "O", "V", "block"),
+        products_in_blocks,
+        "Multiplications by the labels of `group_channels`, the channels of each space in whole blocks.",
+    ),
     TermFunction(
         "convolved_by_spaces",
         ("x", "W", "stride", "padding", "dilation", *FACTORS),
