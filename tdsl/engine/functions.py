@@ -131,6 +131,26 @@ def nodes(frame: Frame, side: str) -> int:
     return len(dying_nodes(frame)) if side == "lhs" else len(new_terms(frame.rhs, frame))
 
 
+RENAMES = frozenset({"reshape", "squeeze", "unsqueeze"})
+"""Operators that give the axes of a value other sizes; runtimes write nothing for them."""
+
+
+def written(frame: Frame, side: str) -> Any:
+    """Numbers that operators of one side write, symbolic where sizes are; what stays counts on neither."""
+    if side == "lhs":
+        made = [(node.target, node.meta.get("val")) for node in dying_nodes(frame)]
+    else:
+        made = [(term.target, frame.work.val(term)) for term in new_terms(frame.rhs, frame)]
+    total: Any = 0
+    for target, value in made:
+        operator = operator_of(target)
+        if operator is None or operator.name not in RENAMES:
+            results = value if isinstance(value, list | tuple) else [value]
+            for one in results:
+                total = total + (math.prod(one.shape) if isinstance(one, torch.Tensor) else 0)
+    return total
+
+
 # ---------------------------------------------------------------- numbers and predicates
 
 
@@ -300,6 +320,7 @@ BUILTINS: Mapping[str, Builtin] = {
     "params": params,
     "bytes": bytes_,
     "nodes": nodes,
+    "written": written,
     "prod": _prod,
     "min": lambda _, *v: _extreme(torch.sym_min, v),
     "max": lambda _, *v: _extreme(torch.sym_max, v),

@@ -27,6 +27,9 @@ FEW_POSITIONS = 64
 """Fewer positions are not worth another operator."""
 FEW_SUMMED = 4
 """Up to so many channels are summed over their neighbours by a product."""
+FEW_PLACES = 32
+"""At fewer places than this, and than channels, these stand side by side to be mixed: a product for each row
+of x would be as narrow as there are places, and runtimes are up to ten times as slow at those."""
 
 
 def diagram_sum(terms: Terms, x: Any, mixes: Any, *structure: Any) -> Any:
@@ -41,7 +44,13 @@ def diagram_sum(terms: Terms, x: Any, mixes: Any, *structure: Any) -> Any:
 
 def diagram_sum_planes(terms: Terms, x: Any, mixes: Any, *structure: Any) -> Any:
     """As `diagram_sum`, with the entries of a channel side by side. → [b, p, n, …]"""
-    return _Sum(terms, mixes, structure, channels_last=False).of(x)
+    planes = _Sum(terms, mixes, structure, channels_last=False)
+    if planes.places >= min(FEW_PLACES, planes.p, planes.q):
+        return planes.of(x)
+    entries = math.prod(planes.diagrams.inputs), math.prod(planes.diagrams.outputs)
+    columns = terms("permute", terms("reshape", x, [-1, planes.q, entries[0]]), [0, 2, 1])
+    rows = terms("reshape", diagram_sum(terms, columns, mixes, *structure), [-1, entries[1], planes.p])
+    return terms("reshape", terms("permute", rows, [0, 2, 1]), [-1, planes.p, *planes.diagrams.outputs])
 
 
 class _Sum:
@@ -68,6 +77,12 @@ class _Sum:
         for place, features in places.items():
             values.setdefault(place.partition, {})[place.along] = self.broadcast(place, features)
         return self.spread(values)
+
+    @property
+    def places(self) -> int:
+        """At how many places channels are mixed, where these are most."""
+        written = [parts(*labels)[0] for labels in self.diagrams.labels]
+        return max(math.prod(self.lengths(one.partition)[block] for block in one.along) for one in written)
 
     # ------------------------------------------------------------ layout
 

@@ -30,6 +30,8 @@ MOST_POINTS = 6
 """Largest k + l."""
 LARGEST = 4096
 """Entries of a matrix D_d at most: they are stored, and multiplied with."""
+FEW_PLACES = 32
+"""At fewer places than this, and than channels, these stand side by side to be mixed."""
 ROUNDING = 1e-7
 """The part of a weight, relatively, that a diagram may have by rounding to float32."""
 
@@ -202,8 +204,15 @@ def kronecker_sum(terms: Terms, x: Any, places: Any, mixes: Any) -> Any:
 
 
 def kronecker_sum_planes(terms: Terms, x: Any, places: Any, mixes: Any) -> Any:
-    """Σ_d K_d ⊗ D_d applied to x [..., q·i]. → [b, p, o]"""
-    return kronecker_sum(terms, x, mixes, places)
+    """Σ_d K_d ⊗ D_d applied to x [..., q·i]. → [b, p, o]
+
+    Few places are taken behind the channels: a product for each row of x would be narrow.
+    """
+    (_, o, i), (_, p, q) = terms.known(places).shape, terms.known(mixes).shape
+    if max(o, i) >= min(FEW_PLACES, p, q):
+        return kronecker_sum(terms, x, mixes, places)
+    columns = terms("permute", terms("reshape", x, [-1, q, i]), [0, 2, 1])
+    return terms("permute", kronecker_sum(terms, columns, places, mixes), [0, 2, 1])
 
 
 def _shape(x: Sequence[int], places: Sequence[int], mixes: Sequence[int]) -> tuple[int, ...]:

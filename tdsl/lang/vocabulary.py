@@ -26,7 +26,7 @@ PARAMETER_KINDS: Mapping[str, str] = MappingProxyType(
 SIDES = ("lhs", "rhs")
 """The arguments of the `COSTS`; no variable may be called so."""
 
-COSTS = frozenset({"macs", "params", "bytes", "nodes"})
+COSTS = frozenset({"macs", "params", "bytes", "nodes", "written"})
 """Functions that say what a whole side costs, and nothing about what it computes."""
 
 INFIX: Mapping[str, str] = MappingProxyType(
@@ -87,6 +87,7 @@ BUILT_IN: tuple[Function, ...] = (
         params=("side", "Elements of the constants that a side needs."),
         bytes=("side", "Bytes of the constants that a side needs."),
         nodes=("side", "Operators on a side."),
+        written=("side", "Numbers that the operators of a side write."),
         prod=("values", "Product of a list of numbers."),
         min=("values...", "Least of its arguments, or of one list."),
         max=("values...", "Greatest of its arguments, or of one list."),

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from rewriting import apply, graph_of, library
+from torch.export import Dim
 
 from tdsl.engine import expression
 from tdsl.engine.functions import BUILTINS
@@ -434,6 +435,28 @@ def test_a_value_that_others_read_stays_and_counts_on_neither_side():
     freely = rule.replace("nodes(rhs) <= nodes(lhs)", "nodes(lhs) == 1")
     kept = apply(freely, graph_of(lambda x: (torch.relu(h := -x), h.exp()), X))
     assert kept.rules == ["r"] and sorted(kept.operators) == ["clamp", "exp", "neg", "neg"]
+
+
+@pytest.mark.parametrize("varies", [False, True])
+def test_what_operators_write_counts_and_what_reshapes_rename_does_not(varies):
+    """Seven numbers a row, twice, on either side."""
+    rule = """
+    rule r {
+        relu(concat(x: [..., 3], y: [..., 4], dim=-1))
+      =>
+        concat(reshape(relu(x), shape(x)), relu(y), dim=-1)
+      where
+        written(rhs) <= written(lhs)
+    }
+    """
+    rows = {0: Dim("rows", min=2, max=9)}
+    graph = graph_of(
+        lambda x, y: torch.relu(torch.cat([x, y], -1)),
+        *(torch.randn(5, 3), torch.randn(5, 4)),
+        dynamic={"x": rows, "y": rows} if varies else None,
+    )
+    assert apply(rule, graph).rules == ["r"]
+    assert apply(rule.replace("<=", "<"), graph).rules == []
 
 
 TYPES = {

@@ -94,7 +94,9 @@ class Eager(Terms):
         return values
 
 
-@pytest.mark.parametrize("sizes", [(1, 3, 9, 4, 5), (2, 9, 3, 4, 5), (3, 4, 16, 2, 7), (3, 16, 4, 7, 2)])
+@pytest.mark.parametrize(
+    "sizes", [(1, 3, 9, 4, 5), (2, 9, 3, 4, 5), (3, 4, 16, 2, 7), (3, 16, 4, 7, 2), (2, 3, 9, 10, 12)]
+)
 def test_the_sum_is_the_product_with_its_weight(sizes: tuple[int, ...]) -> None:
     """Places first or channels first, whichever is cheaper."""
     d, o, i, p, q = sizes

@@ -68,7 +68,7 @@ def layer(rule: str, weight: Tensor, bias: Tensor | None, graph: str) -> list[Ca
             name,
             forward,
             (2, 2, inputs),
-            expect=graph.replace("$", f"2, 2, {outputs}").replace("[3, ", "[4, "),
+            expect=graph.replace("[3, ", "[4, ").replace("$", f"2, 2, {outputs}"),
             **common,
             **parts,
         ),
@@ -80,6 +80,10 @@ def layer(rule: str, weight: Tensor, bias: Tensor | None, graph: str) -> list[Ca
     ]
 
 
+SPREAD = DECOMPOSITIONS["diagrams"].promise(
+    number(2, 64, 64), torch.tensor([[0, 0], [0, 1]]), torch.zeros(2, 0, dtype=torch.int64), torch.arange(16)
+)
+"""From 64 numbers to all pairs of 16 items, on the diagonal and elsewhere."""
 ITEMS = planted("exchangeable", 6, (4, 3), (4, 3))
 PLANES = planted("exchangeable_planes", 6, (4, 3), (4, 3))
 
@@ -232,6 +236,32 @@ LAYERS = [
         matmul = matmul(w_diagrams_planes_linear, concat)
         reshape_2 = reshape(matmul, [$])
         """,
+    ),
+    *layer(
+        "diagrams_planes_linear",
+        planes_of_pairs(3, [[0, 0, 1], [0, 0, 0], [1, 1, 0]], 5, 6),  # fewer places than channels
+        None,
+        """
+        reshape = reshape(x, [3, 6, 9])
+        permute = permute(reshape, [0, 2, 1])
+        reshape_1 = reshape(permute, [3, 9, 6])
+        slice_1 = slice(reshape_1, dim=-2, start=0, end=9, step=4)
+        reshape_2 = reshape(permute, [3, 3, 3, 6])
+        sum_1 = sum(reshape_2, dim=[-2])
+        concat = concat(slice_1, sum_1, dim=-1)
+        linear_1 = linear(concat, w_diagrams_planes_linear)
+        reshape_3 = reshape(linear_1, [3, 3, 5])
+        permute_1 = permute(reshape_3, [0, 2, 1])
+        reshape_4 = reshape(permute_1, [3, 5, 3])
+        reshape_5 = reshape(reshape_4, [$])
+        """,
+    ),
+    leaves(
+        "decompose.diagrams.diagrams_linear",
+        lambda m, x: F.linear(x, m.w),
+        (128, 64),
+        w=SPREAD,
+        because="so many rows of so many results are written in less time by one product",
     ),
     *layer(
         "diagrams_linear",
