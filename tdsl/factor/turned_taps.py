@@ -3,12 +3,13 @@
 The kernel of a group convolution (Cohen and Welling, 2016) is tied as W[g, h](t) = K[g⁻¹h](g⁻¹t), for places
 h of the input and taps t. Where the feature of each place h is read at its own turned tap, h·w, what is left
 is a weight on the places for each w that commutes with the group as a dense layer does, and needs as few
-products of channels (`group_blocks`).
+products of channels (`group_blocks`). Sums over taps that the square takes to one another do not see turns:
+they tell in which order the channels stand (`tdsl.symmetry.finite.orders`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from tdsl.factor.group_blocks import group_blocks, group_blocks_product
 from tdsl.factor.memo import memoised
 from tdsl.factor.rank import Error, RankRule
+from tdsl.symmetry.finite.orders import Orders, find_orders
 
 PLACES = (8, 4)
 """Numbers of places that are looked for: all symmetries of the square, or four of them."""
@@ -30,12 +32,12 @@ ELEMENTS = tuple((turns, mirrored) for mirrored in (False, True) for turns in ra
 
 @dataclass(frozen=True)
 class TurnedTaps:
-    """A kernel [O, I, k, k] as Σ_r back[:, r] ⊗ products[r] ⊗ into[r, :], places being read at `taps`."""
+    """Kernels [g·O, I, k, k] as Σ_r back[:, r] ⊗ products[g, r] ⊗ into[r, :], places being read at `taps`."""
 
     into: Tensor
     """[r, d], from the places of the input."""
     products: Tensor
-    """[r, k²·q, p], of taps and channels."""
+    """[g, r, k²·q, p], of taps and channels."""
     back: Tensor
     """[d, r], to the places of the result."""
     taps: Tensor
@@ -44,6 +46,8 @@ class TurnedTaps:
     """Whether places run fastest among channels, or slowest."""
     error: float
     """Relative Frobenius norm of what is lost."""
+    orders: Orders | None = None
+    """What stands at each place and channel, where places run neither fastest nor slowest."""
 
     @property
     def places(self) -> int:
@@ -51,40 +55,65 @@ class TurnedTaps:
         return len(self.taps)
 
 
-def turned_taps(weight: Tensor, rank: RankRule | None = None) -> TurnedTaps | None:
-    """The form of a kernel [O, I, k, k] that is tied by symmetries of the square; `None` for any other.
+def turned_taps(weight: Tensor, rank: RankRule | None = None, groups: int = 1) -> TurnedTaps | None:
+    """The form of kernels [g·O, I, k, k] that are tied by symmetries of the square; `None` for any other.
 
-    `rank` bounds the error, 1e-6 by default.
+    Those of all groups are tied alike. `rank` bounds the error, 1e-6 by default.
     """
     square = weight.ndim == 4 and weight.shape[2] == weight.shape[3] > 1
     if not square or not weight.is_floating_point() or not weight.numel():
         return None
-    return _found(weight.to(torch.float64), rank or Error(1e-6))
+    return _found(weight.to(torch.float64), rank or Error(1e-6), groups)
 
 
 @memoised
-def _found(weight: Tensor, rank: RankRule) -> TurnedTaps | None:
-    rows, columns, size, _ = weight.shape
+def _found(weight: Tensor, rank: RankRule, groups: int) -> TurnedTaps | None:
+    whole = weight.reshape(groups, -1, *weight.shape[1:])
+    rows, columns = whole.shape[1:3]
     for places in PLACES:
         if rows % places or columns % places:
             continue
         for inside in (True, False):
-            blocks = _blocks(weight, places, inside)
-            labels = _labels(blocks)
-            found = None if labels is None else _factored(blocks, labels, rank, inside, size)
+            found = _tied(_blocks(whole, places, inside), rank, inside)
             if found is not None:
                 return found
-    return None
+    orders = _orders(whole)
+    if orders is None:
+        return None
+    placed = whole[:, orders.rows.flatten()][:, :, orders.columns.flatten()]
+    found = _tied(_blocks(placed, len(orders.rows), False), rank, False)
+    return None if found is None else replace(found, orders=orders)
 
 
-def _blocks(weight: Tensor, places: int, inside: bool) -> Tensor:
-    """The kernel by places and channels. [O, I, k, k] → [d, d, p, q, k, k]."""
-    rows, columns, size, _ = weight.shape
+def _orders(whole: Tensor) -> Orders | None:
+    """The orders of rows and columns of kernels [g, O, I, k, k] whose places have all elements of a group."""
+    size = whole.shape[-1]
+    index = torch.arange(size * size).reshape(size, size)
+    names = torch.stack([moved(index, element) for element in ELEMENTS]).amin(0).flatten()
+    orbits = torch.nn.functional.one_hot(torch.unique(names, return_inverse=True)[1]).to(whole.dtype)
+    flat = whole.flatten(3)
+    seen = torch.cat([flat @ orbits, flat.square().sum(3, keepdim=True)], 3)
+    orders = find_orders(seen.permute(1, 2, 0, 3).flatten(2))
+    if orders is None or len(orders.rows) not in PLACES:
+        return None
+    sizes = (orders.rows.numel(), orders.columns.numel())
+    return orders if sizes == tuple(whole.shape[1:3]) else None
+
+
+def _tied(blocks: Tensor, rank: RankRule, inside: bool) -> TurnedTaps | None:
+    """The form of kernels by places and channels [g, d, d, p, q, k, k]."""
+    labels = _labels(blocks)
+    return None if labels is None else _factored(blocks, labels, rank, inside)
+
+
+def _blocks(whole: Tensor, places: int, inside: bool) -> Tensor:
+    """Kernels by places and channels. [g, O, I, k, k] → [g, d, d, p, q, k, k]."""
+    groups, rows, columns, size, _ = whole.shape
     if inside:
-        parts = weight.reshape(rows // places, places, columns // places, places, size, size)
-        return parts.permute(1, 3, 0, 2, 4, 5)
-    parts = weight.reshape(places, rows // places, places, columns // places, size, size)
-    return parts.permute(0, 2, 1, 3, 4, 5)
+        parts = whole.reshape(groups, rows // places, places, columns // places, places, size, size)
+        return parts.permute(0, 2, 4, 1, 3, 5, 6)
+    parts = whole.reshape(groups, places, rows // places, places, columns // places, size, size)
+    return parts.permute(0, 1, 3, 2, 4, 5, 6)
 
 
 def moved(kernel: Tensor, element: tuple[int, bool]) -> Tensor:
@@ -99,9 +128,10 @@ def _labels(blocks: Tensor) -> list[tuple[int, bool]] | None:
     One combination of all channels, with random weights, is an image for each pair of places. Those of
     another place of the result are those of the first one, moved by one element and in another order.
     """
-    places = len(blocks)
-    weights = torch.randn(blocks.shape[2:4], generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    images = torch.einsum("ghpqij,pq->ghij", blocks, weights)
+    groups, places, _, p, q = blocks.shape[:5]
+    random = torch.Generator().manual_seed(0)
+    weights = torch.randn(groups, p, q, generator=random, dtype=torch.float64)
+    images = torch.einsum("nghpqij,npq->ghij", blocks, weights)
     scale = float(images.norm()) / places
     found: dict[int, tuple[int, bool]] = {}
     for place in range(places):
@@ -120,19 +150,20 @@ def _labels(blocks: Tensor) -> list[tuple[int, bool]] | None:
 
 
 def _factored(
-    blocks: Tensor, labels: list[tuple[int, bool]], rank: RankRule, inside: bool, size: int
+    blocks: Tensor, labels: list[tuple[int, bool]], rank: RankRule, inside: bool
 ) -> TurnedTaps | None:
-    places, _, p, q = blocks.shape[:4]
+    groups, places, _, p, q, size, _ = blocks.shape
     index = torch.arange(size * size).reshape(size, size)
     taps = torch.stack([_back(index, element).flatten() for element in labels])  # h·w for each w
-    flat = blocks.flatten(4)
-    read = torch.stack([flat[:, place][..., taps[place]] for place in range(places)], 1)  # [d, d, p, q, k²]
-    matrix = read.permute(0, 2, 1, 4, 3).reshape(places * p, places * size * size * q)
+    flat = blocks.flatten(5)
+    read = torch.stack([flat[:, :, place][..., taps[place]] for place in range(places)], 2)
+    matrix = read.permute(1, 0, 3, 2, 5, 4).reshape(places * groups * p, places * size * size * q)
     into, products, back = group_blocks(matrix, rank)
     if into.shape[1] != places or len(back) != places:
         return None
     lost = float((group_blocks_product(into, products, back) - matrix).norm() / matrix.norm())
-    return TurnedTaps(into, products, back, taps, inside, lost)
+    apart = products.reshape(*products.shape[:2], groups, p).permute(2, 0, 1, 3)
+    return TurnedTaps(into, apart.contiguous(), back, taps, inside, lost)
 
 
 def _back(image: Tensor, element: tuple[int, bool]) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from rule_cases import net
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from turned_kernels import GROUPS, tied
 
 import tdsl
@@ -23,7 +24,36 @@ def rewritten(model: nn.Module, x: Tensor, saved: int = 1, **options: object) ->
     captured = capture(model.eval(), (x,), **options)
     journal = Journal()
     standard_library().passes[PASS]({"saved": saved}).rewrite(captured.module, journal)
+    captured.module.recompile()  # what is run is what was rewritten
     return captured.module, journal
+
+
+def in_groups(group: str, groups: int, *, inside: bool = True, size: int = 3) -> list[Tensor]:
+    """Kernels of as many groups of a convolution, their places in one order."""
+    places = len(GROUPS[group])
+    whole = tied(group, 3 * groups, 2, size, inside=inside)
+    if inside:
+        return list(whole.split(3 * places))
+    apart = whole.reshape(places, 3 * groups, *whole.shape[1:])
+    return [part.reshape(-1, *whole.shape[1:]) for part in apart.split(3, 1)]
+
+
+def shuffled(*kernels: Tensor) -> list[Tensor]:
+    """Their rows and columns in a random order, one for all."""
+    random = torch.Generator().manual_seed(7)
+    rows, columns = (torch.randperm(size, generator=random) for size in kernels[0].shape[:2])
+    return [kernel[rows][:, columns] for kernel in kernels]
+
+
+def layer_of(kernels: list[Tensor], transposed: bool = False, **options: Any) -> nn.Module:
+    """A convolution with a kernel [O, I, k, k] for each group."""
+    (rows, columns, size, _), groups = kernels[0].shape, len(kernels)
+    kind = nn.ConvTranspose2d if transposed else nn.Conv2d
+    layer = kind(columns * groups, rows * groups, size, groups=groups, **options).double()
+    layer.weight.data = torch.cat(
+        [one.transpose(0, 1) if transposed else one for one in kernels]
+    ).contiguous()
+    return layer
 
 
 def convolution(kernel: Tensor, padding: int = 1, *, bias: bool = True) -> nn.Conv2d:
@@ -95,10 +125,73 @@ def test_strides_and_dilations_are_those_of_the_shifts(options: dict[str, object
         torch.testing.assert_close(module(x), layer(x), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("order", ["fastest", "slowest", "shuffled"])
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    ("groups", "transposed", "options"),
+    [
+        (1, False, {"padding": 1, "stride": 2}),
+        (2, False, {"padding": 1}),
+        (3, False, {"padding": 2, "dilation": 2, "stride": (1, 2), "bias": False}),
+        (1, True, {"padding": 1}),
+        (2, True, {"padding": 1, "dilation": 2}),
+    ],
+    ids=str,
+)
+def test_groups_transposes_and_channels_in_any_order(
+    group: str, order: str, groups: int, transposed: bool, options: dict[str, Any]
+) -> None:
+    kernels = in_groups(group, groups, inside=order != "slowest")
+    layer = layer_of(shuffled(*kernels) if order == "shuffled" else kernels, transposed, **options)
+    x = torch.randn(2, layer.in_channels, 6, 7, dtype=torch.float64)
+    module, journal = rewritten(layer, x)
+    [event] = journal.entries
+    assert event.error is not None and event.error < 1e-12
+    assert operators_of(module) & {"conv2d", "conv_transpose2d"} == set()
+    expected = layer(x).detach()
+    assert float(expected.std()) > 0.1
+    torch.testing.assert_close(module(x), expected, rtol=1e-9, atol=1e-9)
+
+
+def operators_of(module: nn.Module) -> set[str]:
+    """The operators of a rewritten module."""
+    assert isinstance(module, fx.GraphModule)
+    return {str(node.target).split(".")[1] for node in module.graph.nodes if node.op == "call_function"}
+
+
+def test_kernels_of_groups_that_are_not_tied_alike_stay() -> None:
+    one, other = in_groups("turns", 2)
+    assert turned_taps(torch.cat([one, other]), groups=2) is not None
+    perturbed = other.clone()
+    perturbed[3, 5, 0, 1] *= 1.01
+    mirrored = other.flip(-1)  # tied, but its places turn the other way round
+    for second in (torch.randn_like(one), perturbed, mirrored, other.roll(1, 1)):
+        assert turned_taps(torch.cat([one, second]), groups=2) is None
+        layer = layer_of([one, second], padding=1)
+        assert not rewritten(layer, torch.randn(1, layer.in_channels, 6, 6, dtype=torch.float64))[1].entries
+
+
+def test_shuffled_channels_that_are_not_tied_stay() -> None:
+    [kernel] = shuffled(tied("turns and mirrors", 3, 2, 3, inside=True))
+    assert turned_taps(kernel) is not None
+    perturbed = kernel.clone()
+    perturbed[5, 7, 1, 2] += 1e-2
+    exchanged = kernel.clone()
+    exchanged[4] = kernel[4].transpose(-1, -2)  # the same numbers in all orbits of taps
+    untwisted = kernel.sum((2, 3), keepdim=True).expand_as(kernel).clone()
+    untwisted[..., 0, 1] *= 2
+    for other in (perturbed, exchanged, kernel + 1e-4 * torch.randn_like(kernel), untwisted):
+        assert turned_taps(other) is None
+
+
 @pytest.mark.parametrize(
     ("layer", "reason"),
     [
-        (nn.Conv2d(8, 8, 3, groups=2), "it has 2 groups of channels"),
+        (nn.Conv2d(8, 8, 3, groups=2), "its 4 outputs of each group are too few"),
+        (nn.ConvTranspose2d(8, 8, 3, stride=2), "it is transposed and has a stride"),
+        (nn.ConvTranspose2d(8, 8, 3, padding=3), "it is transposed, and its borders are cut"),
+        (nn.Conv2d(256, 256, 3), "its kernel is not tied by symmetries of the square"),
+        (nn.ConvTranspose2d(512, 512, 2, groups=2), "tied by symmetries of the square in all groups alike"),
         (nn.Conv2d(8, 8, 1), "1 × 1 taps, which do not turn"),
         (nn.Conv2d(8, 8, (3, 2)), "3 × 2 taps, which do not turn"),
         (nn.Conv2d(8, 8, 3), "its 8 outputs are too few"),
@@ -106,7 +199,11 @@ def test_strides_and_dilations_are_those_of_the_shifts(options: dict[str, object
     ids=lambda one: str(one)[:20],
 )
 def test_the_reason_is_said(layer: nn.Module, reason: str) -> None:
-    found = standard_library().passes[PASS]().explain(capture(layer, (torch.randn(1, 8, 7, 7),)).module)
+    found = (
+        standard_library()
+        .passes[PASS]()
+        .explain(capture(layer, (torch.randn(1, layer.in_channels, 7, 7),)).module)
+    )
     assert found.candidates == 1 and not found.fires
     assert reason in found.sites[0].failures[0].message
 
