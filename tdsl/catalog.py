@@ -93,10 +93,10 @@ def catalog(rules: Path | None = None) -> list[Entry]:
     return sorted(entries.values(), key=lambda entry: entry.name.rpartition(".")[0])
 
 
-def matching(entries: Sequence[Entry], pattern: str) -> list[Entry]:
+def matching(entries: Sequence[Entry], pattern: str, beside: Sequence[str] = ()) -> list[Entry]:
     """Entries whose name matches a glob or contains a text, or all of a kind (`laws`).
 
-    Raises `TdslError` with the nearest name when there is none.
+    Raises `TdslError` with the nearest name when there is none; one of `beside` may have been meant, too.
     """
     if pattern in _PLURALS:
         return [entry for entry in entries if entry.kind == _PLURALS[pattern]]
@@ -104,7 +104,7 @@ def matching(entries: Sequence[Entry], pattern: str) -> list[Entry]:
     found = [entry for entry in entries if fnmatch.fnmatchcase(entry.name, glob)]
     if not found:
         raise _operator(pattern, "listed") or TdslError(
-            f"nothing is called {pattern}", hint=_nearest(pattern, entries)
+            f"nothing is called {pattern}", hint=_nearest(pattern, entries, (*_PLURALS, *beside))
         )
     return found
 
@@ -137,9 +137,9 @@ def _operator(name: str, done: str) -> TdslError | None:
     )
 
 
-def _nearest(name: str, entries: Sequence[Entry]) -> str:
+def _nearest(name: str, entries: Sequence[Entry], others: Sequence[str] = ()) -> str:
     known = {entry.name.rpartition(".")[2]: entry.name for entry in entries}
-    return did_you_mean(name, [*known, *known.values()]) or "`tdsl list` shows all names"
+    return did_you_mean(name, [*known, *known.values(), *others]) or "`tdsl list` shows all names"
 
 
 # ---------------------------------------------------------------- the language

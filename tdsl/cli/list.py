@@ -40,7 +40,7 @@ def list_names(
         return
     entries = catalog(rules)
     if pattern is not None:
-        entries = matching(entries, pattern)
+        entries = matching(entries, pattern, tuple(_VOCABULARY))
     if as_json:
         terminal.put_json({"format": "tdsl-list/1", "entries": [_record(entry) for entry in entries]})
         return

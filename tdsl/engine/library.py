@@ -203,6 +203,12 @@ class Library:
         return {name for name in self._rewriters if name not in known and not self._is_law(name)}
 
     @property
+    def _own_pipelines(self) -> list[str]:
+        """Names of the pipelines that the standard library does not have."""
+        standard = standard_library().pipelines
+        return [name for name in self.pipelines if name not in standard]
+
+    @property
     def _rewriters(self) -> list[str]:
         """Names of all rules and passes."""
         return [*self.rules, *self.python_rules, *self.passes]
@@ -248,7 +254,7 @@ class Library:
                     expected="a name of `tdsl list pipelines`, or of a file of your own",
                     hint=f"`pipeline mine {{ repeat {name} until stable }}` is one that applies it",
                 )
-            raise _unknown("pipeline", name, list(self.pipelines), None)
+            raise _unknown("pipeline", name, list(self.pipelines), None, self._own_pipelines)
         return self.pipelines[name if name in found else found[0]]
 
     def as_pass(self, pattern: str = "*") -> RulePass:
@@ -261,12 +267,13 @@ def _meant(name: str, names: Iterable[str]) -> list[str]:
     return [n for n in names if n == name or n.endswith("." + name)]
 
 
-def _unknown(kind: str, name: str, known: list[str], span: Span | None) -> TdslError:
+def _unknown(kind: str, name: str, known: list[str], span: Span | None, own: Iterable[str] = ()) -> TdslError:
     short = {n.rpartition(".")[2]: n for n in known}
     near = nearest(name, [*known, *short])
     everything = "`tdsl list pipelines`" if kind == "pipeline" else "`tdsl list`"
     hint = asking_for(short.get(near, near)) if near else f"{everything} shows all of them"
-    return TdslError(f"unknown {kind} {name}", span, hint=hint)
+    expected = f"one of yours, {', '.join(own)}, or of the standard library" if own else None
+    return TdslError(f"unknown {kind} {name}", span, expected=expected, hint=hint)
 
 
 # ---------------------------------------------------------------- loading

@@ -14,9 +14,11 @@ from types import MappingProxyType
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
 from tdsl.lang.bind import Bound, bind, is_nary
+from tdsl.lang.kinds_of_names import Kinds
 from tdsl.lang.pattern import PatternReader
 from tdsl.lang.progress import require_progress
 from tdsl.lang.scope import TENSORS, Role, Scope
+from tdsl.lang.sense import require_fitting_arguments, require_sense
 from tdsl.lang.uses import Uses
 from tdsl.lang.vocabulary import PARAMETER_KINDS, Vocabulary
 from tdsl.lang.walk import walk
@@ -66,8 +68,12 @@ def resolve(rule: tree.Rule, vocabulary: Vocabulary) -> Resolved:
         else:
             _definition(clause, uses, reader)
     reader.finish()
+    kinds = Kinds(rule, scope.roles, operators, vocabulary)
+    require_fitting_arguments(rule.lhs, kinds)
+    require_sense(rule, kinds)
     for equation in rule.rhs:
         uses.term(equation.term)
+    require_fitting_arguments(rule.rhs, kinds)
     _require_exactness(rule, vocabulary)
     _require_used_parameters(rule, scope)
     require_progress(rule, vocabulary)

@@ -358,14 +358,15 @@ class Shapes:
                 result = self.apply(operator, {operands[0]: result.shape, operands[1]: shape})
             return result
         try:
-            made: Any = result_shape(operator, arguments)
+            made = result_shape(operator, arguments)
+            shapes = [tuple(made)] if operator.results == 1 else [tuple(part) for part in made]
         except NoShapeLaw:
             raise UnknownValueError(f"`{operator.name}` has no shape law") from None
-        except (TypeError, IndexError, ArithmeticError) as error:  # attributes no model would have
+        except ShapeMismatch:
+            raise
+        except (TypeError, ValueError, IndexError, ArithmeticError) as error:  # no model has such attributes
             raise UnknownValueError(f"{operator.name}: {error}") from None
-        if operator.results == 1:
-            return Shaped(tuple(made))
-        return tuple(Shaped(tuple(part)) for part in made)
+        return Shaped(shapes[0]) if operator.results == 1 else tuple(Shaped(shape) for shape in shapes)
 
 
 def as_argument(value: Any, param: Param | None) -> Any:

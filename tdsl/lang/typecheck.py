@@ -32,7 +32,7 @@ def check_types(resolved: Resolved) -> str:
     Raises `TdslError` with an instance on which the shapes differ, or on which the left side has a shape
     and the right side has none.
     """
-    found, unknowns, reason = 0, 0, "the left side has no shape on any instance tried"
+    found, unknowns, typed, reason = 0, 0, False, "the left side has no shape on any instance tried"
     wrong: list[tuple[int, TdslError]] = []
     last = ATTEMPTS
     for seed in range(ATTEMPTS):
@@ -43,13 +43,15 @@ def check_types(resolved: Resolved) -> str:
             left = instance.left(resolved.rule.lhs)
             instance.env["lhs"] = next(iter(left.values()))
             if not conditions_hold(instance, resolved.rule):
+                typed, reason = True, "no instance tried meets the conditions"
                 continue
             require_equal_shapes(instance, left, resolved.rule)
         except TdslError as mistake:
             wrong.append((instance.elements, mistake))
             last = min(last, seed + SEARCHED)
         except ShapeMismatch as mismatch:
-            reason = f"the left side has no shape on any instance tried ({mismatch})"
+            if not typed:
+                reason = f"the left side has no shape on any instance tried ({mismatch})"
         except UnknownValueError as unknown:
             reason, unknowns = str(unknown), unknowns + 1
         else:

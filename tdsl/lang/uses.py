@@ -8,14 +8,12 @@ from tdsl.errors import TdslError
 from tdsl.lang import tree
 from tdsl.lang.bind import bind
 from tdsl.lang.results import PICKS, require_one_result
-from tdsl.lang.scope import TENSORS, Role, Scope
+from tdsl.lang.scope import Role, Scope
 from tdsl.lang.vocabulary import DTYPES, INFIX, SIDES, Function
 from tdsl.lang.walk import walk
 from tdsl.ops import Operator, Param
 from tdsl.spelling import did_you_mean
 
-_OF_AXES = frozenset({"p", "q", "axes", "dims", "others", "gone", "pad"})
-"""Parameters of functions that are lists of axes or of numbers for each of some axes."""
 _COMPARISONS = frozenset({"<", "<=", ">", ">=", "==", "!="})
 
 
@@ -204,20 +202,9 @@ class Uses:
             elif param == "tensor" and _is_side(argument.value):
                 continue
             else:
-                if param in _OF_AXES:
-                    self._refuse_tensor(argument.value, f"`{param}` of `{call.callee}` is a list of numbers")
                 self.value(argument.value)
         for argument in call.arguments[len(given) :]:
             self.value(argument.value)
-
-    def _refuse_tensor(self, value: tree.Expr, wanted: str) -> None:
-        if isinstance(value, tree.Name) and self.scope.roles.get(value.id) in TENSORS:
-            raise TdslError(
-                f"`{value.id}` is {self.scope.roles[value.id].value}, and {wanted}",
-                value.span,
-                expected="an attribute of an operator, such as `p` in `permute(x, p)`",
-                hint="`tdsl list functions` shows what looks at the values of a weight",
-            )
 
     def _side(self, expr: tree.Expr) -> None:
         if not _is_side(expr):

@@ -131,7 +131,7 @@ def _examined(case: Case, seed: int, style: str, largest: int) -> Finding | None
     try:
         second.left()
         undefined = numbers.undefined
-        known = _pairs(second)
+        known = _pairs(second, case)
         if known:
             different = next((pair for pair in known if numbers.differs(*pair)), None)
             if different and undefined:  # somewhere inside the left side: the right one need not follow
@@ -159,7 +159,7 @@ def _exactly(finding: Finding, centred: bool) -> Values | None:
     try:
         values.left()
         before, exact.algebra.compared = exact.algebra.comparands, 1
-        pairs = _pairs(values)
+        pairs = _pairs(values, case)
         if not sum(left.value.size for left, _ in pairs):
             return None  # no condition, or nothing to compare
         finding.exact = "differs" if any(exact.differs(*pair) for pair in pairs) else "equal"
@@ -188,10 +188,10 @@ def least_elements(case: Case) -> int:
     return sum(math.prod(n for n in row if isinstance(n, int)) for row in numbers)
 
 
-def _pairs(values: Values) -> list[tuple[Known, Known]]:
+def _pairs(values: Values, case: Case) -> list[tuple[Known, Known]]:
     """The values of the left side with those of the right; none where a condition fails or a type differs.
 
-    The engine leaves a site alone where the element types of the sides differ.
+    The engine leaves a site alone where the element types of the sides differ; `case` is told so.
     """
     if not values.conditions_hold():
         return []
@@ -199,7 +199,10 @@ def _pairs(values: Values) -> list[tuple[Known, Known]]:
     for _, left, right in values.right():
         both = zip(left, right, strict=True) if isinstance(left, tuple) else [(left, right)]
         found += [(_tensor(values, a), _tensor(values, b)) for a, b in both]
-    return [] if any(_another_type(a, b) for a, b in found) else found
+    if any(_another_type(a, b) for a, b in found):
+        case.refused = "the sides have different element types, and such a site is left alone"
+        return []
+    return found
 
 
 def _another_type(left: Known, right: Known) -> bool:

@@ -162,8 +162,9 @@ def _check_action(item: tree.Action, groups: Mapping[str, tree.Group]) -> None:
     elif len(terms) != len(group.generators):
         names = ", ".join(group.names)
         count = "is 1 term" if len(terms) == 1 else f"are {len(terms)} terms"
+        has = "1 generator" if len(group.generators) == 1 else f"{len(group.generators)} generators"
         raise TdslError(
-            f"{group.name} has {len(group.generators)} generators ({names}), and here {count}",
+            f"{group.name} has {has} ({names}), and here {count}",
             item.span,
             expected="one term for each, in that order; or one with `g`, for every element",
         )

@@ -139,3 +139,9 @@ def test_the_same_rule_gets_the_same_answer_each_time() -> None:
             status("rule r { relu(x: [b, n]) => mean(x, dim=none) }")
         answers.add(str(caught.value))
     assert len(answers) == 1
+
+
+def test_a_rule_whose_conditions_no_instance_meets_says_so() -> None:
+    """Nothing is solved, so that this loads; `tdsl prove` shows why nothing was checked."""
+    never = status("rule r { relu(x: [n, m]) => x where n * n == 2 * m * m\n n > 0 }")
+    assert never == "unchecked: no instance tried meets the conditions"

@@ -24,6 +24,21 @@ def test_a_misspelt_operator_is_underlined_and_its_neighbour_named(editor):
     assert editor.hints(text) == ["did you mean `relu`?"]
 
 
+@pytest.mark.parametrize(
+    ("condition", "mistake"),
+    [
+        ("all_equal(W, 0)", "6:15 W: `W` is a tensor, and `values` of `all_equal` is a list of numbers"),
+        ("n == W", "6:5 n == W: `n` is a number, and `W` is a tensor: `==` does not compare these"),
+        ("n == n + 1", "6:5 n == n + 1: this never holds: whatever the sizes are"),
+        ("n > 4 and n < 3", "6:15 n < 3: `n < 3` (line 6) cannot hold together with `n > 4` (line 6)"),
+    ],
+)
+def test_a_condition_without_sense_is_underlined(editor, condition, mistake):
+    text = "rule r {{\n    linear(x: [..., n], W)\n  =>\n    matmul(x, W.T)\n  where\n    {}\n}}\n"
+    assert editor.mistakes(text.format(condition)) == [mistake]
+    assert editor.mistakes(text.format("n == 4")) == []
+
+
 def test_every_wrong_declaration_is_reported(editor):
     syntax = "rule a {\n    relu(relu(x) => relu(x)\n}\n"
     names = "rule b { rleu(relu(x)) => relu(x) }\n"
