@@ -119,8 +119,7 @@ def _call(
             step = Step(node, origins, taken, measured, "measured", nominal=nominal)
             return Known(measured, nominal=nominal), step
         after = tuple(
-            why.nominal if why.nominal is not None and why.nominal.rank == len(shape) else None
-            for shape in shapes
+            why.nominal if why.nominal is not None and _fits(why.nominal, shape) else None for shape in shapes
         )
         step = Step(
             node, origins, taken, after, "broken", why.residual or 0.0, reason=why.reason, nominal=nominal
@@ -251,7 +250,7 @@ def _argument(value: Any, known: Mapping[fx.Node, Known]) -> Any:
         shape = _shape(sample)
         acting = what.actions[0]
         assert acting is not None
-        return Value(shape, acting)
+        return Value(shape, acting, expanded=_expanded(value, shape))
     if isinstance(value, list | tuple):
         return [_argument(one, known) for one in value]
     return _hint(value)
@@ -313,11 +312,25 @@ def _attribute(module: fx.GraphModule, node: fx.Node) -> Any:
     return value.detach() if isinstance(value, Tensor) else value
 
 
+def _fits(acting: Action, shape: tuple[int, ...]) -> bool:
+    return acting.rank == len(shape) and all(element.size == shape[axis] for axis, element in acting.parts)
+
+
+def _expanded(node: fx.Node, shape: tuple[int, ...]) -> frozenset[int]:
+    """The axes along which `expand` or `repeat` made all places of one."""
+    operator = operator_of(node.target)
+    if operator is None or operator.name not in ("expand", "repeat"):
+        return frozenset()
+    source = node.all_input_nodes[0].meta["val"]
+    before = (1,) * (len(shape) - source.ndim) + _shape(source)
+    return frozenset(axis for axis, size in enumerate(shape) if before[axis] == 1 != size)
+
+
 def _fitting(acting: Action | None, node: fx.Node, shape: tuple[int, ...]) -> Action:
     """The action on an input, which has to fit its shape."""
     if acting is None:
         return identity_on(len(shape))
-    if acting.rank != len(shape) or any(element.size != shape[axis] for axis, element in acting.parts):
+    if not _fits(acting, shape):
         raise TdslError(f"{acting} does not act on input {node.name}, whose shape is {list(shape)}")
     return acting
 

@@ -35,6 +35,8 @@ class Value:
     shape: tuple[int, ...]
     action: Action
     constant: Tensor | None = None
+    expanded: frozenset[int] = frozenset()
+    """Axes along which all its places were made of one."""
 
     @property
     def rank(self) -> int:
@@ -45,6 +47,10 @@ class Value:
     def still(self) -> bool:
         """Whether nothing acts on it."""
         return self.action.is_identity
+
+    def is_alike_along(self, axis: int) -> bool:
+        """Whether its places along an axis hold the same, so that they may be in any order."""
+        return axis in self.expanded and self.action.part(axis) is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,11 +145,13 @@ def _together(site: Site, kind: str) -> Law:
     parts: dict[int, Along] = {}
     for axis in range(len(shape)):
         if any(
-            acting.part(axis) is not None and _size(v, axis, shape) != shape[axis] for v, acting in lifted
+            acting.part(axis) is not None and extent(v, axis, shape) != shape[axis] for v, acting in lifted
         ):
             raise Breaks(f"an operand of {site.operator.name} is scaled before it is broadcast")
         found = [
-            (value, acting.part(axis)) for value, acting in lifted if _size(value, axis, shape) == shape[axis]
+            (value, acting.part(axis))
+            for value, acting in lifted
+            if extent(value, axis, shape) == shape[axis]
         ]
         element = _joined(site, kind, found, [value for value, _ in lifted], axis, shape)
         if element is not None:
@@ -163,7 +165,7 @@ def _together(site: Site, kind: str) -> Law:
             off = _constant_residual(value.constant, made, shape, kind)
             what = f"the constant operand of {site.operator.name} is not invariant under {made}"
             require_near(off, what, made)
-            if not off.exact or any(_size(value, axis, shape) > 1 for axis in made.touched):
+            if not off.exact or any(extent(value, axis, shape) > 1 for axis in made.touched):
                 residual = off if residual is None else residual | off
     return law(site, made, residual=residual)
 
@@ -183,23 +185,24 @@ def lift(value: Value, shape: Sequence[int]) -> Action:
     return action(len(shape), parts, order)
 
 
-def _size(value: Value, axis: int, shape: Sequence[int]) -> int:
+def extent(value: Value, axis: int, shape: Sequence[int]) -> int:
+    """How many different places a value has along an axis of the shape that it is broadcast to."""
     at = axis - (len(shape) - value.rank)
-    return value.shape[at] if at >= 0 else 1
+    return value.shape[at] if at >= 0 and not value.is_alike_along(at) else 1
 
 
 def _order(lifted: Sequence[tuple[Value, Action]], shape: Sequence[int]) -> tuple[int, ...]:
     """The order of axes that all operands share; one that is constant along moved axes goes with any."""
     chosen: Action | None = None
     for value, acting in lifted:
-        own = tuple(_size(value, axis, shape) for axis in range(len(shape)))
+        own = tuple(extent(value, axis, shape) for axis in range(len(shape)))
         if chosen is None:
             chosen = acting
         if acting.order != chosen.order:
             first = lifted[0][0]
             if all(own[axis] == 1 for axis in chosen.touched | acting.touched):
                 continue
-            if all(_size(first, axis, shape) == 1 for axis in chosen.touched | acting.touched):
+            if all(extent(first, axis, shape) == 1 for axis in chosen.touched | acting.touched):
                 chosen = acting
                 continue
             raise Breaks(f"one operand is acted on by {chosen}, another by {acting}", chosen)
@@ -283,4 +286,4 @@ def _constant_residual(constant: Tensor, acting: Action, shape: Sequence[int], k
     return distance(moved.apply(wide.expand(sizes)), wide.expand(sizes))
 
 
-__all__ = ["elementwise", "lift", "pointwise"]
+__all__ = ["elementwise", "extent", "lift", "pointwise"]

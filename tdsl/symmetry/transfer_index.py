@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from tdsl.symmetry.action import Action, action, identity_on
 from tdsl.symmetry.along import Along, is_orthogonal, permutes
 from tdsl.symmetry.transfer import Breaks, Law, Site, Value, law, transfer
+from tdsl.symmetry.transfer_elements import extent, lift
 from tdsl.symmetry.transfer_moves import moves, renumbered, without
 
 
@@ -91,18 +94,38 @@ def _cdist(site: Site) -> Law:
 @transfer("cosine_similarity")
 def _cosine(site: Site) -> Law:
     """Both alike; along the axis of the rows an order of places or an orthogonal matrix ends."""
-    x, y = site["x"], site["y"]
-    if x.shape != y.shape or x.action != y.action:
-        raise Breaks("cosine_similarity of values that are acted on differently")
-    axis = site["dim"] % x.rank
+    acting = _broadcast(site["x"], site["y"])
+    axis = site["dim"] % acting.rank
     kept: dict[int, Any] = {}
-    for place, element in x.action.parts:
+    for place, element in acting.parts:
         if place != axis and permutes(element):
             kept[place] = element
         elif place != axis or not (permutes(element) or is_orthogonal(element)):
-            raise Breaks(f"cosine_similarity does not commute with {x.action}")
-    acting: Action = action(x.rank, kept, x.action.order)
-    return law(site, without(acting, {axis}, "cosine_similarity") if len(site.shapes[0]) else identity_on(0))
+            raise Breaks(f"cosine_similarity does not commute with {acting}")
+    beside = action(acting.rank, kept, acting.order)
+    return law(site, without(beside, {axis}, "cosine_similarity") if len(site.shapes[0]) else identity_on(0))
+
+
+def _broadcast(x: Value, y: Value) -> Action:
+    """What acts on both once they have one shape. Raises `Breaks` where it is not the same."""
+    shape = np.broadcast_shapes(x.shape, y.shape)
+    both = [(value, lift(value, shape)) for value in (x, y)]
+    parts: dict[int, Along] = {}
+    for axis in range(len(shape)):
+        found = {
+            acting.part(axis)
+            for value, acting in both
+            if extent(value, axis, shape) == shape[axis] or acting.part(axis) is not None
+        }
+        if len(found) > 1:
+            raise Breaks("cosine_similarity of values that are acted on differently")
+        if (element := next(iter(found), None)) is not None:
+            if not permutes(element) and any(extent(v, axis, shape) != shape[axis] for v, _ in both):
+                raise Breaks(f"cosine_similarity with what is the same along an axis that {x.action} mixes")
+            parts[axis] = element
+    if both[0][1].order != both[1][1].order:
+        raise Breaks("cosine_similarity of values whose axes change places differently")
+    return action(len(shape), parts, both[0][1].order)
 
 
 @transfer("index_add", "scatter_add", "scatter_reduce")

@@ -16,7 +16,7 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.ops.targets import overload_for
 from tdsl.symmetry.action import Action, action, resized
-from tdsl.symmetry.along import Along, Monomial, Turn, along, matrix, permutes, scales
+from tdsl.symmetry.along import Along, Monomial, Turn, along, flip, matrix, permutes, scales
 from tdsl.symmetry.element import Linear, Permutation, direct_sum
 from tdsl.symmetry.transfer import (
     Breaks,
@@ -139,6 +139,22 @@ def moves(site: Site) -> Law:
     return law(site, *(_followed(site, source, x) for source in sources))
 
 
+@transfer("unfold")
+def _windows(site: Site) -> Law:
+    """Windows along one axis; a flip of it turns them over, where they reach both ends."""
+    x, size, step = site["x"], site["size"], site["step"]
+    axis = site["dim"] % x.rank
+    acting = x.action
+    if acting.order[axis] != axis:
+        raise Breaks(f"unfold along an axis that changes places under {acting}")
+    parts = {at: element for at, element in acting.parts if at != axis}
+    if (element := acting.part(axis)) is not None:
+        if not (isinstance(element, Turn) and element.is_flip and (x.shape[axis] - size) % step == 0):
+            raise Breaks(f"windows along axis {axis - x.rank} do not commute with {acting}")
+        parts.update({axis: flip(site.shapes[0][axis]), x.rank: flip(size)})
+    return law(site, action(x.rank + 1, parts, (*acting.order, x.rank)))
+
+
 def _repeated(x: Value, axis: int, count: int) -> Action:
     """What acts on an axis each of whose places is repeated in a row: groups move as their places did."""
     if x.action.order[axis] != axis:
@@ -167,11 +183,15 @@ def _joined(site: Site, acted: Sequence[Value]) -> Law:
             raise Breaks("stack of tensors that are acted on differently")
         return law(site, actions[0], residual=residual)
     first = values[0].action
-    rest = [{a: e for a, e in v.action.parts if a != axis} for v in values]
-    orders = {v.action.order for v in values}
-    if any(other != rest[0] for other in rest) or len(orders) > 1:
-        raise Breaks("concat of tensors that are acted on differently", None)
-    parts: dict[int, Along] = dict(rest[0])
+    parts: dict[int, Along] = {}
+    for at in range(rank):
+        beside = {v.action.part(at) for v in values if at != axis and not v.is_alike_along(at)}
+        if len(beside) > 1:
+            raise Breaks("concat of tensors that are acted on differently")
+        if (element := next(iter(beside), None)) is not None:
+            parts[at] = element
+    if any(v.action.order != first.order for v in values):
+        raise Breaks("concat of tensors that are acted on differently")
     own = [value.action.part(axis) or Turn(value.shape[axis], 0) for value in values if value.shape[axis]]
     if first.order[axis] != axis:
         raise Breaks(f"concat along an axis that changes places under {first}")

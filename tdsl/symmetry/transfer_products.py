@@ -6,6 +6,7 @@ is in several operands and stays (a batch) must be permuted alike in all of them
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,9 @@ def product_of(site: Site, operands: Sequence[Operand], output: str) -> Law:
             for moves, (value, letters) in zip(
                 seen, [o for o in operands if o[0].constant is None], strict=True
             )
-            if letter in moves and value.shape[letters.index(letter)] == sizes[letter]
+            if letter in moves
+            and value.shape[letters.index(letter)] == sizes[letter]
+            and not value.is_alike_along(letters.index(letter))
         ]
         moving = [element for element in here if not is_still(element)]
         if not moving:
@@ -110,16 +113,28 @@ def _same(first: Along, second: Along) -> bool:
 def _einsum(site: Site) -> Law:
     """As its equation says."""
     equation = site["equation"].replace(" ", "")
-    if "." in equation:
-        raise Breaks("einsum with an ellipsis")
     inputs, arrow, output = equation.partition("->")
     terms = inputs.split(",")
     if not arrow:
-        letters = sorted(set(inputs) - {","})
-        output = "".join(letter for letter in letters if inputs.count(letter) == 1)
+        letters = sorted(set(inputs) - set(",."))
+        output = "..." * ("." in inputs) + "".join(one for one in letters if inputs.count(one) == 1)
+    terms, output = _spelt_out(site["tensors"], terms, output)
     if any(len(set(term)) != len(term) for term in terms):
         raise Breaks("einsum along a diagonal")
     return product_of(site, list(zip(site["tensors"], terms, strict=True)), output)
+
+
+def _spelt_out(tensors: Sequence[Value], terms: Sequence[str], output: str) -> tuple[list[str], str]:
+    """Letters in the place of ellipses, which align from the last axis."""
+    spare = [letter for letter in string.ascii_letters if letter not in "".join((*terms, output))]
+    counts = [
+        value.rank - len(term) + len("...") if "." in term else 0
+        for value, term in zip(tensors, terms, strict=True)
+    ]
+    most = max(counts)
+    named = "".join(spare[:most])
+    found = [term.replace("...", named[most - count :]) for term, count in zip(terms, counts, strict=True)]
+    return found, output.replace("...", named)
 
 
 @transfer("attention")
