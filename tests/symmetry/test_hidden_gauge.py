@@ -64,6 +64,63 @@ def test_a_cosine_allows_rotations_only(name: str) -> None:
     assert change(found, a=d * a, b=b / d) > 1e-2
 
 
+LENGTHS = {
+    "an inner product written out": lambda u, v: (u * v).sum(-1),
+    "all pairs": lambda u, v: (u[:, None] * v).sum(2),
+    "a squared distance": lambda u, v: (u - v).pow(2).sum(-1),
+    "distances": torch.cdist,
+    "a cosine written out": lambda u, v: (u / (u * u).sum(-1, keepdim=True).sqrt()) @ v.T,
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_sums_of_products_and_of_squares_do_not_see_a_rotation(name: str) -> None:
+    found = towers(LENGTHS[name])
+    assert of(found, "a.weight[0]").rotation is None
+    turn = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64))[0]
+    a, b = (weights_of(found.module)[f"{side}.weight"] for side in "ab")
+    assert change(found, a=turn @ a, b=turn @ b) <= 1e-12 < 1e-2 < change(found, a=turn @ a)
+
+
+SEEN = {
+    "a sum of distances along the axis": lambda u, v: (u - v).abs().sum(-1),
+    "a product that is read itself": lambda u, v: (u * v).sum(-1) + (u * v).amax(-1),
+    "a sum over the rows": lambda u, v: (u * v).sum(0).amax(-1),
+    "cubes": lambda u, v: (u - v).pow(3).sum(-1),
+    "another distance": lambda u, v: torch.cdist(u, v, p=1.0),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_what_sees_a_rotation_refuses_it(name: str) -> None:
+    assert of(towers(SEEN[name]), "a.weight[0]").rotation is not None
+
+
+TWICE = {
+    "a Gram matrix": lambda u, v: u @ u.T,
+    "an einsum": lambda u, v: torch.einsum("bi,ci->bc", u, u),
+    "what was made of it": lambda u, v: (u + u.relu()) @ u.relu().T,
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_one_value_is_not_scaled_and_divided(name: str) -> None:
+    """A·D and B·D⁻¹ keep A·B, but A·D has no Gram matrix of A."""
+    found = towers(lambda u, v: TWICE[name](u, v) + (u @ v.T))
+    gauge = of(found, "a.weight[0]")
+    assert "one value would be scaled and divided" in str(gauge.scaling)
+    assert of(towers(lambda u, v: (u + u.relu()) @ v.T), "a.weight[0]").scaling is None
+
+
+def test_an_embedding_that_is_the_output_layer_too_is_not_scaled() -> None:
+    torch.manual_seed(0)
+    table, tokens = nn.Embedding(11, 8), torch.randint(0, 11, (2, 5))
+    tied = capture(*made(lambda m, x: m.e(x) @ m.e.weight.T, tokens, e=table))
+    free = capture(*made(lambda m, x: m.o(m.e(x)), tokens, e=table, o=nn.Linear(8, 11)))
+    assert "scaled and divided" in str(of(tied, "e.weight[1]").scaling)
+    assert of(free, "e.weight[1]").scaling is None and of(tied, "e.weight[1]").rotation is None
+
+
 def test_a_product_allows_both() -> None:
     found = towers(lambda u, v: u @ v.transpose(0, 1))
     gauge = of(found, "a.weight[0]")

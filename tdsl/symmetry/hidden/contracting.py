@@ -47,6 +47,15 @@ def _matmul(call: Call) -> Value:
     return _contract(call, [(x, left), (y, right)], result)
 
 
+@axis_law("cdist")
+def _cdist(call: Call) -> Value:
+    """Distances between all rows of one and of the other; their entries in any order."""
+    x, y = call.axes("x"), call.axes("y")
+    batch = _batch(max(len(x), len(y)), 2)
+    left: list[Letter] = [*_batch(len(x), 2), "row", "in"]
+    return _contract(call, [(x, left), (y, [*_batch(len(y), 2), "column", "in"])], [*batch, "row", "column"])
+
+
 @axis_law("addmm", "baddbmm")
 def _addmm(call: Call) -> Value:
     x, weight, bias = call.axes("x"), call.axes("weight"), call.axes("bias")

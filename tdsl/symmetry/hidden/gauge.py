@@ -16,6 +16,7 @@ from tdsl.ops.spec import Operator
 from tdsl.ops.targets import operator_of
 from tdsl.symmetry.hidden.infer import Inference, infer
 from tdsl.symmetry.hidden.layout import Atom, atoms_in
+from tdsl.symmetry.hidden.opposed import both_at_once
 from tdsl.symmetry.hidden.pins import Pin
 from tdsl.symmetry.hidden.roles import argument, places_of, touches
 
@@ -104,12 +105,17 @@ def _gauge(inference: Inference, atom: int, name: str) -> Gauge:
         for i, (passes, what) in enumerate(zip(found, ("a factor", "a rotation"), strict=True)):
             if not passes and refused[i] is None:
                 refused[i] = Pin(node, f"{op.name if op else node.target} does not pass {what} on")
+    meeting = both_at_once(inference, atom) if refused[0] is None else None
+    if meeting is not None:
+        refused[0] = Pin(meeting, "one value would be scaled and divided")
     return Gauge(name, size, *refused)
 
 
 def passes_on(inference: Inference, node: fx.Node, op: Operator, atom: int) -> Passes:
     """Whether an operator passes on positive factors, and orthogonal matrices, along a hidden axis."""
     name = op.name
+    if _is_inner(inference, node, op, atom):
+        return ROTATION
     if op.elementwise:
         return _elementwise(inference, node, op, atom)
     if name in _PRODUCTS:
@@ -126,6 +132,41 @@ def passes_on(inference: Inference, node: fx.Node, op: Operator, atom: int) -> P
         return _folded(inference, node, op, atom)
     uniform = [n for n in node.all_input_nodes if atom in _atoms(inference, n)]
     return BOTH if uniform and all(_uniform(inference, n, atom) for n in uniform) else NEITHER
+
+
+def _is_inner(inference: Inference, node: fx.Node, op: Operator, atom: int) -> bool:
+    """Whether it is a part of a sum of products along the axis, or of squares, or a Euclidean distance."""
+    if op.name == "cdist":
+        rows = [argument(node, op, name) for name in ("x", "y")]
+        whole = [places_of(inference, one, atom) == [len(inference.axes(one)) - 1] for one in rows]
+        return all(whole) and argument(node, op, "order") == 2
+    if op.name == "sum":
+        source = node.args[0]
+        if not isinstance(source, fx.Node):
+            return False
+        folded = operator_of(source.target)
+        return folded is not None and folded.name != "sum" and _is_inner(inference, source, folded, atom)
+    if op.name == "pow":
+        having = [argument(node, op, "x")] if argument(node, op, "exponent") == 2 else []
+    else:
+        having = (
+            [argument(node, op, param.name) for param in op.operands] if op.name in ("mul", "square") else []
+        )
+    places = places_of(inference, node, atom)
+    values = [one for one in having if isinstance(one, fx.Node) and one.op != "get_attr"]
+    if not having or len(values) != len(having) or len(places) != 1:
+        return False
+    if any(not places_of(inference, one, atom) or _uniform(inference, one, atom) for one in values):
+        return False
+    return all(_sums_over(inference, user, places[0], len(inference.axes(node))) for user in node.users)
+
+
+def _sums_over(inference: Inference, node: fx.Node, place: int, rank: int) -> bool:
+    op = operator_of(node.target) if node.op == "call_function" else None
+    if op is None or op.name != "sum":
+        return False
+    dims = argument(node, op, "dim")
+    return (not dims and dims != 0) or place in {d % rank for d in _listed(dims)}
 
 
 def _product(inference: Inference, node: fx.Node, op: Operator, atom: int) -> Passes:

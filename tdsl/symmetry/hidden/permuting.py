@@ -67,9 +67,9 @@ class Permuter:
                 other = hosts[number]
                 places = self.coordinate(axes[other], number)
                 index[other] = index[other][places[index[other]] == value]
-            target = np.ix_(*index)
+            target = _crossed(index)
             index[axis] = self.source(axes[axis], coordinates)
-            result[target] = tensor[np.ix_(*index)]
+            result[target] = tensor[_crossed(index)]
         return result
 
     def coordinate(self, layout: Layout, number: int) -> Indices:
@@ -119,3 +119,8 @@ class Permuter:
                 sources.append(own if fixed else self.source(part, here))
             result[np.ix_(*places)] = whole[np.ix_(*sources)]
         return result.ravel()
+
+
+def _crossed(index: list[Indices]) -> tuple[torch.Tensor, ...]:
+    """Places along each axis as an index of all combinations."""
+    return torch.meshgrid(*(torch.from_numpy(places.copy()) for places in index), indexing="ij")
