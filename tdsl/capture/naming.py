@@ -21,12 +21,17 @@ from tdsl.errors import TdslError
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A dynamic axis: the user's name, torch's symbol, and the sizes allowed (`maximum` `None`: any)."""
+    """A dynamic axis: the user's name, torch's symbol, and the sizes allowed (`maximum` `None`: any).
+
+    The axis has `times * size + more` places: of a `4 * Dim("chunks")`, `times` is 4.
+    """
 
     name: str
     symbol: str
     minimum: int
     maximum: int | None
+    times: int = 1
+    more: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,25 +156,28 @@ def _declared_name(sizes: Any, axis: int) -> str | None:
         dim = None
     if isinstance(dim, str):
         return dim
-    # A derived `2 * batch` has a name that is an expression; hints (`Dim.AUTO`) have none.
-    name = getattr(dim, "__name__", None)
+    # A derived `2 * batch` is named by its root; hints (`Dim.AUTO`) have no name.
+    name = getattr(getattr(dim, "root", dim), "__name__", None)
     return name if isinstance(name, str) and name.isidentifier() else None
 
 
 def dynamic_axes(
     leaves: Sequence[Leaf], fakes: Sequence[Any], ranges: Mapping[sympy.Symbol, Any]
 ) -> tuple[dict[int, Axis], ...]:
-    """For each flat input, its dynamic axes whose size is one symbol.
+    """For each flat input, its dynamic axes whose size is one symbol, or a multiple of one and a number.
 
     A symbol that no `Dim` names is called after the first axis it appears on, `tokens_dim_1`.
     """
-    symbols: list[tuple[int, int, sympy.Symbol]] = [
-        (i, axis, size.node.expr)
-        for i, fake in enumerate(fakes)
-        if isinstance(fake, torch.Tensor)
-        for axis, size in enumerate(cast(Sequence[Any], fake.shape))
-        if isinstance(size, torch.SymInt) and isinstance(size.node.expr, sympy.Symbol)
-    ]
+    symbols: list[tuple[int, int, sympy.Symbol]] = []
+    multiples: dict[tuple[int, int], list[int]] = {}
+    for i, fake in enumerate(fakes):
+        for axis, size in enumerate(
+            cast(Sequence[Any], fake.shape if isinstance(fake, torch.Tensor) else ())
+        ):
+            found = _multiple(size.node.expr) if isinstance(size, torch.SymInt) else None
+            if found is not None:
+                symbol, *multiples[i, axis] = found
+                symbols.append((i, axis, symbol))
     names: dict[sympy.Symbol, str] = {}
     for i, axis, symbol in symbols:
         declared = _declared_name(leaves[i].sizes, axis)
@@ -182,8 +190,25 @@ def dynamic_axes(
     axes: tuple[dict[int, Axis], ...] = tuple({} for _ in fakes)
     for i, axis, symbol in symbols:
         low, high = _bounds(ranges.get(symbol))
-        axes[i][axis] = Axis(names[symbol], str(symbol), low, high)
+        axes[i][axis] = Axis(names[symbol], str(symbol), low, high, *multiples[i, axis])
     return axes
+
+
+def _multiple(size: sympy.Expr) -> tuple[sympy.Symbol, int, int] | None:
+    """`s, a, b` of a size `a * s + b`; `None` for any other."""
+    if len(size.free_symbols) != 1:
+        return None
+    (symbol,) = size.free_symbols
+    more = size.subs(symbol, 0)
+    times = size.subs(symbol, 1) - more
+    if (
+        not times.is_Integer
+        or not more.is_Integer
+        or times <= 0
+        or sympy.expand(size - times * symbol) != more
+    ):
+        return None
+    return symbol, int(times), int(more)
 
 
 def _bounds(interval: Any) -> tuple[int, int | None]:

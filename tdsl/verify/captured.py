@@ -17,7 +17,8 @@ def inputs_of(captured: Captured) -> tuple[tuple[Input, ...], dict[str, Range]]:
     for name, value, axes in zip(
         captured.input_names, captured.flat_args(), captured.dynamic_axes, strict=True
     ):
-        inputs.append(Input(name, value, {axis: what.name for axis, what in axes.items()}))
+        multiples = {axis: (what.times, what.more) for axis, what in axes.items()}
+        inputs.append(Input(name, value, {axis: what.name for axis, what in axes.items()}, multiples))
         for what in axes.values():
             ranges.setdefault(what.name, (what.minimum, what.maximum))
     return tuple(inputs), ranges

@@ -46,7 +46,7 @@ def _assumed(captured: Captured, failed: Sequence[Sample]) -> str:
     names = {axis.symbol: axis.name for axes in captured.dynamic_axes for axis in axes.values()}
     for sample in failed:
         sizes = {
-            axis.symbol: int(value.shape[place])
+            axis.symbol: (int(value.shape[place]) - axis.more) // axis.times
             for value, axes in zip(sample.inputs, captured.dynamic_axes, strict=True)
             for place, axis in axes.items()
         }
@@ -56,7 +56,7 @@ def _assumed(captured: Captured, failed: Sequence[Sample]) -> str:
             return (
                 f"the branch at {shown_path(file)}:{line} took the way of the example, where `{condition}`, "
                 f"which is false of sample '{sample.name}': write that step without a branch on the size, or "
-                "leave the size out of `dynamic_shapes`"
+                'declare sizes that keep it (`4 * Dim("chunks")`, say), or leave it out of `dynamic_shapes`'
             )
     return ""
 

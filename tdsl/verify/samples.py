@@ -38,11 +38,32 @@ LARGE = 1e3
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A tensor input of the model; `dynamic` maps an axis to the name of its dynamic dimension."""
+    """A tensor input of the model; `dynamic` maps an axis to the name of its dynamic dimension.
+
+    Where `multiples` has `(a, b)` for the axis, it has a·size + b places.
+    """
 
     name: str
     example: Tensor
     dynamic: Mapping[int, str] = field(default_factory=dict)
+    multiples: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    def places(self, axis: int, size: int) -> int:
+        """How many places an axis has for a size of its dimension."""
+        times, more = self.multiples.get(axis, (1, 0))
+        return times * size + more
+
+    def size(self, axis: int, places: int) -> int | None:
+        """The size of the dimension for which an axis has so many places, if there is one."""
+        times, more = self.multiples.get(axis, (1, 0))
+        size, left = divmod(places - more, times)
+        return None if left or size < 0 else size
+
+    def described(self, axis: int) -> str:
+        """The places of an axis as the user's name says it: `4*chunks`."""
+        name, (times, more) = self.dynamic[axis], self.multiples.get(axis, (1, 0))
+        text = name if times == 1 else f"{times}*{name}"
+        return text if more == 0 else f"{text} + {more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +191,14 @@ def fitting_sizes(
                     expected=_expected(item),
                     hint="sizes are those of the example, but for the axes that `dynamic_shapes` frees",
                 )
-            if dimension is not None and sizes.setdefault(dimension, size) != size:
+            if dimension is None:
+                continue
+            own = item.size(axis, size)
+            if own is None:
+                raise TdslError(f"{where} has shape {list(value.shape)}", expected=_expected(item))
+            if sizes.setdefault(dimension, own) != own:
                 raise TdslError(
-                    f"{where} has {dimension} = {size}, but an input before it has {sizes[dimension]}",
+                    f"{where} has {dimension} = {own}, but an input before it has {sizes[dimension]}",
                     expected=f"one size of '{dimension}' in all inputs of a sample",
                 )
     batches = {item.dynamic[0] for item in inputs if 0 in item.dynamic}
@@ -182,13 +208,18 @@ def fitting_sizes(
 
 
 def _expected(item: Input) -> str:
-    sizes = (item.dynamic.get(axis, str(size)) for axis, size in enumerate(item.example.shape))
+    sizes = (
+        item.described(axis) if axis in item.dynamic else str(size)
+        for axis, size in enumerate(item.example.shape)
+    )
     return f"[{', '.join(sizes)}]"
 
 
 def _shape(item: Input, sizes: Mapping[str, int]) -> tuple[int, ...]:
     named = ((item.dynamic.get(axis), size) for axis, size in enumerate(item.example.shape))
-    return tuple(size if name is None else sizes[name] for name, size in named)
+    return tuple(
+        size if name is None else item.places(axis, sizes[name]) for axis, (name, size) in enumerate(named)
+    )
 
 
 def _size_name(sizes: Mapping[str, int]) -> str:

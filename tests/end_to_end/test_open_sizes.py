@@ -1,10 +1,13 @@
 """Sizes that are open stay open through rewriting: nothing that looks at a graph decides what they are."""
 
+import pytest
 import torch
 from torch import nn
+from torch.export import Dim
 
 import tdsl
 from tdsl.emit import run, session
+from tdsl.verify import draw_samples, inputs_of
 
 
 class Slopes(nn.Module):
@@ -68,6 +71,13 @@ class Routed(nn.Module):
         return mixed.sum(1).reshape(x.shape)
 
 
+class Whole(nn.Module):
+    """Sums within chunks of four steps, of as many as there are, and differences of one step more."""
+
+    def forward(self, x, edges):
+        return x.unflatten(1, (-1, 4)).cumsum(2).flatten(1, 2) + edges[:, 1:] - edges[:, :-1]
+
+
 def file_agrees(model, result, *inputs):
     (output,) = run(
         session(result.onnx), dict(zip(result.captured.input_names, inputs, strict=True))
@@ -119,3 +129,22 @@ def test_products_of_sizes_are_numbers_to_the_exporter_and_each_is_computed_befo
     with torch.no_grad():
         for shape in ((3, 7, 4), (1, 4, 4)):
             assert file_agrees(model, result, torch.randn(shape)).shape == shape
+
+
+def test_axes_of_several_times_a_size_are_tried_at_other_sizes():
+    model, chunks = Whole(), Dim("chunks")
+    example = (torch.randn(2, 8, 3), torch.randn(2, 9, 3))
+    sizes = {"x": {1: 4 * chunks}, "edges": {1: 4 * chunks + 1}}
+    result = tdsl.compile(model, example, dynamic_shapes=sizes, latency=False)
+    assert [axes[1].name for axes in result.captured.dynamic_axes] == ["chunks", "chunks"]
+    assert [one.type.tensor_type.shape.dim[1].dim_param for one in result.onnx.graph.input] == [
+        "4*chunks",
+        "4*chunks + 1",
+    ]
+    inputs, ranges = inputs_of(result.captured)
+    tried = {tuple(value.shape[1] for value in one.inputs) for one in draw_samples(inputs, ranges=ranges)}
+    assert len(tried) > 1 and all(steps % 4 == 0 and edges == steps + 1 for steps, edges in tried)
+    assert file_agrees(model, result, torch.randn(2, 20, 3), torch.randn(2, 21, 3)).shape == (2, 20, 3)
+    uneven = [(torch.randn(2, 10, 3), torch.randn(2, 11, 3))]
+    with pytest.raises(tdsl.TdslError, match=r"\[2, 4\*chunks, 3\]"):
+        tdsl.compile(model, example, dynamic_shapes=sizes, held_out=uneven, latency=False)
