@@ -43,6 +43,7 @@ import cases_mixing
 import cases_mixing_sums
 import cases_networks
 import cases_pointwise
+import cases_pooled
 import cases_recurrent
 import cases_rows
 import cases_runtime
@@ -105,6 +106,7 @@ CASES = [
     *cases_structured.CASES,
     *cases_networks.CASES,
     *cases_pointwise.CASES,
+    *cases_pooled.CASES,
     *cases_gathered.CASES,
     *cases_sparse.CASES,
     *cases_diagrams.CASES,
