@@ -252,7 +252,7 @@ class _Sense:
                 f"`{flat(expr)}` {problem}, and `{params[0].name}` of `{call.callee}` is {described(wanted)}",
                 expr.span,
                 expected=self._operators(call)[0].signature.partition("->")[0].strip(),
-                hint=_as_list(flat(expr), self.kinds.of(expr)) if Kind.LIST in wanted else None,
+                hint=_as_list(flat(expr), self.kinds.of(expr), wanted),
             )
 
     def _misfit(self, expr: tree.Expr, wanted: Kind, *, whole: bool) -> str:
@@ -345,8 +345,10 @@ def _constant_error(test: tree.Expr, always: bool, reason: str) -> TdslError:
     )
 
 
-def _as_list(text: str, found: Kind) -> str | None:
+def _as_list(text: str, found: Kind, wanted: Kind) -> str | None:
     """How what was written becomes the list that was asked for."""
+    if Kind.LIST not in wanted or found & wanted:
+        return None
     if found == Kind.NUMBER:
         return f"`[{text}]` is a list of one number"
     return f"`shape({text})` is a list of numbers" if found == Kind.TENSOR and text.isidentifier() else None

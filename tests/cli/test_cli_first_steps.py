@@ -40,6 +40,8 @@ def test_a_pipeline_beside_them_is_named_and_does_apply_them(tdsl, folder):
     given = ("compile", "tiny.py:model", "--rules", "own.tdsl", "--no-latency", "--json")
     [idle] = rule_notes(tdsl(*given))
     assert idle.endswith("; choose pipeline own.mine")
+    misspelt = tdsl(*given[:-1], "--pipeline", "other")
+    assert "expected: one of yours, own.mine, or of the standard library" in misspelt.err
     used = tdsl(*given, "--pipeline", "mine")
     assert rule_notes(used) == []
     assert [rewrite["rule"] for rewrite in used.json["report"]["rewrites"]] == ["own.halves"]

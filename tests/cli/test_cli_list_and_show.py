@@ -93,6 +93,7 @@ def test_a_misspelt_name_gets_a_suggestion(tdsl):
         outcome = tdsl(command, "svd_liner")
         assert (outcome.status, outcome.out) == (1, "")
         assert outcome.err.endswith("hint: did you mean `svd_linear`?\n")
+    assert tdsl("list", "operatrs").err.endswith("hint: did you mean `operators`?\n")
 
 
 def test_errors_as_json_stand_on_standard_output(tdsl):

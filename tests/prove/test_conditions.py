@@ -54,3 +54,11 @@ def test_with_its_condition_it_is_what_it_is(text: str, status: str) -> None:
     assert isinstance(rule, tree.Rule)
     found = fresh_verdict(resolve(rule, vocabulary()))
     assert found.status == status, found
+
+
+def test_a_rule_between_two_element_types_is_said_to_fire_nowhere() -> None:
+    """The engine leaves such a site alone, so that nothing was wrong and nothing was proved either."""
+    (rule,) = parse("rule r { relu(x: f32 [n]) => cast(relu(x), f64) }").items
+    assert isinstance(rule, tree.Rule)
+    found = fresh_verdict(resolve(rule, vocabulary()))
+    assert found.status == "unchecked" and "different element types" in found.reason
