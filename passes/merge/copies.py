@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from tdsl.passes.commute.moves import moved, replaced
 from tdsl.passes.merge.call_regions import Calls
-from tdsl.passes.merge.orbits import TOLERANCE, VARIES, between, is_floating
+from tdsl.passes.merge.orbits import TOLERANCE, VARIES, between, is_floating, origins
 from torch import Tensor, fx
 
+from tdsl.engine.census import macs_of
 from tdsl.engine.driver import Scope
 from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
@@ -26,6 +27,10 @@ from tdsl.symmetry.infer import infer
 from tdsl.symmetry.probe import relative
 from tdsl.verify.wide import widened_graph, widened_value
 
+MULTIPLIED, MOVED, JOINED = 0.04, 1.5, 0.3
+"""Nanoseconds for a multiply–accumulate of a convolution, a number that is reflected or turned, and one that is
+joined, in onnxruntime on one thread."""
+
 RESIZING = {"reshape": 1, "expand": 1}
 """Operators that are told the size of the batch, and where."""
 
@@ -36,8 +41,10 @@ class Joined:
 
     node: fx.Node
     copies: tuple[fx.Node, ...]
+    first: fx.Node
+    """The copy that the net will be called on: one that is not moved, if there is such."""
     acting: tuple[Action, ...]
-    """What makes each copy of the first one."""
+    """What makes each copy of that one."""
     interleaved: bool
     between: tuple[fx.Node, ...] = ()
     """Nodes that join them before the last one does."""
@@ -45,7 +52,7 @@ class Joined:
     @property
     def images(self) -> int:
         """How many images one copy has."""
-        count: int = self.copies[0].meta["val"].shape[0]
+        count: int = self.first.meta["val"].shape[0]
         return count
 
 
@@ -54,7 +61,7 @@ class MergeCopies(GraphPass):
     """Call a net on one value in the place of flips, turns and rolls of it that are joined along the batch.
 
     Test-time augmentation of an equivariant net, spelt `net(cat([x, x.flip(-1)]))`. What acts on the results
-    is inferred, through weights as well; the results for the other copies are those of the first one acted on
+    is inferred, through weights as well; the results for the other copies are those of one of them acted on
     (Cohen & Welling, 2016). What that needs is measured, too, in float64 on random values: that copies pass
     the net without seeing one another, and that it is equivariant up to rounding. Where a part of the net
     is, that part is called once. Sizes have to be numbers.
@@ -94,7 +101,7 @@ def _joined(work: Workspace, node: fx.Node) -> Joined | None:
     elif not calls(node, "concat") or node.args[1] != -rank:
         return None
     copies: Any = inner.args[0]
-    first = copies[0]
+    first = min(copies, key=lambda one: len(origins(one)))
     sizes = first.meta["val"].shape
     wanted = [len(copies) * sizes[0], *sizes[1:]]
     if len(copies) < 2 or any(not isinstance(size, int) for size in sizes):
@@ -106,7 +113,7 @@ def _joined(work: Workspace, node: fx.Node) -> Joined | None:
     if len(found) < len(copies):
         return None
     middle = () if inner is node else (inner,)
-    return Joined(node, tuple(copies), tuple(found), interleaved and sizes[0] > 1, middle)
+    return Joined(node, tuple(copies), first, tuple(found), interleaved and sizes[0] > 1, middle)
 
 
 def _keeps_images(acting: Action) -> bool:
@@ -118,12 +125,14 @@ def _called_once(work: Workspace, found: Calls, joined: Joined, journal: Journal
     """Replace the results for all copies by those for the first one, acted on."""
     nodes = _behind(found, joined)
     acting = _equivariant(work, joined, nodes)
-    if not any(_has_weight(node) for node in acting):
-        return False
     exits = [node for node in acting if any(user not in acting for user in node.users)]
-    if not _same(work, joined, list(acting), exits, acting):
+    if (
+        not acting
+        or not _pays(work, joined, acting, exits)
+        or not _same(work, joined, list(acting), exits, acting)
+    ):
         return False
-    known: dict[fx.Node, Any] = {joined.node: joined.copies[0]}
+    known: dict[fx.Node, Any] = {joined.node: joined.first}
     for node in acting:
         args, kwargs = _arguments(node, joined)
         args, kwargs = fx.node.map_arg((args, kwargs), lambda one: known.get(one, one))
@@ -184,10 +193,24 @@ def _arguments(node: fx.Node, joined: Joined) -> tuple[Any, Any]:
     return tuple(args), node.kwargs
 
 
-def _has_weight(node: fx.Node) -> bool:
-    """Whether a call multiplies by a weight: anything else costs no more than moving its result."""
-    weights = (one.meta.get("val") for one in node.all_input_nodes if one.op == "get_attr")
-    return any(isinstance(one, Tensor) and one.ndim > 1 and one.numel() > one.shape[-1] for one in weights)
+def _pays(
+    work: Workspace,
+    joined: Joined,
+    acting: dict[fx.Node, tuple[Action, ...]],
+    exits: Sequence[fx.Node],
+) -> bool:
+    """Whether fewer products are worth more than copies of results in the place of copies of one value."""
+    copies = len(joined.copies)
+    saved = MULTIPLIED * macs_of(work, tuple(acting)) * (copies - 1) / copies
+    before = _moving(joined.node, joined.acting)
+    return saved + before > sum(_moving(node, acting[node]) for node in exits)
+
+
+def _moving(node: fx.Node, acting: Sequence[Action]) -> float:
+    """What it takes to act on a value once for each copy, and to join them, in nanoseconds."""
+    moves = sum(bool(one.parts) or one.reorders for one in acting)
+    numbers: int = node.meta["val"].numel()
+    return numbers * (MOVED * moves / len(acting) + JOINED)
 
 
 def _one_copy(
@@ -196,7 +219,7 @@ def _one_copy(
     """The calls as a module of one copy, or of all of them; and its nodes, by those here."""
     graph = fx.Graph()
     first = graph.placeholder("value")
-    first.meta["val"] = (joined.copies[0] if apart else joined.node).meta["val"]
+    first.meta["val"] = (joined.first if apart else joined.node).meta["val"]
     known = {joined.node: first}
 
     def copied(node: fx.Node) -> fx.Node:
@@ -260,7 +283,7 @@ def _same(
     generator = torch.Generator().manual_seed(0)
     apart, _ = _one_copy(work.module, joined, nodes, apart=True)
     together, _ = _one_copy(work.module, joined, nodes, apart=False)
-    sizes = joined.copies[0].meta["val"].shape
+    sizes = joined.first.meta["val"].shape
     first, other = (widened_value(torch.randn(sizes, generator=generator)) for _ in range(2))
     dim = 1 if joined.interleaved else 0
     copies = torch.stack([one.apply(first) for one in joined.acting], dim).flatten(0, 1)

@@ -92,9 +92,7 @@ class MergeOrbits(GraphPass):
             return False
         outputs = tuple(way[second] for way in region.exits)
         own = [bundle[second] for bundle in region.bundles]
-        moves = [
-            node for way in region.entries for node in _origins(way[second])[:-1] if _only_for(node, own)
-        ]
+        moves = [node for way in region.entries for node in origins(way[second])[:-1] if _only_for(node, own)]
         matched = (*own, *moves)
         replacement = Replacement(Rule(self.name, ()), outputs, values, matched)
         created = Editor(work).apply(replacement, journal.next_number).created
@@ -122,7 +120,7 @@ def is_floating(node: fx.Node) -> bool:
 
 def between(work: Workspace, first: fx.Node, second: fx.Node) -> Action | None:
     """What makes the second value of the first, where both are moved copies of one; `None` elsewhere."""
-    one, other = _origins(first), _origins(second)
+    one, other = origins(first), origins(second)
     root = next((node for node in one if node in other), None)
     if root is None:
         return None
@@ -130,7 +128,7 @@ def between(work: Workspace, first: fx.Node, second: fx.Node) -> Action | None:
     return None if before is None or after is None else before.inverse().then(after)
 
 
-def _origins(node: fx.Node) -> list[fx.Node]:
+def origins(node: fx.Node) -> list[fx.Node]:
     """A value and those that it is a moved copy of, one after the other."""
     found = [node]
     while _is_move(found[-1]):
@@ -307,4 +305,4 @@ def _of_example(size: int | torch.SymInt) -> int:
     return size if isinstance(size, int) else int(size.node.hint)
 
 
-__all__ = ["MergeOrbits", "between", "is_floating"]
+__all__ = ["MergeOrbits", "between", "is_floating", "origins"]
