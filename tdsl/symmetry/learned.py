@@ -47,12 +47,19 @@ class LearnedAction:
 def learned_action(features: Tensor, moved: Tensor, seed: int = 0) -> LearnedAction:
     """Fit A with `moved` ≈ `features`·Aᵀ; both [n, d], row i of the one for x_i, of the other for ρ·x_i.
 
-    Raises `TdslError` for features of other shapes, or too few pairs to judge anything.
+    Raises `TdslError` for features of other shapes, some that are no finite numbers, or too few pairs to judge
+    anything.
     """
     if features.ndim != 2 or features.shape != moved.shape:
         raise TdslError(
             f"features of shapes {list(features.shape)} and {list(moved.shape)}", expected="[n, d] twice"
         )
+    for name, values in (("features", features), ("moved features", moved)):
+        if not values.isfinite().all():
+            raise TdslError(
+                f"{int((~values.isfinite()).sum())} of {values.numel()} {name} are no finite numbers",
+                expected="features of which a matrix can be fitted",
+            )
     count, width = features.shape
     kept = count - max(1, round(HELD_OUT * count))
     if kept <= width:

@@ -52,3 +52,10 @@ def test_too_few_pairs_prove_nothing() -> None:
         learned_action(torch.randn(7, 6), torch.randn(7, 6))
     with pytest.raises(TdslError, match="features of shapes"):
         learned_action(torch.randn(7, 6), torch.randn(7, 5))
+
+
+def test_features_that_are_no_numbers_are_refused_with_a_count() -> None:
+    broken = torch.randn(20, 3)
+    broken[4, 1], broken[7, 2] = float("nan"), float("inf")
+    with pytest.raises(TdslError, match="2 of 60 moved features are no finite numbers"):
+        learned_action(torch.randn(20, 3), broken)
