@@ -47,8 +47,8 @@ class LearnedAction:
 def learned_action(features: Tensor, moved: Tensor, seed: int = 0) -> LearnedAction:
     """Fit A with `moved` ≈ `features`·Aᵀ; both [n, d], row i of the one for x_i, of the other for ρ·x_i.
 
-    Raises `TdslError` for features of other shapes, some that are no finite numbers, or too few pairs to judge
-    anything.
+    Raises `TdslError` for features of other shapes, some that are no finite numbers, or too few pairs to
+    judge anything.
     """
     if features.ndim != 2 or features.shape != moved.shape:
         raise TdslError(
