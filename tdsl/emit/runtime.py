@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
@@ -59,10 +60,20 @@ def session(
             return _handed_over(model, options)
         return _mapped(model, options)
     except NoKernel as reason:
+        text = str(reason)
         raise TdslError(
-            f"onnxruntime cannot run the model: {str(reason).partition(' : ')[2]}",
-            hint="it has few kernels for bfloat16 on the CPU: convert the model with `model.float()`",
+            f"onnxruntime cannot run the model: {text.partition(' : ')[2]}{_place(text, model)}",
+            hint="it has few kernels for bfloat16 on the CPU: convert the model with `model.float()`, and what "
+            "its own code converts at this line",
         ) from None
+
+
+def _place(reason: str, model: Emitted | str | PathLike[str]) -> str:
+    """Where the node that a message of onnxruntime's names stands in the user's model, as far as is known."""
+    name = re.search(r"node with name '([^']*)'", reason)
+    origin = model.places.get(name[1]) if isinstance(model, Emitted) and name else None
+    parts = [] if origin is None else [part for part in (origin.module, origin.source) if part]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _handed_over(model: Emitted, options: onnxruntime.SessionOptions) -> _Session:

@@ -229,6 +229,20 @@ def test_a_choice_among_equals_is_named_where_a_file_chooses_others():
 # ---------------------------------------------------------------- what the user got wrong
 
 
+class Slopes(nn.Module):
+    """A bias that its own code makes in bfloat16, whatever the model is converted to."""
+
+    def forward(self, x):
+        return x + (torch.arange(x.shape[1]).bfloat16() * x[:, :1].bfloat16()).float()
+
+
+def test_what_onnxruntime_has_no_kernel_for_is_shown_at_its_line():
+    with pytest.raises(TdslError, match="onnxruntime cannot run the model") as error:
+        tdsl.compile(Slopes().eval(), (torch.randn(2, 8),), latency=False)
+    line = inspect.getsourcelines(Slopes.forward)[1] + 1
+    assert f"test_contracts.py:{line}" in str(error.value) and "bfloat16" in str(error.value)
+
+
 def test_nan_weights_are_refused_by_name(tmp_path):
     network = model()
     with torch.no_grad():
