@@ -117,8 +117,8 @@ def trace_error(error: BaseException, decisions: Decisions) -> TdslError:
             f"the model makes a number of the size `{name}`: its graph would be right for {size} alone",
             line_span(*place) if place else None,
             expected="an operation on whole tensors, whose graph is the same for every size",
-            hint="a loop over the places of an axis is unrolled, `len(tensor)`, `int(size)` and a branch on a "
-            f"size decide it: change that line, or leave `{name}` out of `dynamic_shapes`",
+            hint="a loop over the places of an axis is unrolled, `len(tensor)`, `int(size)` and a branch on "
+            f"a size decide it: change that line, or leave `{name}` out of `dynamic_shapes`",
         )
     return TdslError(
         f"the model cannot be traced: {reason_of(error)}", span_of_exception(error), hint=advice_for(error)
