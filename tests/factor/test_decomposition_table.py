@@ -137,6 +137,10 @@ def test_every_kind_returns_what_it_says():
         "is_mirrored": (weight, (-1,)),
         "is_segmented": (torch.arange(3), 3),
         "keeps_groups": (torch.arange(4), 2),
+        "products_in_blocks": (
+            *[torch.zeros(n, dtype=torch.int64) for n in (3, (1, 3), (1, 2), (1, 3), 3)],
+            16,
+        ),
         "relative_error": (weight, weight),
     }
     ring = cyclic(3)
