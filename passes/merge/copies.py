@@ -28,8 +28,8 @@ from tdsl.symmetry.probe import relative
 from tdsl.verify.wide import widened_graph, widened_value
 
 MULTIPLIED, MOVED, JOINED = 0.04, 1.5, 0.3
-"""Nanoseconds for a multiply–accumulate of a convolution, a number that is reflected or turned, and one that is
-joined, in onnxruntime on one thread."""
+"""Nanoseconds for a multiply–accumulate of a convolution, a number that is reflected or turned, and a number
+that is joined, in onnxruntime on one thread."""
 
 RESIZING = {"reshape": 1, "expand": 1}
 """Operators that are told the size of the batch, and where."""

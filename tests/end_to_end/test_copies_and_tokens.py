@@ -1,4 +1,4 @@
-"""Copies joined along the batch, tokens that are read, bags that are weighed: less is computed, and the same."""
+"""Copies joined along the batch, tokens that are read, bags that are weighed: the same, computed in less."""
 
 from __future__ import annotations
 
