@@ -22,6 +22,10 @@ from torch._ops import HigherOrderOperator
 from torch.export import ExportedProgram
 from torch.onnx._constants import ONNX_DEFAULT_OPSET
 from torch.onnx._internal.exporter import _core, _registration
+from torch.onnx._internal.exporter._decomp import (
+    create_onnx_friendly_decomposition_table,
+    get_onnx_implemented_overloads,
+)
 
 from tdsl.capture.failure import line_span
 from tdsl.capture.recurrences import any_length
@@ -30,6 +34,7 @@ from tdsl.emit.grouped import added, lowerings
 from tdsl.emit.masked import ATTENTION_OPSET, MASKED
 from tdsl.emit.program import NODE_ID
 from tdsl.emit.recurrent import LOWERINGS
+from tdsl.emit.spelt import OVERFLOWING, WITHOUT_FORM
 from tdsl.errors import TdslError
 from tdsl.frames import frames_of, user_frame
 from tdsl.provenance import module_path
@@ -49,7 +54,10 @@ def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, *args: A
 
 LARGE, SPREAD = 1024, 4
 """A constant of more entries, and so many times those that it is computed from, is not stored."""
-_DECOMPOSED: Mapping[Any, Callable[..., Any]] = {aten.scaled_dot_product_attention.default: _attention}
+_DECOMPOSED: Mapping[Any, Callable[..., Any]] = {
+    aten.scaled_dot_product_attention.default: _attention,
+    **WITHOUT_FORM,
+}
 
 
 def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int | None) -> ir.Model:
@@ -66,6 +74,11 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
         )
     version = ONNX_DEFAULT_OPSET if opset is None else opset
     tried: set[Any] = set()
+    called = {node.target for node in program.graph.nodes}
+    overflowing = {target: spelt for target, spelt in OVERFLOWING.items() if target in called}
+    if overflowing:
+        with quiet(), any_length():
+            program = program.run_decompositions(overflowing)
     while True:
         try:
             with quiet(), any_length(), _no_symbol_left_behind(program):
@@ -74,7 +87,7 @@ def to_onnx(program: ExportedProgram, nodes: Mapping[str, fx.Node], opset: int |
                     program, registry=registry, opset_version=version, verbose=False, optimize=False
                 ).model
         except torch.onnx.OnnxExporterError as error:
-            failed = _failed_node(error, program)
+            failed = _failed_node(error, program, registry)
             if failed is None:
                 raise
             decomposition = _decomposition(failed.target)
@@ -176,7 +189,9 @@ def _messages(error: BaseException) -> Iterator[str]:
 _TARGET = re.compile(r"torch\.ops\.(?:higher_order\.)?(?P<target>(?<=higher_order\.)\w+|\w+\.\w+\.\w+)")
 
 
-def _failed_node(error: BaseException, program: ExportedProgram) -> fx.Node | None:
+def _failed_node(
+    error: BaseException, program: ExportedProgram, registry: _registration.ONNXRegistry
+) -> fx.Node | None:
     """The node of `program` at which translation stopped."""
     text = "\n".join(_messages(error))
     targets = {found["target"] for found in _TARGET.finditer(text)}
@@ -185,8 +200,9 @@ def _failed_node(error: BaseException, program: ExportedProgram) -> fx.Node | No
         if str(node.target) in targets:
             return node
     # An operator that only appears once others are decomposed: its mark leads back to the one we know.
+    table = create_onnx_friendly_decomposition_table(set(get_onnx_implemented_overloads(registry)))
     with quiet():
-        inner = program.run_decompositions().graph.nodes
+        inner = program.run_decompositions(table).graph.nodes
     marks = {node.meta.get("stack_trace") for node in inner if str(node.target) in targets}
     found = next((node for node in calls if node.meta.get("stack_trace") in marks), None)
     return found or next((node for node in calls if _names(node.target) & set(map(_bare, targets))), None)
