@@ -27,6 +27,7 @@ def resolved_from(text: str) -> Resolved:
         "rule r { relu(x: [n]) => slice(relu(x), dim=0, start=max(n - 30, 0)) }",
         "rule r { avg_pool1d(x: [b, c, n], [1]) => slice(x, dim=-1, start=0, end=min(n, 20)) }",
         "rule r { concat(x: [n], y: [m], dim=0) => slice(concat(x, y, dim=0), dim=0, end=min(n + m, 31)) }",
+        "rule r { mul(x: [n], a: const [n]) => x * V where V: [n - n div 40] = a + 0 }",
         "rule r { relu(pad(x: [n], [p, q])) => relu(slice(pad(x, [p, q]), dim=0, end=p + q + n - n div 64)) }",  # noqa: E501
     ],
 )
@@ -43,6 +44,8 @@ def test_a_rule_that_is_right_on_small_instances_alone_is_refused_with_large_siz
     [
         "rule r { relu(x: [n]) => slice(relu(x), dim=0, start=0, end=n - n div 40) where n < 40 }",
         "rule r { relu(x: [n]) => slice(relu(x), dim=0, start=max(n - 30, 0)) where n <= 30 }",
+        "rule r { relu(x: [n]) => slice(relu(x), dim=0, end=n - n div 40) where shape(rhs) == shape(lhs) }",
+        "rule r { max_pool1d(relu(x: [b, c, n]), k, s, p) => relu(max_pool1d(x, k, s, p)) where all_equal(p, 0) }",  # noqa: E501
         "rule r { linear(linear(x: [..., n], A: const [k, n], a?), B: const [m, k], b?) "
         "=> linear(x, B @ A, B @ a + b) }",
         "rule r { reshape(reshape(x, s), t) => reshape(x, t) }",
