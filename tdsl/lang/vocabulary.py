@@ -56,7 +56,7 @@ class Function:
     results: int = 1
     doc: str = ""
     shape: Callable[..., tuple[int, ...]] | None = None
-    """Of a term, its shape from those of the arguments."""
+    """Of a term, its shape from those of the tensors among the arguments, and from the others as they are."""
 
     @property
     def least(self) -> int:
