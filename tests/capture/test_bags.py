@@ -50,19 +50,31 @@ def test_bags_of_equal_length_are_folded(mode: str, fold: str, dynamic: Any) -> 
 @pytest.mark.parametrize(
     "forward",
     [
-        lambda m, ids: m.bags(ids, per_sample_weights=m.bags.weight[:4, :5]),
         lambda m, ids: m.bags(ids.flatten(), torch.tensor([0, 3, 9, 15])),
         lambda m, ids: m.bags(ids.flatten(), torch.arange(0, 20, 4)),
     ],
-    ids=["weighed", "of other lengths", "across rows"],
+    ids=["of other lengths", "across rows"],
 )
 def test_other_bags_are_left(forward: Callable[..., Tensor]) -> None:
     assert "embedding" not in captured(forward, nn.EmbeddingBag(8, 6, mode="sum"))
 
 
-def test_ids_that_count_for_nothing_are_left() -> None:
-    bags = nn.EmbeddingBag(8, 6, mode="mean", padding_idx=int(IDS[0, 0]))
-    assert "embedding" not in captured(lambda m, ids: m.bags(ids), bags)
+def test_bags_that_are_weighed_are_sums_of_products() -> None:
+    def forward(m: Any, ids: Tensor) -> Tensor:
+        return m.bags(ids, per_sample_weights=m.bags.weight[:4, :5])  # type: ignore[no-any-return]
+
+    bags = nn.EmbeddingBag(8, 6, mode="sum")
+    assert captured(forward, bags)[-4:] == ["embedding", "unsqueeze", "mul", "sum"]
+    model = Net(forward, bags)
+    torch.testing.assert_close(capture(model, (IDS,)).module(IDS), model(IDS))
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_ids_that_count_for_nothing_are_masked_in_sums(mode: str) -> None:
+    bags = nn.EmbeddingBag(8, 6, mode=mode, padding_idx=int(IDS[0, 0]))
+    assert ("embedding" in captured(lambda m, ids: m.bags(ids), bags)) is (mode != "max")
+    model = Net(lambda m, ids: m.bags(ids), bags)
+    torch.testing.assert_close(capture(model, (IDS,)).module(IDS), model(IDS))
 
 
 @pytest.mark.parametrize("axis", [0, 1])
