@@ -164,6 +164,13 @@ def capture(
     require_finite(module)
     forward = model.forward if isinstance(model, nn.Module) else original.forward
     captured = _described(module, original, args, kwargs, program, forward, dims, input_names, output_names)
+    left = {axis.name for axes in captured.dynamic_axes for axis in axes.values()}
+    fixed = next((name for name in narrowed if name not in left), None)
+    if fixed is not None:
+        raise TdslError(
+            f"the model leaves the size `{fixed}` no other value than that of the example",
+            hint=f"change what depends on it, or leave `{fixed}` out of `dynamic_shapes`",
+        )
     return replace(captured, narrowed=narrowed, assumed=assumed)
 
 
