@@ -112,8 +112,10 @@ def respell(node: fx.Node) -> None:
     Of numbers, as sizes are, Python's own operator: ATen's makes a tensor of two numbers, or takes none.
     """
     if node.op == "call_function" and isinstance(node.meta.get("val"), _NUMBERS):
-        node.target = _of_numbers(node.target)
-        return
+        if isinstance(node.target, torch._ops.OpOverload):
+            node.target = _of_numbers(node.target)
+        if not isinstance(node.target, torch._ops.OpOverload):
+            return
     if not isinstance(node.target, torch._ops.OpOverload):
         call = to_aten(node)
         if call is None:

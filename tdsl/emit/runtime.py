@@ -63,8 +63,8 @@ def session(
         text = str(reason)
         raise TdslError(
             f"onnxruntime cannot run the model: {text.partition(' : ')[2]}{_place(text, model)}",
-            hint="it has few kernels for bfloat16 on the CPU: convert the model with `model.float()`, and "
-            "what its own code converts at this line",
+            hint="on the CPU it has few kernels for bfloat16, and not every one for float64: convert the "
+            "model with `model.float()`, and what its own code converts at this line",
         ) from None
 
 

@@ -30,8 +30,8 @@ from tdsl.lang.resolve import Resolved, resolve
 from tdsl.lang.standard_trees import standard_trees
 from tdsl.lang.unsupported import refuse_unsupported
 from tdsl.memory import uncollected
-from tdsl.prove.check import refuse_refuted, verdict_on
-from tdsl.prove.record import remember
+from tdsl.prove.check import new_verdict, refuse_refuted
+from tdsl.prove.record import known, remember
 from tdsl.prove.verdict import Verdict
 from tdsl.spelling import asking_for, nearest
 from tdsl.symmetry.declarations import Declarations
@@ -156,8 +156,10 @@ class Library:
             if name in self.rules or name in self.pipelines:
                 raise declared_twice(name, item.span)
             if isinstance(item, tree.Rule):
-                resolved = resolve(with_groups(item, self.symmetry.groups), vocabulary())
-                verdict = verdict_on(resolved, made)
+                rule = with_groups(item, self.symmetry.groups)
+                on_record = known(rule)
+                resolved = resolve(rule, vocabulary(), makes_sense=on_record is not None)
+                verdict = on_record or new_verdict(resolved, made)
                 refuse_refuted(resolved.rule, verdict)
                 self.rules[name] = Declaration(name, resolved, verdict)
             else:

@@ -54,8 +54,12 @@ class Resolved:
         return found
 
 
-def resolve(rule: tree.Rule, vocabulary: Vocabulary) -> Resolved:
-    """Check the names of `rule`. Raises `TdslError` at the first mistake, in the order of the text."""
+def resolve(rule: tree.Rule, vocabulary: Vocabulary, *, makes_sense: bool = False) -> Resolved:
+    """Check the names of `rule`. Raises `TdslError` at the first mistake, in the order of the text.
+
+    `makes_sense` says that what it compares and what its operators are given is known to fit: it is of a rule
+    with a verdict on record, and 700 of them take a third less time.
+    """
     scope = Scope(vocabulary)
     operators = _parameters(rule, scope)
     _left(rule, scope, operators)
@@ -68,12 +72,14 @@ def resolve(rule: tree.Rule, vocabulary: Vocabulary) -> Resolved:
         else:
             _definition(clause, uses, reader)
     reader.finish()
-    kinds = Kinds(rule, scope.roles, operators, vocabulary)
-    require_fitting_arguments(rule.lhs, kinds)
-    require_sense(rule, kinds)
+    kinds = None if makes_sense else Kinds(rule, scope.roles, operators, vocabulary)
+    if kinds is not None:
+        require_fitting_arguments(rule.lhs, kinds)
+        require_sense(rule, kinds)
     for equation in rule.rhs:
         uses.term(equation.term)
-    require_fitting_arguments(rule.rhs, kinds)
+    if kinds is not None:
+        require_fitting_arguments(rule.rhs, kinds)
     _require_exactness(rule, vocabulary)
     _require_used_parameters(rule, scope)
     require_progress(rule, vocabulary)

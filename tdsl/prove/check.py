@@ -18,10 +18,13 @@ def verdict_on(resolved: Resolved, made: dict[str, Verdict]) -> Verdict:
 
     Raises `TdslError` with an instance on which the shapes of the sides differ.
     """
-    found = record.known(resolved.rule)
-    if found is None:
-        found = made[record.key_of(resolved.rule)] = fresh_verdict(resolved)
-    return found
+    return record.known(resolved.rule) or new_verdict(resolved, made)
+
+
+def new_verdict(resolved: Resolved, made: dict[str, Verdict]) -> Verdict:
+    """The verdict on a rule that has none on record, put into `made` under the key of the rule."""
+    verdict = made[record.key_of(resolved.rule)] = fresh_verdict(resolved)
+    return verdict
 
 
 def fresh_verdict(resolved: Resolved) -> Verdict:

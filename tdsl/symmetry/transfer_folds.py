@@ -66,9 +66,12 @@ def _extreme(site: Site) -> Law:
 
 @transfer("sort", "sort_stable", "topk")
 def _ordered(site: Site) -> Law:
-    """The values, in their order, do not depend on the order they had; where they were does."""
+    """The values, in their order, do not depend on the order they had; where they were does.
+
+    The largest ones that are not sorted are in no order that a law could speak of.
+    """
     acting = site.x.action
-    if site.read[1] or not acting.permutes:
+    if site.read[1] or not acting.permutes or not site.arguments.get("sorted", True):
         return _scan(site)
     axis = site["dim"] % site.x.rank
     kept = action(acting.rank, {at: one for at, one in acting.parts if at != axis}, acting.order)

@@ -147,7 +147,7 @@ def test_a_condition_without_a_value_leaves_the_site_alone(condition: str) -> No
 @pytest.mark.parametrize("condition", ["shape(x) < dtype(x)", "x > 1", "len(n) > 1", "sqrt(x) > 1"])
 def test_a_condition_on_values_of_a_wrong_kind_is_an_error_at_its_place(condition: str) -> None:
     captured = graph_of(lambda x: torch.relu(x), X)
-    with pytest.raises(TdslError, match="this has no value") as error:
+    with pytest.raises(TdslError, match=r"does not compare these|`n` is a number, and `values`") as error:
         apply(f"rule r {{ relu(x: [b, n]) => relu6(x) where {condition} }}", captured)
     assert error.value.span is not None
 

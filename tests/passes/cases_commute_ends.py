@@ -101,8 +101,14 @@ CASES = [
             getitem_1 = sort_1[0]
         """,
     ),
+    leaves(
+        "commute.tokens.largest_of_action",
+        lambda m, x: x.roll(1, 1).topk(2, 1, sorted=False)[0],
+        (3, 4),
+        because="in no order they are those that come first",
+    ),
     fires(
-        "commute.tokens.sorted_action",
+        "commute.tokens.largest_of_action",
         lambda m, x: x.roll(1, 1).topk(2, 1)[0],
         (3, 4),
         expect="""

@@ -328,12 +328,6 @@ STAYING: dict[str, tuple[Function, Function, tuple[Any, ...], dict[str, Any]]] =
         (BATCH_FIRST, torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])),
         ENCODER,
     ),
-    "another class token": (
-        lambda m, x: with_class(m, x)[:, m.p][:, 0],
-        lambda m, x: with_class(m, x)[:, 0],
-        (BATCH_FIRST,),
-        {**CLASS, "p": torch.tensor([1, 0, 2, 3, 4, 5])},
-    ),
     "steps of an LSTM": (
         lambda m, x: m.net(x[:, TOKENS])[0][:, back(TOKENS)],
         lambda m, x: m.net(x)[0],
@@ -384,6 +378,12 @@ def test_nothing_is_left_of_the_action(name: str) -> None:
 def test_an_action_that_matters_stays(name: str) -> None:
     acted, plain, given, parts = STAYING[name]
     assert operators(left(acted, given, parts)) > operators(left(plain, given, parts))
+
+
+def test_another_class_token_is_looked_up() -> None:
+    other = {**CLASS, "p": torch.tensor([1, 0, 2, 3, 4, 5])}
+    found = left(lambda m, x: with_class(m, x)[:, m.p][:, 0], (BATCH_FIRST,), other)
+    assert "index_select" in text_of(found)
 
 
 BLOCKS_OF_TOKENS: dict[str, Function] = {

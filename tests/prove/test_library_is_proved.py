@@ -62,6 +62,7 @@ TESTED = {
     "commute.tokens.place_of_largest",
     "commute.tokens.place_of_smallest",
     "commute.tokens.smallest_value",
+    "commute.tokens.largest_of_action",
     "commute.tokens.sorted_action",
     "commute.tokens.sorted_permutation",
 }

@@ -266,6 +266,7 @@ PLACES: dict[str, Callable[[Tensor], Tensor]] = {
     "where the largest is": lambda x: x.max(2).indices + 0.0,
     "both": lambda x: sum(x.max(2)),
     "where they were": lambda x: x.sort(2).indices + x,
+    "the largest in no order": lambda x: x.topk(7, 2, sorted=False).values,
     "beside what varies": lambda x: torch.cat([x, x.cumsum(2)], 1),
     "where the largest is, added": lambda x: x + x.argmax(2, keepdim=True),
     "against their neighbours": lambda x: torch.einsum("bcnd,bcmd->bcnm", x, x[:, :, :2]),
