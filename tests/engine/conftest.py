@@ -16,4 +16,5 @@ def rules_are_not_proved(monkeypatch: pytest.MonkeyPatch) -> None:
     def typed(resolved: Resolved, made: dict[str, Verdict]) -> Verdict:
         return Verdict("unchecked", check_types(resolved) or "a test")
 
-    monkeypatch.setattr("tdsl.engine.library.verdict_on", typed)
+    monkeypatch.setattr("tdsl.engine.library.known", lambda rule: None)
+    monkeypatch.setattr("tdsl.engine.library.new_verdict", typed)
