@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tdsl.passes.commute.follows import followers
-from tdsl.passes.commute.moves import Held, action_of, held_by, moved, replaced
+from tdsl.passes.commute.moves import Held, action_of, each_node, held_by, moved, replaced
 from torch import Tensor, fx
 
 from tdsl.engine.driver import Scope
@@ -53,18 +53,12 @@ class Carried(GraphPass):
 
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Every node once, operands first; what is made anew is behind it."""
-        work = Workspace(module)
-        count = 0
-        if not work.typed:
-            return count
-        for node in list(module.graph.nodes):
-            if journal.full:
-                break
-            if not node._erased and node.op == "call_function" and (scope is None or scope(node)):
-                count += _carried(work, node, journal)
-        if count:
-            module.graph.lint()
-        return count
+
+        def act(work: Workspace, node: fx.Node) -> bool:
+            called = node.op == "call_function" and (scope is None or scope(node))
+            return called and _carried(work, node, journal)
+
+        return each_node(module, journal, act)
 
 
 def _carried(work: Workspace, node: fx.Node, journal: Journal) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -253,6 +253,25 @@ def _multiple(work: Workspace, value: Any, axis: int, scales: Sequence[float], h
     return stage(work, OPERATORS["mul"], {"x": value, "y": factor})
 
 
+def each_node(module: fx.GraphModule, journal: Journal, act: Callable[[Workspace, fx.Node], bool]) -> int:
+    """Act on every node that is there now, operands first, until the journal is full. → how often one changed
+
+    Nothing is done where the shapes of the graph are not known.
+    """
+    work = Workspace(module)
+    count = 0
+    if not work.typed:
+        return count
+    for node in list(module.graph.nodes):
+        if journal.full:
+            break
+        if not node._erased:
+            count += act(work, node)
+    if count:
+        module.graph.lint()
+    return count
+
+
 def replaced(
     work: Workspace,
     name: str,
@@ -276,4 +295,4 @@ def _equal(first: Along, second: Along) -> bool:
     return first.size == second.size and same(action(1, {0: first}), action(1, {0: second}))
 
 
-__all__ = ["Held", "action_of", "held_by", "moved", "replaced"]
+__all__ = ["Held", "action_of", "each_node", "held_by", "moved", "replaced"]

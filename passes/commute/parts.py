@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdsl.passes.commute.moves import replaced
+from tdsl.passes.commute.moves import each_node, replaced
 from torch import fx
 
 from tdsl.engine.driver import Scope
@@ -37,20 +37,13 @@ class Parts(GraphPass):
 
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Every such part once, operands first."""
-        count = 0
         if not any(calls(node, "concat", "stack", "arange") for node in module.graph.nodes):
-            return count
-        work = Workspace(module)
-        if not work.typed:
-            return count
-        for node in list(module.graph.nodes):
-            if journal.full:
-                break
-            if not node._erased and calls(node, *PARTS) and (scope is None or scope(node)):
-                count += _taken(work, node, journal)
-        if count:
-            module.graph.lint()
-        return count
+            return 0
+
+        def act(work: Workspace, node: fx.Node) -> bool:
+            return calls(node, *PARTS) and (scope is None or scope(node)) and _taken(work, node, journal)
+
+        return each_node(module, journal, act)
 
 
 def _taken(work: Workspace, node: fx.Node, journal: Journal) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdsl.passes.commute.follows import LAYERS
-from tdsl.passes.commute.moves import moved, replaced
+from tdsl.passes.commute.moves import each_node, moved, replaced
 from torch import fx
 
 from tdsl.engine.driver import Scope
@@ -40,20 +40,15 @@ class Pieces(GraphPass):
 
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Every concatenation and stack once, operands first."""
-        count = 0
         if not any(calls(node, *JOINING) for node in module.graph.nodes):
-            return count
-        work = Workspace(module)
-        if not work.typed:
-            return count
-        for node in list(module.graph.nodes):
-            if journal.full:
-                break
-            if calls(node, *JOINING) and (scope is None or scope(node)):
-                count += _permuted_after(work, node, journal) or _reordered(work, node, journal)
-        if count:
-            module.graph.lint()
-        return count
+            return 0
+
+        def act(work: Workspace, node: fx.Node) -> bool:
+            if not calls(node, *JOINING) or not (scope is None or scope(node)):
+                return False
+            return _permuted_after(work, node, journal) or _reordered(work, node, journal)
+
+        return each_node(module, journal, act)
 
 
 def _operator(node: fx.Node) -> Operator:

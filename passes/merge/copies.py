@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tdsl.passes.commute.moves import moved, replaced
+from tdsl.passes.commute.moves import each_node, moved, replaced
 from tdsl.passes.merge.call_regions import Calls
 from tdsl.passes.merge.orbits import TOLERANCE, VARIES, between, is_floating, origins
 from torch import Tensor, fx
@@ -71,20 +71,14 @@ class MergeCopies(GraphPass):
 
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Every place where copies are joined once, operands first."""
-        count = 0
         if not any(calls(node, "concat", "stack") for node in module.graph.nodes):
-            return count
-        work = Workspace(module)
-        if not work.typed:
-            return count
-        for node in list(module.graph.nodes):
-            if journal.full:
-                break
-            if not node._erased and (joined := _joined(work, node)) is not None:
-                count += _called_once(work, Calls(module, scope), joined, journal)
-        if count:
-            module.graph.lint()
-        return count
+            return 0
+
+        def act(work: Workspace, node: fx.Node) -> bool:
+            joined = _joined(work, node)
+            return joined is not None and _called_once(work, Calls(module, scope), joined, journal)
+
+        return each_node(module, journal, act)
 
 
 def _joined(work: Workspace, node: fx.Node) -> Joined | None:
