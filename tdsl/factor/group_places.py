@@ -10,7 +10,7 @@ from torch import Tensor
 from tdsl.factor.memo import memoised
 from tdsl.factor.rank import RankRule, allowed_error
 from tdsl.factor.splits import Way, best, enough
-from tdsl.symmetry.finite.detect import Corners, corners, may_be_permuted
+from tdsl.symmetry.finite.detect import Corners, corners, lines_alike
 from tdsl.symmetry.finite.places import Candidate, Fitted, Places, blocks_of, find_places, listed_places
 
 NEARLY = 1e-4
@@ -58,7 +58,7 @@ def chosen_places(
 
 def has_no_group(weight: Tensor, rule: RankRule) -> bool:
     """Whether one pass over a weight [m, n] tells that no group moves rows or columns, within a rule."""
-    return not _nearly(rule) and not _may_be_permuted(weight)
+    return not _nearly(rule) and not any(len(names.unique()) < len(names) for names in _lines(weight))
 
 
 def _nearly(rule: RankRule) -> bool:
@@ -71,12 +71,17 @@ def _found(
     weight: Tensor, alike: bool, channels_last: bool, nearly: bool, within: frozenset[tuple[int, int]] | None
 ) -> tuple[Candidate, ...]:
     uneven = None if alike else Corners(weight, _corners(weight))
-    found = find_places(weight, channels_last=channels_last, uneven=uneven, nearly=nearly, within=within)
+    lines = None if nearly else _lines(weight)
+    found = find_places(weight, channels_last=channels_last, uneven=uneven, lines=lines, within=within)
     return tuple(found)
 
 
 _corners = memoised(corners)
-_may_be_permuted = memoised(may_be_permuted)
+
+
+@memoised
+def _lines(weight: Tensor) -> tuple[Tensor, Tensor]:
+    return lines_alike(weight, signed=False)
 
 
 def _listed(weight: Tensor, channels_last: bool) -> Iterator[Candidate]:

@@ -7,10 +7,12 @@ twice there is no group, and that is seen on a few entries.
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 SEED = 0xC4A2
@@ -34,6 +36,10 @@ PROBES = 8
 """Pairs of places one of which has to come again."""
 SIGHTS = 3
 """Random combinations of numbers by which pairs of places are told apart."""
+ROUNDS = 16
+"""Passes over a weight that tell its rows and columns apart, at most."""
+
+Names = NDArray[np.int64]
 
 
 def labels(blocks: Tensor, nearly: bool) -> Tensor | None:
@@ -155,36 +161,83 @@ def comes_again(first: Tensor, second: Tensor, share: float) -> bool:
 
 
 def lines_alike(weight: Tensor, *, signed: bool) -> tuple[Tensor, Tensor]:
-    """Names of rows and of columns, the same where two have the same numbers in any order, 0 for zeros.
+    """Names of rows and of columns, the same where a permutation of both may move the one to the other.
 
-    [m, n] → [m], [n] int64. Two numbers of opposite sign are the same unless `signed`. Different rows have
-    one name by chance only: sums, sizes and extremes are compared.
+    [m, n] → [m], [n] int64, 0 for zeros. Two numbers of opposite sign are the same unless `signed`. Lines of
+    one name have the same numbers in any order, as many of them where the other lines have each name: sums,
+    sizes and extremes are compared in one pass, then sums and sizes weighted by the names of the others for
+    as long as these tell more apart (colour refinement, with numbers for colours of edges).
     """
-    rows, columns = weight.shape
-    down = [weight.new_zeros(columns), weight.new_zeros(columns)]
-    most, least = weight.new_full((columns,), -math.inf), weight.new_full((columns,), math.inf)
-    across = []
-    for block in torch.split(weight, BLOCK):
+    names = _named(weight, None, signed)
+    for _ in range(ROUNDS):
+        counts = [int(one.max()) for one in names]
+        if all(count == len(one) for count, one in zip(counts, names, strict=True)):
+            break
+        names = _named(weight, names, signed)
+        if [int(one.max()) for one in names] == counts:
+            break
+    return torch.from_numpy(names[0]), torch.from_numpy(names[1])
+
+
+def _named(weight: Tensor, known: tuple[Names, Names] | None, signed: bool) -> tuple[Names, Names]:
+    """Names of rows and columns by one pass over the weight, which tell apart what the known ones do."""
+    random = torch.Generator().manual_seed(SEED)
+    colours = [
+        torch.randn(count + 1, generator=random, dtype=torch.float64)[torch.from_numpy(names)].to(weight)
+        if known
+        else weight.new_ones(count)
+        for count, names in zip(weight.shape, known or ((), ()), strict=True)
+    ]
+    across: list[Tensor] = []
+    down = weight.new_zeros(2, weight.shape[1])
+    most, least = (weight.new_full((weight.shape[1],), sign * math.inf) for sign in (-1, 1))
+    for start, block in zip(itertools.count(0, BLOCK), torch.split(weight, BLOCK), strict=False):
         values, squares = block if signed else block.abs(), block.square()
-        across.append(torch.stack([values.sum(1), squares.sum(1), values.amax(1), values.amin(1)]))
-        down = [total + part.sum(0) for total, part in zip(down, (values, squares), strict=True)]
-        most, least = torch.maximum(most, values.amax(0)), torch.minimum(least, values.amin(0))
+        ours = colours[0][start : start + BLOCK]
+        seen = [values @ colours[1], squares @ colours[1]]
+        down += torch.stack([ours @ values, ours @ squares])
+        if not known:
+            seen += [values.amax(1), values.amin(1)]
+            most, least = torch.maximum(most, values.amax(0)), torch.minimum(least, values.amin(0))
+        across.append(torch.stack(seen))
+    size = math.sqrt(float(torch.linalg.vector_norm(weight)) ** 2 / weight.numel()) or 1.0
+    sights = torch.cat(across, 1), torch.cat([down, torch.stack([most, least])]) if not known else down
     found = []
-    size = math.sqrt(float(down[1].sum()) / weight.numel()) or 1.0
-    for (sums, energy, *extremes), count in (
-        (torch.cat(across, 1), columns),
-        (torch.stack([*down, most, least]), rows),
-    ):
-        sights = [sums / count**0.5, (energy / count).sqrt(), *extremes]
-        found.append(alike(torch.stack(sights, 1).to(torch.float64) / size).abs())
+    for side, (seen, count) in enumerate(zip(sights, weight.shape[::-1], strict=True)):
+        energy = seen[1] / count**0.5 / size**2
+        if not known:
+            energy = (energy / count**0.5).sqrt()
+        apart = torch.stack([seen[0] / count**0.5 / size, energy, *(seen[2:] / size)])
+        before = known[side] if known else (seen[1] > (EXACT * size) ** 2 * count).long().numpy()
+        found.append(_told_apart(before, apart.to(torch.float64).numpy()))
     return found[0], found[1]
 
 
-def may_be_permuted(weight: Tensor) -> bool:
-    """Whether two rows, or two columns, of [m, n] have the same numbers, as those that a group moves have."""
-    if not weight.numel():
-        return False
-    return any(len(np.unique(names.numpy())) < len(names) for names in lines_alike(weight, signed=False))
+def _told_apart(names: Names, sights: NDArray[np.float64]) -> Names:
+    """Names of what has one name and does not differ by more than `EXACT` in any sight. [n], [k, n] → [n]
+
+    0 stays what it is, and others are from 1 on.
+    """
+    found = names
+    for sight in sights:
+        order = np.lexsort((sight, found))
+        named, seen = found[order], sight[order]
+        steps = (np.diff(named, prepend=-1) > 0) | (np.diff(seen, prepend=-np.inf) > EXACT)
+        starts = [*np.flatnonzero(steps), len(seen)]
+        for start, end in itertools.pairwise(starts):
+            while seen[end - 1] - seen[start] > EXACT:  # a chain of small steps
+                start += int(np.searchsorted(seen[start:end], seen[start] + EXACT, side="right"))
+                steps[start] = True
+        steps &= named > 0
+        found = np.empty_like(names)
+        found[order] = np.cumsum(steps)
+    return found
+
+
+def places_alike(names: Tensor, places: int, *, channels_last: bool) -> int:
+    """How many kinds of places there are whose channels have the same names. [n] → at most `places`"""
+    table = names.reshape(places, -1) if channels_last else names.reshape(-1, places).T
+    return len(np.unique(table.numpy(), axis=0))
 
 
 def _sampled(blocks: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tdsl.symmetry.finite.coherent import FEWER, Classes, closed, drawn
-from tdsl.symmetry.finite.detect import EXACT, Corners, labels
+from tdsl.symmetry.finite.detect import EXACT, Corners, labels, places_alike
 from tdsl.symmetry.finite.isotypic import Component, common
 from tdsl.symmetry.finite.orbits import entry_orbits
 from tdsl.symmetry.finite.products import matrix_product
@@ -164,18 +164,23 @@ def find_places(
     *,
     channels_last: bool,
     uneven: Corners | None = None,
-    nearly: bool = False,
+    lines: tuple[Tensor, Tensor] | None = None,
     within: frozenset[tuple[int, int]] | None = None,
 ) -> Iterator[Candidate]:
     """Ways in which a finite group may permute places of rows and columns of a weight [m, n], fewest first.
 
     As many places on both sides are looked for, or different numbers of them where the corners of the weight
-    are given, `within` those that are listed. `nearly` looks for weights that are near to one that commutes.
+    are given, `within` those that are listed. `lines` are names of rows and columns that tell apart what no
+    group moves (`lines_alike`); without them weights are looked for that are only near to one that commutes.
     Channels at places of a group are taken for places as well only where more is alike then.
     """
     known: list[Places] = []
+    nearly = lines is None
+    moved = _Moved(lines, channels_last)
     for rows, columns in _sizes(*weight.shape, alike=uneven is None, nearly=nearly):
         if within is not None and (rows, columns) not in within:
+            continue
+        if not moved.enough(rows, columns):
             continue
         if uneven is not None:
             again = uneven.come_again(rows, columns, channels_last=channels_last)
@@ -200,6 +205,26 @@ def find_places(
         if not nearly and fitted.lost <= EXACT * fitted.kept:
             known.append(found)
         yield Candidate(found, fitted.kept, fitted.lost)
+
+
+class _Moved:
+    """How many kinds of places rows and columns have, which bounds how many classes pairs of them are."""
+
+    def __init__(self, lines: tuple[Tensor, Tensor] | None, channels_last: bool) -> None:
+        self.lines, self.channels_last = lines, channels_last
+        self.kinds: dict[tuple[int, int], int] = {}
+
+    def enough(self, rows: int, columns: int) -> bool:
+        """Whether a group that moves so many places may leave few classes of pairs."""
+        if self.lines is None:
+            return True
+        kinds = 1
+        for side, (names, places) in enumerate(zip(self.lines, (rows, columns), strict=True)):
+            key = side, places
+            if key not in self.kinds:
+                self.kinds[key] = places_alike(names, places, channels_last=self.channels_last)
+            kinds *= self.kinds[key]
+        return kinds <= FEWER * rows * columns
 
 
 def _sizes(rows: int, columns: int, *, alike: bool, nearly: bool) -> list[tuple[int, int]]:
