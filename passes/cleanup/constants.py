@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator as python_operator
+
 import torch
 from torch import fx
 
@@ -18,7 +20,7 @@ from tdsl.provenance import REWRITE, Rewrite, provenance
 
 @graph_pass
 class FoldConstants(GraphPass):
-    """Replace every operator of constants, or of zeros and ones, by its value, unless that is larger."""
+    """Replace every value of an operator of constants, or of zeros and ones, unless they are larger."""
 
     name = "cleanup.fold_constants"
 
@@ -32,19 +34,19 @@ class FoldConstants(GraphPass):
                 break
             if not _foldable(node, work) or (scope is not None and not scope(node)):
                 continue
-            args, kwargs = fx.node.map_arg((node.args, node.kwargs), _known)
-            value = Staged(node.target, tuple(args), dict(kwargs))
+            call = _call(node)
+            operands = call.all_input_nodes
             try:
-                values = work.evaluate(value)
-                weights = [one for one in node.all_input_nodes if one.op == "get_attr"]
+                values = work.evaluate(_staged(node))
+                weights = [one for one in operands if one.op == "get_attr"]
                 folded = editor.add_parameter(values, node.meta["val"].dtype, weights, "folded")
             except (RuntimeError, CannotStage):
                 continue
             freed = _freed(node)
             folded.meta[REWRITE] = Rewrite(journal.next_number, self.name, (provenance(node),))
             node.replace_all_uses_with(folded)
-            operands = node.all_input_nodes
             erase([node])
+            erase([call] if call is not node else [])
             erase(operands)
             journal.note(self.name, node, saved_nodes=1, saved_parameters=freed - values.numel())
             count += 1
@@ -53,24 +55,40 @@ class FoldConstants(GraphPass):
         return count
 
 
+def _call(node: fx.Node) -> fx.Node:
+    """The call that gives a value: the node itself, or what it takes one of several results of."""
+    whole = node.args[0] if node.target is python_operator.getitem else node
+    assert isinstance(whole, fx.Node)
+    return whole
+
+
 def _foldable(node: fx.Node, work: Workspace) -> bool:
-    """Whether the value is a single tensor of constants, and not larger than what it is made of."""
-    val = node.meta.get("val")
-    if node.op != "call_function" or not isinstance(val, torch.Tensor):
+    """Whether a value is made of constants, and all that its call gives is not larger than they are."""
+    if node.op != "call_function" or not isinstance(node.meta.get("val"), torch.Tensor):
         return False
-    op = operator_of(node.target)
-    if op is None or op.random or op.name in FILLED or not node.all_input_nodes:
+    call = _call(node)
+    op = operator_of(call.target)
+    if op is None or op.random or op.name in FILLED or not call.all_input_nodes:
         return False
-    if any(arg.op != "get_attr" and not _is_filled(arg) for arg in node.all_input_nodes):
+    if any(arg.op != "get_attr" and not _is_filled(arg) for arg in call.all_input_nodes):
         return False
-    if any(not isinstance(size, int) for size in val.shape):
+    results = [one.meta["val"] for one in ([node] if call is node else call.users)]
+    if any(not isinstance(size, int) for one in results for size in one.shape):
         return False
-    stored = sum(
+    stored: int = sum(
         work.tensor(arg).numel()
-        for arg in node.all_input_nodes
+        for arg in call.all_input_nodes
         if arg.op == "get_attr" and len(arg.users) == 1
     )
-    return val.numel() <= max(stored, 16)
+    return bool(sum(one.numel() for one in results) <= max(stored, 16))
+
+
+def _staged(node: fx.Node) -> Staged:
+    """The value as something to compute."""
+    call = _call(node)
+    args, kwargs = fx.node.map_arg((call.args, call.kwargs), _known)
+    value = Staged(call.target, tuple(args), dict(kwargs))
+    return value if call is node else Staged(python_operator.getitem, (value, node.args[1]), {})
 
 
 FILLED = {"zeros": 0, "new_zeros": 0, "ones": 1, "new_ones": 1}
@@ -93,5 +111,9 @@ def _known(node: fx.Node) -> fx.Node | Staged:
 
 
 def _freed(node: fx.Node) -> int:
-    known = (arg for arg in node.all_input_nodes if arg.op == "get_attr" and len(arg.users) == 1)
+    """How many numbers are not needed any more once the node is gone."""
+    call = _call(node)
+    if call is not node and len(call.users) > 1:
+        return 0
+    known = (arg for arg in call.all_input_nodes if arg.op == "get_attr" and len(arg.users) == 1)
     return sum(arg.meta["val"].numel() for arg in known)

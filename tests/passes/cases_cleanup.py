@@ -414,6 +414,22 @@ MOVEMENT = [
         X,
         because="the shape is the same, the values are shifted",
     ),
+    fires(
+        "cleanup.movement.repeat_of_one",
+        lambda m, x: x[None].repeat(3, 1, 1).relu(),
+        X,
+        expect="""
+            unsqueeze = unsqueeze(x, -3)
+            expand = expand(unsqueeze, [3, 3, 5])
+            relu = relu(expand)
+        """,
+    ),
+    leaves(
+        "cleanup.movement.repeat_of_one",
+        lambda m, x: x.repeat(3, 1).relu(),
+        X,
+        because="there are several rows",
+    ),
     fires("cleanup.movement.identity_repeat", lambda m, x: x.relu().repeat(1, 1), X, expect="relu = relu(x)"),
     leaves(
         "cleanup.movement.identity_repeat",
@@ -614,6 +630,24 @@ PASSES = [
         (300, 5),
         a=number(5),
         because="the result is larger than what it is made of",
+    ),
+    fires(
+        "cleanup.fold_constants",
+        lambda m, x: [F.linear(x, w) for w in m.a.split([1, 3])],
+        X,
+        a=number(4, 5),
+        times=2,
+        expect="""
+            linear = linear(x, a_folded)
+            linear_1 = linear(x, a_folded_1)
+        """,
+    ),
+    leaves(
+        "cleanup.fold_constants",
+        lambda m, x: [F.linear(x, w) for w in (*m.a.split([1, 3]), m.a)],
+        X,
+        a=number(4, 5),
+        because="the weight is read as a whole, too: it would be stored twice",
     ),
     leaves(
         "cleanup.fold_constants",
