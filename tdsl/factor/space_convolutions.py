@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tdsl.factor.declare import CompileTimeFunction, TermFunction, Terms
 from tdsl.factor.place_terms import picked
-from tdsl.factor.space_products import Product, connected, summed
+from tdsl.factor.space_products import Named, Product, connected, named, summed
 
 
 def convolved_by_spaces(
@@ -116,8 +116,8 @@ class _Kind:
     stands: tuple[int, ...]
     """For some places the first place at which the same number stands."""
     channels: list[int]
-    rows: dict[tuple[int, int], Tensor]
-    """By copy and dimension which rows of the matrix are theirs, [t] bool."""
+    rows: Named
+    """By copy and dimension which rows of the matrix are theirs."""
 
     @property
     def first(self) -> list[int]:
@@ -134,11 +134,10 @@ class _Kind:
         have = {copy for copy, _ in self.rows}
         return [copy for copy in wanted if copy in have]
 
-    def chosen(self, bundle: Bundle, copies: Callable[[Product], Sequence[int]]) -> list[Tensor]:
+    def chosen(self, bundle: Bundle, copies: Callable[[Product], Sequence[int]]) -> list[list[int]]:
         """Which rows these copies have, by dimension, space and copy; several of one name are summed up."""
-        none = torch.zeros_like(next(iter(self.rows.values()))) if self.rows else torch.zeros(0)
         return [
-            self.rows.get((copy, space.dimensions[place]), none)
+            self.rows.get((copy, space.dimensions[place]), [])
             for place in range(len(bundle[0].dimensions))
             for space in bundle
             for copy in self.copies(copies(space))
@@ -154,16 +153,9 @@ def _kinds(stands: list[tuple[int, ...]], names: Tensor, labels: Tensor) -> list
     for channel, (name, places) in enumerate(zip(names.tolist(), stands, strict=True)):
         if places:
             found.setdefault((name, places), []).append(channel)
+    rows = named(labels)
     return [
-        _Kind(
-            places,
-            channels,
-            {
-                (copy, dimension): (labels == torch.tensor([name, copy, dimension])).all(1)
-                for of, copy, dimension in labels.tolist()
-                if of == name
-            },
-        )
+        _Kind(places, channels, {label[1:]: chosen for label, chosen in rows.items() if label[0] == name})
         for (name, places), channels in found.items()
     ]
 
@@ -296,7 +288,8 @@ class _Layer:
         terms = self.terms
         f, q, p, _ = terms.shape(self.products)
         wanted = [(read, written) for read in space.read for written in space.written]
-        chosen = [(self.pairs == torch.tensor(one)).all(1) for one in wanted]
+        known = named(self.pairs)
+        chosen = [known.get(one, []) for one in wanted]
         flat = summed(terms, terms("reshape", self.products, [f, -1]), chosen)
         read = _channels(self.read, space.read)
         written = _channels(self.written, space.written)

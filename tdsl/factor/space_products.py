@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tdsl.factor.declare import TermFunction, Terms
+from tdsl.factor.place_terms import picked
 
 BLOCK = 150_000
 """Numbers of the rows of a block, as measured in onnxruntime."""
@@ -24,6 +25,9 @@ WHOLE = 400_000
 """Rows of fewer numbers than this stay together."""
 MOST_LAYERS = 16
 """More products than this are batches, where their sizes are the same."""
+
+Named = dict[tuple[int, ...], list[int]]
+"""Places by label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +94,13 @@ class _Layer:
         names = [terms.known(labels) for labels in (entering, pairs, leaving)]
         self.order = [int(place) % self.h for place in terms.known(order)]
         self.parts = list(connected(*names))
-        self.into = summed(terms, into, [one for part in self.parts for one in _entering(part, names[0])])
+        read, pair, left = map(named, names)
+        self.into = summed(terms, into, [one for part in self.parts for one in _entering(part, read)])
         ones = terms.constant(torch.ones(self.a, 1))
         columns = terms("permute", terms("concat", [ones, back], 1), [1, 0])
-        written = [one for part in self.parts for one in _leaving(part, names[2])]
+        written = [one for part in self.parts for one in _leaving(part, left)]
         self.back = terms("permute", summed(terms, columns, written), [1, 0])
-        self.matrices = [self._matrix(part, products, names[1]) for part in self.parts]
+        self.matrices = [self._matrix(part, products, pair) for part in self.parts]
         self.layers = [terms("permute", one, [1, 0]) for one in self.matrices]  # of dense layers, [l·p, k·q]
         self.matching = terms("sum", matching, [0]) if terms.shape(matching)[0] else None
         first = tuple(names[2][0].tolist())
@@ -105,19 +110,18 @@ class _Layer:
                 for place, part in enumerate(self.parts)
                 if part.sizes[0] == 1
                 and first == (part.written[0], part.dimensions[0])
-                and int((names[2] == names[2][0]).all(1).sum()) == 1
+                and len(left[first]) == 1
             ),
             None,
         )
         held = sum(k * copies for _, k, copies in (part.sizes for part in self.parts))
         self.times_smaller = self.a * self.h // max(1, held)
 
-    def _matrix(self, part: Product, products: Any, pairs: Tensor) -> Any:
+    def _matrix(self, part: Product, products: Any, pairs: Named) -> Any:
         """The matrix of one product, channels in (copy, channel). → [k·q, l·p]"""
         terms = self.terms
         _, k, copies = part.sizes
-        wanted = [(read, written) for read in part.read for written in part.written]
-        chosen = [(pairs == torch.tensor(one)).all(1) for one in wanted]
+        chosen = [pairs.get((read, written), []) for read in part.read for written in part.written]
         flat = summed(terms, terms("reshape", products, [self.count, self.q * self.p]), chosen)
         blocks = terms("permute", terms("reshape", flat, [k, copies, self.q, self.p]), [0, 2, 1, 3])
         return terms("reshape", blocks, [k * self.q, copies * self.p])
@@ -220,31 +224,38 @@ def connected(entering: Tensor, pairs: Tensor, leaving: Tensor) -> Iterator[Prod
             yield Product(tuple(read), tuple(written), dimensions)
 
 
-def _entering(part: Product, labels: Tensor) -> Iterator[Tensor]:
+def named(labels: Tensor) -> Named:
+    """The places of each label. [n, k] int64"""
+    found: Named = {}
+    for place, label in enumerate(labels.tolist()):
+        found.setdefault(tuple(label), []).append(place)
+    return found
+
+
+def _entering(part: Product, labels: Named) -> Iterator[list[int]]:
     """Which rows of T are read together, for each (dimension, copy)."""
     for dimension in part.dimensions:
         for copy in part.read:
-            yield (labels == torch.tensor([copy, dimension])).all(1)
+            yield labels.get((copy, dimension), [])
 
 
-def _leaving(part: Product, labels: Tensor) -> Iterator[Tensor]:
+def _leaving(part: Product, labels: Named) -> Iterator[list[int]]:
     """To which columns of ones and B each (dimension, copy) is written."""
     for dimension in part.dimensions:
         for copy in part.written:
-            yield (labels == torch.tensor([copy, dimension])).all(1)
+            yield labels.get((copy, dimension), [])
 
 
-def summed(terms: Terms, value: Any, chosen: list[Tensor]) -> Any:
-    """Sums of the chosen rows of a constant. [n, m], r times [n] → [r, m]"""
+def summed(terms: Terms, value: Any, chosen: Sequence[Sequence[int]]) -> Any:
+    """Sums of the chosen rows of a constant. [n, m], r times some of n → [r, m]"""
     if not chosen:
         return value
-    wanted = torch.stack(chosen)
-    places = wanted.to(torch.int64).argmax(1).tolist()
-    single = bool((wanted.sum(1) == 1).all())
-    if single and places == list(range(places[0], places[0] + len(places))):
-        whole = len(places) == wanted.shape[1]
-        return value if whole else terms("slice", value, 0, places[0], places[0] + len(places))
-    return terms("matmul", terms.constant(wanted.to(torch.float64)), value)
+    if all(len(rows) == 1 for rows in chosen):
+        return picked(terms, value, torch.tensor([row for (row,) in chosen]), axis=0)
+    wanted = torch.zeros(len(chosen), terms.shape(value)[0], dtype=torch.float64)
+    for place, rows in enumerate(chosen):
+        wanted[place, list(rows)] = 1
+    return terms("matmul", terms.constant(wanted), value)
 
 
 def _shape(x: Sequence[int], *factors: Sequence[int]) -> tuple[int, ...]:
