@@ -248,8 +248,9 @@ def lie_defect(
 ) -> tuple[float, ...]:
     """‖Df(x)·(dρ·x) - dσ·f(x)‖ / ‖f(x)‖ for each output, the derivative along an element of the Lie algebra.
 
-    `into` and `out` give dρ·x and dσ·y. By forward differentiation where every operator has it, by a central
-    difference of fourth order elsewhere, and for what is not `differentiable`.
+    `into` and `out` give dρ·x and dσ·y. By forward differentiation where every operator has it and it is
+    finite (that of a root at 0 is not), by a central difference of fourth order elsewhere, and for what is
+    not `differentiable`. Infinite where neither is a number.
     """
     tangents = tuple(
         torch.zeros_like(value) if move is None or not value.is_floating_point() else move(value)
@@ -261,7 +262,8 @@ def lie_defect(
     for value, change, move in zip(plain, changes, out, strict=True):
         expected = torch.zeros_like(value) if move is None else move(value)
         size = float(value.detach().norm())
-        found.append(float((change - expected).norm()) / size if size else float("inf"))
+        defect = float((change - expected).norm()) / size if size else float("inf")
+        found.append(defect if defect == defect else float("inf"))  # else `max` may pass over it
     return tuple(found)
 
 
@@ -281,7 +283,8 @@ def _derivative(
     with contextlib.suppress(RuntimeError, NotImplementedError):  # an operator has no forward derivative
         if differentiable:
             plain, changes = torch.func.jvp(of_numbers, at, along)  # type: ignore[misc]  # no aux
-            return plain, changes
+            if all(bool(change.isfinite().all()) for change in changes):
+                return plain, changes
     step = 1e-4
 
     def at_step(times: int) -> Tensors:

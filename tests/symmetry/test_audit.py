@@ -234,6 +234,20 @@ symmetry flat { group R input x: [n, 2] by rotate output output: [n] invariant t
     assert held(Square(), text, (3, 2)).verdict == "kept"
 
 
+def test_a_derivative_that_is_no_number_is_measured_by_differences() -> None:
+    """Forward differentiation says NaN of √0, which is no small number."""
+
+    class Clipped(Weighted):
+        def forward(self, points: Tensor) -> Tensor:
+            squares = (points * points).sum(-1, keepdim=True)
+            return super().forward(points + points * torch.sqrt(torch.relu(squares - 100)))
+
+    kept, broken = held(Clipped(), O3, (2, 5, 3)), held(Clipped(1e-3), O3, (2, 5, 3))
+    assert (kept.verdict, broken.verdict) == ("kept", "broken")
+    assert all(0 < one.defects[0] < 1e-9 for one in kept.algebra)
+    assert all(1e-6 < one.defects[0] < 1 for one in broken.algebra)
+
+
 def test_an_input_whose_shape_must_not_change() -> None:
     class Fixed(nn.Module):
         def forward(self, image: Tensor) -> Tensor:

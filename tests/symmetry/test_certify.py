@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 from tdsl.capture import capture
 from tdsl.cli.app import app
 from tdsl.emit import emit, save
+from tdsl.symmetry.certify import Certificate, Measurement
+from tdsl.symmetry.probe import Whole
 from tdsl.verify.wide_file import widened_model
 
 
@@ -168,3 +170,42 @@ def test_a_widened_file_computes_the_same_in_double(run: Callable[..., Any]) -> 
     [double] = ReferenceEvaluator(wide).run(None, {"image": image})
     assert double.dtype == np.float64
     np.testing.assert_allclose(narrow, double, rtol=1e-4)
+
+
+def measured(
+    *defects: tuple[float, ...], control: float = 1.0, lie: tuple[float, ...] = (), bound: float = 0.0
+) -> Measurement:
+    elements = {f"g{i}": Whole(one, (control,) * len(one)) for i, one in enumerate(defects)}
+    slopes = {f"A{i}": (slope,) for i, slope in enumerate(lie)}
+    return Measurement("a runtime", "float64", bound, elements, slopes)
+
+
+GOOD = measured((1e-12, 1e-12), (1e-12, 1e-12), lie=(1e-12, 1e-12))
+
+
+@pytest.mark.parametrize(
+    ("measurements", "verdict"),
+    [
+        ([GOOD], "certified"),
+        ([GOOD, measured((1e-12, 1e-12), (1e-12, 2e-9))], "refused"),  # one output under one element
+        ([measured((2e-9, 1e-12), (1e-12, 1e-12)), GOOD], "refused"),
+        ([measured((1e-12,), (float("inf"),))], "refused"),
+        ([measured((1e-12,), lie=(0.9e-7, 1e-12))], "certified"),  # derivatives have a hundred tolerances
+        ([measured((1e-12,), lie=(1.1e-7, 1e-12))], "refused"),
+        ([measured((1e-12,), lie=(1e-12, 1.1e-7))], "refused"),
+        ([measured((2e-9,), bound=1e-6)], "certified"),  # rounding, in float32
+        ([measured((2e-6,), bound=1e-6)], "refused"),
+        ([measured((1e-12,), control=0.9e-5, bound=1e-6)], "vacuous"),  # a wrong claim would be rounding
+        ([measured((1e-12,), control=0.9e-8)], "vacuous"),
+        ([measured((1e-12,), control=1.1e-8)], "certified"),
+        ([GOOD, measured((1e-12,), control=0.0)], "vacuous"),
+        ([measured((2e-9,), control=0.0)], "refused"),
+    ],
+)
+def test_every_measurement_must_hold_and_be_able_to_fail(
+    measurements: list[Measurement], verdict: str
+) -> None:
+    found = Certificate(
+        *("a.onnx", "", {}, "kept", "", "G", 1e-9, ("y",)), tuple(measurements), {}, samples=2, seeds=(0, 1)
+    )
+    assert found.verdict == verdict
