@@ -22,12 +22,15 @@ FOLDS = ("mean", "amax", "amin")
 
 PARTS = ("select", "slice", "reshape", "stack", "index", *FOLDS)
 
+WHOLES = ("concat", "stack", "index_select")
+
 
 @graph_pass
 class Parts(GraphPass):
     """Take parts from the piece that they are in, and a value that is stacked on itself for a repeated one.
 
-    `select` or `slice` of a `concat` or `stack`, along its axis, is one of the pieces or a part of one.
+    `select` or `slice` of a `concat` or `stack`, along its axis, is one of the pieces or a part of one;
+    `select` of places that a constant names, along their axis, is the place that it names there.
     What is joined or stacked of one value alone is that value repeated, for which means and extremes have no
     use. Places counted down from the last one to the first are a reflection. Sizes and places along the axis
     have to be numbers.
@@ -37,7 +40,7 @@ class Parts(GraphPass):
 
     def rewrite(self, module: fx.GraphModule, journal: Journal, scope: Scope | None = None) -> int:
         """Every such part once, operands first."""
-        if not any(calls(node, "concat", "stack", "arange") for node in module.graph.nodes):
+        if not any(calls(node, *WHOLES, "arange") for node in module.graph.nodes):
             return 0
 
         def act(work: Workspace, node: fx.Node) -> bool:
@@ -56,6 +59,8 @@ def _taken(work: Workspace, node: fx.Node, journal: Journal) -> bool:
             value = _repeated(work, node)
         elif calls(whole, "stack") and calls(node, "select"):
             value = _piece_of_stack(node, whole)
+        elif calls(whole, "index_select") and calls(node, "select"):
+            value = _named_place(work, node, whole)
         elif calls(whole, "concat"):
             take = _rows if calls(node, "reshape") else _folded if calls(node, *FOLDS) else _part_of_concat
             value = take(work, node, whole)
@@ -63,7 +68,7 @@ def _taken(work: Workspace, node: fx.Node, journal: Journal) -> bool:
             return False
     except CannotStage:
         return False
-    matched = (node, whole) if calls(whole, "stack", "concat") else (node,)
+    matched = (node, whole) if calls(whole, *WHOLES) else (node,)
     return value is not None and replaced(work, Parts.name, (node,), (value,), matched, journal)
 
 
@@ -100,6 +105,17 @@ def _piece_of_stack(node: fx.Node, whole: fx.Node) -> Any:
     if axis != whole.args[1] or not isinstance(place, int) or not -len(pieces) <= place < len(pieces):
         return None
     return pieces[place]
+
+
+def _named_place(work: Workspace, node: fx.Node, whole: fx.Node) -> Any:
+    """The place of a value that stands at a place of the constant which names them."""
+    source, axis = whole.args[:2]
+    index: Any = whole.args[2]
+    place = node.args[2]
+    if node.args[1] != axis or not isinstance(place, int) or index.op != "get_attr":
+        return None
+    named = int(work.tensor(index)[place])
+    return stage(work, OPERATORS["select"], {"x": source, "dim": axis, "index": named})
 
 
 def _part_of_concat(work: Workspace, node: fx.Node, whole: fx.Node) -> Any:

@@ -467,6 +467,20 @@ CASES = [
             flip = flip(x, [-1])
         """,
     ),
+    fires(
+        "commute.parts",
+        lambda m, x: x.index_select(1, m.p)[:, -1],
+        (2, 4, 3),
+        p=torch.tensor([2, 0, 3, 1]),
+        expect="select_1 = select(x, -2, 1)",
+    ),
+    leaves(
+        "commute.parts",
+        lambda m, x, p: x.index_select(1, p)[:, 0],
+        (2, 4, 3),
+        torch.tensor([2, 0, 3, 1]),
+        because="the places are known when the model runs",
+    ),
     leaves(
         "commute.parts",
         lambda m, x, y: torch.cat([x.sin(), y.cos()], 1)[:, 2:5],

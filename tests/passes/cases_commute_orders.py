@@ -52,11 +52,50 @@ CASES = [
             flip_1 = flip(slice_2, [-2])
         """,
     ),
+    fires(
+        "commute.orders.slice_of_flip",
+        lambda m, x: x.flip(1)[:, 1::2],
+        ROWS,
+        expect="""
+            slice_2 = slice(x, dim=-2, start=0, end=3, step=2)
+            flip_1 = flip(slice_2, [-2])
+        """,
+    ),
     leaves(
         "commute.orders.slice_of_flip",
-        lambda m, x: x.flip(1)[:, ::2],
+        lambda m, x: x.flip(0)[:, ::2],
         ROWS,
-        because="every other place is taken",
+        because="another axis is mirrored",
+    ),
+    fires(
+        "commute.orders.slice_of_roll",
+        lambda m, x: x.roll(2, 1)[:, 2:4],
+        ROWS,
+        expect="""
+            slice_2 = slice(x, dim=-2, start=0, end=2)
+        """,
+    ),
+    leaves(
+        "commute.orders.slice_of_roll",
+        lambda m, x: x.roll(2, 1)[:, 1:4],
+        ROWS,
+        because="one place comes from the end, two from the front",
+    ),
+    fires(
+        "commute.orders.slice_of_selection",
+        lambda m, x: x.index_select(1, m.some)[:, 1:],
+        ROWS,
+        some=SOME,
+        expect="""
+            index_select_1 = index_select(x, -2, some_slice_of_selection)
+        """,
+    ),
+    leaves(
+        "commute.orders.slice_of_selection",
+        lambda m, x: x.index_select(1, m.some)[1:],
+        ROWS,
+        some=SOME,
+        because="along another axis",
     ),
     fires(
         "commute.orders.selection_of_flip",
