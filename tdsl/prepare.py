@@ -114,7 +114,7 @@ def prepare(
     for choice in runner.choices:
         budgets_of(choice)  # a mistake in one is said before samples are run
     measured_by = None if loss is None else Loss.of(loss)
-    planned = any(isinstance(node, tree.Choose | tree.Heal) for node in walk(declared))
+    planned = any(isinstance(node, tree.Choose | tree.Heal) for node in walk(runner.pipeline))
     samples = _samples(captured, calibration, held_out, verified, measured_by, metrics, planned)
     runner.planner = planner = _planner(
         library, captured, samples, mask, measured_by, profile, cache, progress

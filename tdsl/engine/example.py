@@ -71,6 +71,7 @@ def run_example(source: tree.Example, library: Library, prefix: str, seed: int =
     captured = model_of(example, drawn)
     module, journal = copied(captured.module), Journal(measure=False)
     runner = Runner(library, *pipeline)
+    _require_no_data(runner.pipeline, source.reference)
     runner.run(module, journal)
     rules = tuple(entry.rule for entry in journal.entries)
     expected = Expected(expected_graph(example, drawn), drawn.weights, frozenset(example.free))
@@ -99,7 +100,6 @@ def _pipeline(
     span = reference.span
     pipeline = _pipeline_named(reference.pattern, library, prefix)
     if pipeline is not None:
-        _require_no_data(pipeline, reference)
         return (pipeline, {a.name or "": constant_value(a.value) for a in reference.arguments}), []
     names = _rules_named(reference, library, prefix)
     references = tuple(tree.RuleRef(pattern=n, arguments=reference.arguments, span=span) for n in names)

@@ -194,7 +194,9 @@ class Library:
                 )
         if not found:
             if _meant(pattern, self.pipelines):
-                raise TdslError(f"{pattern} is a pipeline", span, expected="a rule or a pass")
+                raise TdslError(
+                    f"{pattern} is a pipeline", span, expected="a rule or a pass", hint=f"`run {pattern}`"
+                )
             raise _unknown("rule or pass", pattern, names, span)
         return found
 
@@ -244,19 +246,22 @@ class Library:
         parameter_values(f"pass {name}", (), arguments or {}, span)
         return made()
 
-    def pipeline(self, name: str) -> tree.Pipeline:
-        """The pipeline of that name, or the only one whose name ends so."""
+    def pipeline(self, name: str, span: Span | None = None) -> tree.Pipeline:
+        """The pipeline of that name, or the only one whose name ends so; `span` says where it is named."""
         found = _meant(name, self.pipelines)
         if len(found) > 1 and name not in found:
-            raise TdslError(f"pipeline {name} is ambiguous", expected="one of " + ", ".join(sorted(found)))
+            raise TdslError(
+                f"pipeline {name} is ambiguous", span, expected="one of " + ", ".join(sorted(found))
+            )
         if not found:
             if _meant(name, self._rewriters):
                 raise TdslError(
                     f"{name} is a rule or a pass, and what is applied is a pipeline",
+                    span,
                     expected="a name of `tdsl list pipelines`, or of a file of your own",
                     hint=f"`pipeline mine {{ repeat {name} until stable }}` is one that applies it",
                 )
-            raise _unknown("pipeline", name, list(self.pipelines), None, self._own_pipelines)
+            raise _unknown("pipeline", name, list(self.pipelines), span, self._own_pipelines)
         return self.pipelines[name if name in found else found[0]]
 
     def as_pass(self, pattern: str = "*") -> RulePass:

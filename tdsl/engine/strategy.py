@@ -10,6 +10,7 @@ from torch import fx
 
 from tdsl.engine.attempt import attempted
 from tdsl.engine.driver import Order, Scope, Settings, rewrite
+from tdsl.engine.included import written_out
 from tdsl.engine.journal import Journal
 from tdsl.engine.library import Library
 from tdsl.engine.parameters import constant_value, parameter_values
@@ -117,10 +118,10 @@ class Runner:
     ) -> None:
         self.library = library
         self.planner = planner
-        self.pipeline = pipeline
         self.names = parameter_values(
             f"pipeline {pipeline.name}", pipeline.parameters, arguments or {}, pipeline.span
         )
+        self.pipeline = pipeline = written_out(pipeline, self.names, library.pipeline)
         self.contract = tuple(self._bounds(pipeline.steps))
         self.symmetries = tuple(self._symmetries(pipeline.steps))
         """What the rewritten graph and its file must be symmetric under."""

@@ -213,6 +213,9 @@ class Builder(TermBuilder):
     def once(self, meta: Any, items: list[Any]) -> tree.Once:
         return tree.Once(rules=items[0], span=self._span(meta))
 
+    def run(self, meta: Any, items: list[Any]) -> tree.Run:
+        return tree.Run(pipeline=items[0], span=self._span(meta))
+
     def first(self, meta: Any, items: list[Any]) -> tree.First:
         return tree.First(attempt=items[0], otherwise=items[1], span=self._span(meta))
 

@@ -19,6 +19,7 @@ _COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
 _STEPS = (
     "repeat",
     "once",
+    "run",
     "first",
     "attempt",
     "top_down",

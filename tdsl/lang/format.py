@@ -188,6 +188,8 @@ def _step(step: tree.Step) -> list[Line]:
             return _rules("repeat ", step.rules, f" until stable{limit}", step)
         case tree.Once():
             return _rules("once ", step.rules, "", step)
+        case tree.Run(pipeline=pipeline):
+            return _rules("run ", [pipeline], "", step)
         case tree.First():
             attempt, otherwise = _steps(step.attempt), _steps(step.otherwise)
             return [

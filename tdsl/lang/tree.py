@@ -292,6 +292,13 @@ class Once(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class Run(Node):
+    """`run small(rank=64)`: the steps of another pipeline, what it checks included."""
+
+    pipeline: RuleRef
+
+
+@dataclass(frozen=True, slots=True)
 class First(Node):
     """`first { … } else { … }`: the second block runs when the first rewrote nothing."""
 
@@ -364,7 +371,7 @@ class Check(Node):
     symmetries: tuple[Kept, ...] = ()
 
 
-Step = Repeated | Once | First | Attempt | Ordered | At | Choose | Heal | Quantize | Check
+Step = Repeated | Once | Run | First | Attempt | Ordered | At | Choose | Heal | Quantize | Check
 
 
 @dataclass(frozen=True, slots=True)

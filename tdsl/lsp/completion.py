@@ -79,7 +79,8 @@ def _offers(document: Document, line: int, context: Context, checks: Checks) -> 
     if "DOTTED" in accepted:
         yield from _imports(document)
     elif "GLOB" in accepted or (broken and context.section is Section.STEPS and context.call is None):
-        yield from _rules(checks.files.visible(document))
+        visible = checks.files.visible(document)
+        yield from _pipelines(visible) if context.before == "run" else _rules(visible)
     elif accepted.keys() >= _TERM or broken:
         yield from _terms(document, line, context, checks)
     elif "CONST" in accepted:
@@ -231,6 +232,13 @@ def _rules(entries: Mapping[str, Entry]) -> Iterator[Offer]:
             glob = ".".join(homes[:depth]) + ".*"
             globs[glob] = globs.get(glob, 0) + 1
     yield from (Offer(glob, Kind.RULE, f"{count} rules and passes") for glob, count in globs.items())
+
+
+def _pipelines(entries: Mapping[str, Entry]) -> Iterator[Offer]:
+    """What `run` takes."""
+    for name, entry in entries.items():
+        if entry.kind == "pipeline":
+            yield Offer(name, Kind.RULE, "pipeline", entry.doc)
 
 
 def _imports(document: Document) -> Iterator[Offer]:

@@ -81,8 +81,8 @@ def _inside(text: str, last: str) -> bool:
 
 
 _KEYWORDS = frozenset(
-    {"repeat", "once", "choose", "minimize", "subject", "to", "heal", "quantize", "check", "within", "until"}
-    | {"limit"}
+    {"repeat", "once", "run", "choose", "minimize", "subject", "to", "heal", "quantize", "check", "within"}
+    | {"until", "limit"}
 )
 
 

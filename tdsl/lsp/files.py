@@ -86,21 +86,25 @@ class Files:
 
 
 def selected(entries: Mapping[str, Entry], pattern: str) -> list[Entry]:
-    """The rules and passes that a step's reference means, as `Library.select` has it; empty for none."""
+    """The rules and passes, or else pipelines, that a step's reference means; empty for none."""
     rules = {name: entry for name, entry in entries.items() if entry.kind != "pipeline"}
     if pattern in rules:
         return [rules[pattern]]
     if "*" in pattern:
         return [e for n, e in rules.items() if e.kind != "law" and fnmatch.fnmatchcase(n, pattern)]
-    return [entry for name, entry in rules.items() if name.endswith(f".{pattern}")]
+    found = [entry for name, entry in rules.items() if name.endswith(f".{pattern}")]
+    return found or _pipelines(entries, pattern)
+
+
+def _pipelines(entries: Mapping[str, Entry], pattern: str) -> list[Entry]:
+    return [e for n, e in entries.items() if e.kind == "pipeline" and f".{n}".endswith(f".{pattern}")]
 
 
 def tested(entries: Mapping[str, Entry], pattern: str, prefix: str) -> list[Entry]:
     """What an example in a file called `prefix` is about: of the file itself, else a pipeline, else rules."""
     called = full_name(prefix, pattern)
     own = [entry for name, entry in entries.items() if fnmatch.fnmatchcase(name, called)]
-    pipelines = [e for n, e in entries.items() if e.kind == "pipeline" and f".{n}".endswith(f".{pattern}")]
-    return own or pipelines or selected(entries, pattern)
+    return own or _pipelines(entries, pattern) or selected(entries, pattern)
 
 
 def meant(entries: Mapping[str, Entry], document: Document, word: Word) -> list[Entry]:
@@ -112,9 +116,9 @@ def meant(entries: Mapping[str, Entry], document: Document, word: Word) -> list[
 
 
 def parameters_of(entry: Entry, files: Files) -> list[tree.Parameter]:
-    """The parameters of a rule that take values."""
-    if entry.kind not in ("rule", "law"):
+    """The parameters of a rule or pipeline that take values."""
+    if entry.kind not in ("rule", "law", "pipeline"):
         return []
-    rules = (place for place in files.get(entry.path).places if place.first_line == entry.line - 1)
-    found = (p for place in rules if isinstance(place.item, tree.Rule) for p in place.item.parameters)
+    items = (place.item for place in files.get(entry.path).places if place.first_line == entry.line - 1)
+    found = (p for item in items if isinstance(item, tree.Rule | tree.Pipeline) for p in item.parameters)
     return [p for p in found if p.kinds[0] in PARAMETER_KINDS]

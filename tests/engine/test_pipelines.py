@@ -12,6 +12,7 @@ from tdsl.engine.library import standard_library
 from tdsl.engine.parameters import as_written
 from tdsl.engine.strategy import Runner
 from tdsl.lang import parse
+from tdsl.lang.format import format_file
 
 X = torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
 
@@ -305,3 +306,78 @@ def test_parameters_from_python_may_be_written_as_in_the_language():
     with pytest.raises(TdslError, match="unknown name energy") as error:
         as_written(pipeline.parameters, {"rank": "energy"})
     assert error.value.hint == "it is a function: `energy(kept)`"
+
+
+# ---------------------------------------------------------------- one pipeline in another
+
+OUTER = (
+    FACTOR
+    + """
+pipeline middle(width: Rank = 4, kept: Ratio = 90%) {
+    run p(rank=width, least=kept)
+    check error <= kept
+}
+
+pipeline q(r: Rank = 2) {
+    at "head" {
+        run middle(width=r, kept=80%)
+    }
+    run p(rank=r)
+}
+"""
+)
+
+
+def test_a_pipeline_that_is_run_acts_where_it_stands_with_the_values_it_is_given():
+    net = nn.ModuleDict({"body": nn.Linear(12, 10), "head": nn.Linear(10, 8)})
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.parts = net
+            self.head = net["head"]
+
+        def forward(self, x):
+            return self.head(self.parts["body"](x))
+
+    graph = graph_of(Net(), torch.randn(2, 12))
+    once = OUTER.replace("    run p(rank=r)\n}", "}")
+    whole = [run_pipeline(text, graph, name="q", r=3) for text in (once, OUTER)]
+    ranks = [sorted(min(w.shape) for w in one.module.parameters() if w.ndim == 2) for one in whole]
+    assert ranks == [[3, 3, 10], [3, 3, 3, 3]]
+
+
+def test_what_it_checks_is_checked_and_a_metric_is_not_taken_for_a_parameter():
+    loaded = library(OUTER.replace("least", "cosine"))
+    runner = Runner(loaded, loaded.pipeline("q"))
+    bounds = [(one.metric, one.relation, one.value) for one in runner.contract]
+    assert bounds == [("cosine", ">=", 0.8), ("error", "<=", 0.8), ("cosine", ">=", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("step", "message", "expected"),
+    [
+        ("run rules.*", "`run` takes one pipeline", "a name, such as `pipelines.exact`"),
+        ("run p(size=3)", "pipeline p has no parameter size", "one of rank, least"),
+        ("run p(3)", "an argument of a pipeline has no name", "size=50%, as it declares it"),
+        ("run p(rank=true)", "this is no value for rank", None),
+        ("run halve", "halve is a rule or a pass, and what is applied is a pipeline", None),
+        ("run pp", "unknown pipeline pp", None),
+        ("once p", "p is a pipeline", "a rule or a pass"),
+        ("run q", "pipeline q runs itself: q → q", None),
+        ("run r", "pipeline q runs itself: q → r → q", None),
+        ("attempt {\n run p\n}", "`check` stands inside `attempt`", None),
+    ],
+)
+def test_what_cannot_be_run_is_refused_at_its_place(step, message, expected):
+    text = f"{FACTOR}\npipeline q {{\n    {step}\n}}\n\npipeline r {{\n    run q\n}}\n"
+    loaded = library(text)
+    with pytest.raises(TdslError) as error:
+        Runner(loaded, loaded.pipeline("q"))
+    assert message in error.value.message and error.value.span is not None
+    assert expected is None or error.value.expected == expected
+
+
+def test_what_is_run_is_written_back_as_it_was():
+    text = "pipeline q(r: Rank = 2) {\n    run p(rank=r, least=50%)\n    run pipelines.exact\n}\n"
+    assert format_file(parse(text)) == text

@@ -205,6 +205,7 @@ def test_every_strategy() -> None:
         """pipeline p(size: Ratio = 50%) {
             repeat cleanup.*, a.b until stable limit 100
             once factorize.linear.svd_linear(rank=energy(0.9))
+            run pipelines.edge(kept=99%)
             first { once a } else { once b }
             top_down { once a }
             bottom_up { once b }
@@ -217,7 +218,19 @@ def test_every_strategy() -> None:
     ).items[0]
     assert isinstance(pipeline, tree.Pipeline)
     assert [type(s).__name__ for s in pipeline.steps] == [
-        *("Repeated", "Once", "First", "Ordered", "Ordered", "At", "Choose", "Heal", "Quantize", "Check")
+        *(
+            "Repeated",
+            "Once",
+            "Run",
+            "First",
+            "Ordered",
+            "Ordered",
+            "At",
+            "Choose",
+            "Heal",
+            "Quantize",
+            "Check",
+        )
     ]
     repeated, once, *_, choose, _, quantize, check = pipeline.steps
     assert isinstance(repeated, tree.Repeated) and repeated.limit == 100

@@ -104,6 +104,13 @@ def test_steps_have_their_own_words(editor):
     assert "f16" in editor.offers("pipeline p { quantize |")
 
 
+def test_what_is_run_is_a_pipeline_with_its_own_parameters(editor):
+    offers = editor.offers("pipeline p {\n    run |")
+    assert {"pipelines.exact", "pipelines.edge"} <= of_kind(offers, Kind.RULE)
+    assert "cleanup.*" not in offers and "small devices" in offers["pipelines.edge"].doc
+    assert "kept=" in editor.offers("pipeline p {\n    run pipelines.edge(|")
+
+
 def test_imports_are_files_of_the_library_and_of_the_folder(editor):
     (editor.folder / "blocks.tdsl").write_text("", encoding="utf-8")
     offers = editor.offers("import |")
