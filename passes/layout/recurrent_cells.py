@@ -44,8 +44,8 @@ class RecurrentCells(SweepPass):
         steps = _loop(node)
         if not _independent(steps):
             return None
-        outputs, state, cell = _layer(work, steps)
-        values = dict(_results(work, steps, outputs, state, cell))
+        outputs, cell = _layer(work, steps)
+        values = dict(_results(work, steps, outputs, cell))
         if not values or any(_cells_read_apart(steps[:-1])):
             return None
         gone = with_unneeded([*steps, *(p for step in steps for p in step.users if _is_part(p)), *values])
@@ -133,8 +133,8 @@ def _cells_read_apart(steps: list[fx.Node]) -> Iterator[fx.Node]:
 # ---------------------------------------------------------------- the layer
 
 
-def _layer(work: Workspace, steps: list[fx.Node]) -> tuple[Any, Any, Any]:
-    """The outputs of all steps [steps, batch, units], the last state and the last cell [1, batch, units]."""
+def _layer(work: Workspace, steps: list[fx.Node]) -> tuple[Any, Any]:
+    """The outputs of all steps [steps, batch, units], the last cell [1, batch, units] of an LSTM."""
     first, name = steps[0], CELLS[steps[0].target]
     inputs = [step.args[0] for step in steps]
     states = [_call(work, "unsqueeze", x=state, dim=-3) for state in _states(first)]
@@ -155,8 +155,7 @@ def _layer(work: Workspace, steps: list[fx.Node]) -> tuple[Any, Any, Any]:
             "batch_first": False,
         },
     )
-    parts = [Staged(getitem, (result, i), {}) for i in range(3 if name == "lstm" else 2)]
-    return parts[0], parts[1], parts[-1]
+    return Staged(getitem, (result, 0), {}), Staged(getitem, (result, 2), {}) if name == "lstm" else None
 
 
 def _joined(work: Workspace, inputs: list[Any]) -> Any:
@@ -168,13 +167,11 @@ def _joined(work: Workspace, inputs: list[Any]) -> Any:
         return rows[0] if len(rows) == 1 else _call(work, "concat", tensors=rows, dim=-3)
 
 
-def _results(
-    work: Workspace, steps: list[fx.Node], outputs: Any, state: Any, cell: Any
-) -> Iterator[tuple[fx.Node, Any]]:
+def _results(work: Workspace, steps: list[fx.Node], outputs: Any, cell: Any) -> Iterator[tuple[fx.Node, Any]]:
     """What is read of the loop, each with what it is of the layer; stacks of all steps as a whole."""
     given = [_given(step)[0] for step in steps]
     whole = []
-    for user in {user for part in given if part is not None for user in part.users}:
+    for user in dict.fromkeys(user for part in given if part is not None for user in part.users):
         put = stacked(user)
         if put is not None and list(put[0]) == given:
             order = [1, 2]

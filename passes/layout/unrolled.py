@@ -73,11 +73,11 @@ def _found(work: Workspace, root: fx.Node) -> Change | None:
     outputs = (root, *(node for _, node in read))
     parts = parts_of(values, below=lambda term: not work.is_const(term))
     new = [part for part in parts if isinstance(part, Staged) and not work.is_const(part)]
-    before = sum(_cost(work, node.target, node.meta.get("val")) for node in matched)
+    before = sum(_cost(node.target, node.meta.get("val")) for node in matched)
     before_macs = macs_of(work, matched)
     before += PER_PRODUCT * before_macs
     macs = sum(_macs(work, term) for term in new)
-    after = sum(_cost(work, term.target, work.val(term)) for term in new) + PER_PRODUCT * macs
+    after = sum(_cost(term.target, work.val(term)) for term in new) + PER_PRODUCT * macs
     if after > LIMIT * before:
         return None
     return Change(
@@ -107,7 +107,7 @@ def _state(work: Workspace, chain: Chain, node: fx.Node) -> Any:
     return stage(work, OPERATORS["select"], at)
 
 
-def _cost(work: Workspace, target: Any, val: Any) -> float:
+def _cost(target: Any, val: Any) -> float:
     """Nanoseconds for a call of an operator and the numbers it writes."""
     op = operator_of(target)
     if op is not None and op.name in VIEWS:

@@ -121,7 +121,7 @@ _NO_LAW = "copies cannot change places there for any weights"
 _NOWHERE = "the copies do not lie along one axis of the result"
 
 
-def joined_values(work: Workspace, calls: Calls, region: Region, axes: Axes) -> dict[Bundle, Staged]:
+def joined_values(calls: Calls, region: Region, axes: Axes) -> dict[Bundle, Staged]:
     """The region once, on the entries of all copies joined: a staged value for each bundle.
 
     Raises `CannotStage` where an operator refuses the joined values.

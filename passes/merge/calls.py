@@ -86,7 +86,7 @@ class BatchCalls(GraphPass):
     def _apply(self, work: Workspace, found: _Candidate, journal: Journal) -> None:
         region = found.region
         calls = Calls(work.module)
-        joined = joined_values(work, calls, region, found.axes)
+        joined = joined_values(calls, region, found.axes)
         results = _results(work, region, found.axes, joined)
         matched = (*region.nodes, *(node for node in results if node not in region.nodes))
         replacement = Replacement(Rule(self.name, ()), tuple(results), tuple(results.values()), matched)

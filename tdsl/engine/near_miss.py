@@ -72,12 +72,13 @@ def _arg(node: Any, index: int) -> Any:
     return node.args[index] if isinstance(node, fx.Node) and index < len(node.args) else None
 
 
-def _product_with(node: fx.Node, name: str) -> bool:
-    """Whether `node` is `x * f(x)` in either order."""
+def _is_gated_by_itself(node: fx.Node) -> bool:
+    """Whether `node` is `x * sigmoid(x)` in either order."""
     if not _calls(node, "mul"):
         return False
     left, right = node.args[:2]
-    return (_calls(right, name) and _arg(right, 0) is left) or (_calls(left, name) and _arg(left, 0) is right)
+    gates = ((left, right), (right, left))
+    return any(_calls(gate, "sigmoid") and _arg(gate, 0) is value for value, gate in gates)
 
 
 def _power(node: fx.Node, exponent: float) -> bool:
@@ -106,11 +107,11 @@ def _quotient_of_exponentials(node: fx.Node) -> bool:
 _OTHER_WORDS: Mapping[str, Callable[[fx.Node], bool]] = {
     "relu": lambda n: _calls(n, "clamp") and _arg(n, 1) == 0 and _arg(n, 2) is None,
     "clamp": lambda n: _calls(n, "relu", "relu6", "hardtanh"),
-    "silu": lambda n: _product_with(n, "sigmoid"),
+    "silu": _is_gated_by_itself,
     "mish": lambda n: (
         _calls(n, "mul") and any(_calls(a, "tanh") and _calls(_arg(a, 0), "softplus") for a in n.args)
     ),
-    "gelu": lambda n: _calls(n, "mul") and _made_with(n, "erf", 4) and not _product_with(n, "sigmoid"),
+    "gelu": lambda n: _calls(n, "mul") and _made_with(n, "erf", 4) and not _is_gated_by_itself(n),
     "softmax": _quotient_of_exponentials,
     "square": lambda n: _power(n, 2) or (_calls(n, "mul") and n.args[0] is n.args[1]),
     "sqrt": lambda n: _power(n, 0.5),

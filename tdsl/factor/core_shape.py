@@ -8,7 +8,6 @@ Ghadiri, Fahrbach, Fu & Mirrokni, 2023, who solve it as an integer program for m
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -57,11 +56,6 @@ def core_shape(
     chosen = int(numbers.argmin())
     found = dict(zip(others, ranks[chosen].tolist(), strict=True)) | {longest: int(last[chosen])}
     return tuple(found[axis] for axis in range(len(sizes)))
-
-
-def numbers_of(ranks: Sequence[int], sizes: Sequence[int], volume: int = 1) -> int:
-    """How many numbers a Tucker core of those ranks and its factors hold."""
-    return volume * math.prod(ranks) + sum(size * rank for size, rank in zip(sizes, ranks, strict=True))
 
 
 def _tried(counts: Sequence[int]) -> Tensor:

@@ -47,7 +47,7 @@ def fit(tensor: Tensor, terms: int, sweeps: int = SWEEPS, seed: int = SEED) -> l
     return _swept(tensor, factors, sweeps)[0]
 
 
-def stabilised(tensor: Tensor, factors: Sequence[Tensor], bound: float, sweeps: int = SWEEPS) -> list[Tensor]:
+def stabilised(tensor: Tensor, factors: Sequence[Tensor], bound: float) -> list[Tensor]:
     """The least sensitive factors of a relative error of at most `bound` that are found from `factors` on.
 
     One factor at a time, the others fixed, the sensitivity is a weighted sum of squares of its columns and
@@ -62,7 +62,7 @@ def stabilised(tensor: Tensor, factors: Sequence[Tensor], bound: float, sweeps: 
     if allowed <= EXACT**2 * total:
         return found
     before = sensitivity(found)
-    for _ in range(sweeps):
+    for _ in range(SWEEPS):
         for mode in range(tensor.ndim):
             found[mode] = _least_sensitive(tensor, found, mode, allowed)
         balance(found)

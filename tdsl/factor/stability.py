@@ -37,7 +37,7 @@ STRANDED = 1.1
 SEED = 0x57AB
 
 
-def stable_rank(data: Tensor, fit: Fit, most: int, runs: int = RUNS) -> int:
+def stable_rank(data: Tensor, fit: Fit, most: int) -> int:
     """The largest number of terms, `most` at most, that disturbed data agree on; 0 where they agree on none.
 
     `data` is a float64 tensor of any shape. The noise that is added is normal, as strong as what the fit
@@ -45,7 +45,7 @@ def stable_rank(data: Tensor, fit: Fit, most: int, runs: int = RUNS) -> int:
     """
     if not data.any():
         return 0
-    return next((terms for terms in range(most, 0, -1) if _is_stable(data, fit, terms, runs)), 0)
+    return next((terms for terms in range(most, 0, -1) if _is_stable(data, fit, terms)), 0)
 
 
 def silhouettes(fits: Sequence[Sequence[Tensor]]) -> Tensor:
@@ -71,7 +71,7 @@ def silhouettes(fits: Sequence[Sequence[Tensor]]) -> Tensor:
     return silhouette.mean(0)
 
 
-def _is_stable(data: Tensor, fit: Fit, terms: int, runs: int) -> bool:
+def _is_stable(data: Tensor, fit: Fit, terms: int) -> bool:
     """Whether every one of so many terms comes out again."""
     own = min((fit(data, terms, seed) for seed in range(STARTS)), key=lambda found: _left(data, found))
     freedom = max(1, data.numel() - terms * (sum(data.shape) - data.ndim + 1))
@@ -79,7 +79,7 @@ def _is_stable(data: Tensor, fit: Fit, terms: int, runs: int) -> bool:
     noise = max(_left(data, own) / math.sqrt(freedom), least)
     generator = torch.Generator().manual_seed(SEED)
     found: list[tuple[float, Sequence[Tensor]]] = []
-    for run in range(1, runs + 1):
+    for run in range(1, RUNS + 1):
         disturbed = data + noise * torch.randn(data.shape, generator=generator, dtype=torch.float64)
         factors = fit(disturbed, terms, STARTS + run)
         found.append((_left(disturbed, factors), factors))

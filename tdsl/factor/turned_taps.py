@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tdsl.factor.group_blocks import group_blocks, group_blocks_product
 from tdsl.factor.memo import memoised
-from tdsl.factor.rank import Error, RankRule
+from tdsl.factor.rank import Error
 from tdsl.symmetry.finite.orders import Orders, find_orders
 
 PLACES = (8, 4)
@@ -26,6 +26,8 @@ PLACES = (8, 4)
 NEAR = 1e-4
 """Relative distance at which images of random combinations of channels count as one image."""
 
+EXACT = 1e-6
+"""Largest relative error of what counts as tied."""
 ELEMENTS = tuple((turns, mirrored) for mirrored in (False, True) for turns in range(4))
 """The symmetries of the square as quarter turns after a flip of the last axis."""
 
@@ -55,33 +57,33 @@ class TurnedTaps:
         return len(self.taps)
 
 
-def turned_taps(weight: Tensor, rank: RankRule | None = None, groups: int = 1) -> TurnedTaps | None:
+def turned_taps(weight: Tensor, *, groups: int = 1) -> TurnedTaps | None:
     """The form of kernels [g·O, I, k, k] that are tied by symmetries of the square; `None` for any other.
 
-    Those of all groups are tied alike. `rank` bounds the error, 1e-6 by default.
+    Those of all groups are tied alike.
     """
     square = weight.ndim == 4 and weight.shape[2] == weight.shape[3] > 1
     if not square or not weight.is_floating_point() or not weight.numel():
         return None
-    return _found(weight.to(torch.float64), rank or Error(1e-6), groups)
+    return _found(weight.to(torch.float64), groups)
 
 
 @memoised
-def _found(weight: Tensor, rank: RankRule, groups: int) -> TurnedTaps | None:
+def _found(weight: Tensor, groups: int) -> TurnedTaps | None:
     whole = weight.reshape(groups, -1, *weight.shape[1:])
     rows, columns = whole.shape[1:3]
     for places in PLACES:
         if rows % places or columns % places:
             continue
         for inside in (True, False):
-            found = _tied(_blocks(whole, places, inside), rank, inside)
+            found = _tied(_blocks(whole, places, inside), inside)
             if found is not None:
                 return found
     orders = _orders(whole)
     if orders is None:
         return None
     placed = whole[:, orders.rows.flatten()][:, :, orders.columns.flatten()]
-    found = _tied(_blocks(placed, len(orders.rows), False), rank, False)
+    found = _tied(_blocks(placed, len(orders.rows), False), False)
     return None if found is None else replace(found, orders=orders)
 
 
@@ -100,10 +102,10 @@ def _orders(whole: Tensor) -> Orders | None:
     return orders if sizes == tuple(whole.shape[1:3]) else None
 
 
-def _tied(blocks: Tensor, rank: RankRule, inside: bool) -> TurnedTaps | None:
+def _tied(blocks: Tensor, inside: bool) -> TurnedTaps | None:
     """The form of kernels by places and channels [g, d, d, p, q, k, k]."""
     labels = _labels(blocks)
-    return None if labels is None else _factored(blocks, labels, rank, inside)
+    return None if labels is None else _factored(blocks, labels, inside)
 
 
 def _blocks(whole: Tensor, places: int, inside: bool) -> Tensor:
@@ -149,16 +151,14 @@ def _labels(blocks: Tensor) -> list[tuple[int, bool]] | None:
     return [found[place] for place in range(places)]
 
 
-def _factored(
-    blocks: Tensor, labels: list[tuple[int, bool]], rank: RankRule, inside: bool
-) -> TurnedTaps | None:
+def _factored(blocks: Tensor, labels: list[tuple[int, bool]], inside: bool) -> TurnedTaps | None:
     groups, places, _, p, q, size, _ = blocks.shape
     index = torch.arange(size * size).reshape(size, size)
     taps = torch.stack([_back(index, element).flatten() for element in labels])  # h·w for each w
     flat = blocks.flatten(5)
     read = torch.stack([flat[:, :, place][..., taps[place]] for place in range(places)], 2)
     matrix = read.permute(1, 0, 3, 2, 5, 4).reshape(places * groups * p, places * size * size * q)
-    into, products, back = group_blocks(matrix, rank)
+    into, products, back = group_blocks(matrix, Error(EXACT))
     if into.shape[1] != places or len(back) != places:
         return None
     lost = float((group_blocks_product(into, products, back) - matrix).norm() / matrix.norm())

@@ -73,7 +73,7 @@ def describe(
             return f"{shown} = {flat(equation.term)}", ["A result of the left side."]
     for step in item.where:
         if isinstance(step, tree.Definition) and name in (t.name for t in step.targets):
-            return clause(step), list(_of_definition(step, name, knowledge))
+            return clause(step), list(_of_definition(step, knowledge))
     operators = dict(resolved.operators) if resolved else {}
     bound = next(_declarations(item, name), None)
     places = list(_arguments(item, name, knowledge, operators))
@@ -129,7 +129,7 @@ def _of_parameter(one: tree.Parameter, knowledge: Knowledge) -> Iterator[str]:
     yield f"An operator: {shown}{', …' if len(members) > 12 else ''}."
 
 
-def _of_definition(step: tree.Definition, name: str, knowledge: Knowledge) -> Iterator[str]:
+def _of_definition(step: tree.Definition, knowledge: Knowledge) -> Iterator[str]:
     yield "Defined in `where`, computed in float64."
     call = step.value
     known = knowledge.decompositions.get(call.callee) if isinstance(call, tree.Call) else None

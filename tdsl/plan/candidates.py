@@ -315,10 +315,10 @@ def _number(value: Any) -> float:
     return float(value.node.hint) if isinstance(value, torch.SymInt) else float(value)
 
 
-def promising(found: Sequence[Candidate], slack: float = SLACK) -> list[Candidate]:
+def promising(found: Sequence[Candidate]) -> list[Candidate]:
     """The candidates that no other one of the same nodes beats: saves as much as, for less error.
 
-    First-order errors decide, so that one must be beaten by the factor `slack` to be left out.
+    First-order errors decide, so that one must be beaten by the factor `SLACK` to be left out.
     """
     rivals: dict[frozenset[str], list[Candidate]] = {}
     for candidate in found:
@@ -326,6 +326,6 @@ def promising(found: Sequence[Candidate], slack: float = SLACK) -> list[Candidat
 
     def beats(other: Candidate, candidate: Candidate) -> bool:
         saves = all(other.saved[cost] >= candidate.saved[cost] for cost in COSTS)
-        return saves and other.error * slack < candidate.error
+        return saves and other.error * SLACK < candidate.error
 
     return [c for c in found if not any(beats(other, c) for other in rivals[c.covers])]

@@ -40,11 +40,6 @@ class Packed(Mapping[Request, Tensor]):
         return len(self.stored)
 
 
-def triangle(matrix: Tensor) -> Tensor:
-    """The upper triangle of a matrix, row by row. [n, n] → [n·(n + 1) / 2]."""
-    return torch.cat([row[i:] for i, row in enumerate(matrix)]) if len(matrix) else matrix.flatten()
-
-
 def square(packed: Tensor, size: int) -> Tensor:
     """The symmetric matrix with that upper triangle, float64. [n·(n + 1) / 2] → [n, n]."""
     found = torch.empty(size, size, dtype=torch.float64)

@@ -62,7 +62,7 @@ class Outline:
         sides = SymbolicSides(instance.resolved, self._chosen(made), instance.random)
         sides.env.update(self._leaves(made))
         for name, written in instance.resolved.matched_types.items():
-            for at in _places(sides.env.get(name), written):
+            for at in _places(sides.env.get(name)):
                 sides.env[name] = _typed(sides, sides.env[name], written, at)
         return sides
 
@@ -121,7 +121,7 @@ def _plan(value: Any) -> str:
     return "?" if isinstance(value, int) and not isinstance(value, bool) else repr(value)
 
 
-def _places(value: Any, written: tree.TensorType) -> Iterator[int | None]:
+def _places(value: Any) -> Iterator[int | None]:
     """Where the leaves of a typed variable are: one, or several in a list."""
     if isinstance(value, list):
         yield from range(len(value))

@@ -17,7 +17,6 @@ from torch import Tensor
 from tdsl.errors import TdslError
 from tdsl.symmetry.along import (
     Along,
-    Monomial,
     Turn,
     along,
     apply,
@@ -273,11 +272,6 @@ def rotated(shape: Sequence[int], turns: int, first: int, second: int) -> Action
 def alike(rank: int, element: Along | Element, axes: Iterable[int]) -> Action:
     """The same element on several axes: a tensor power."""
     return action(rank, {axis % rank: element for axis in axes})
-
-
-def scaled(rank: int, scales: Sequence[float], axis: int) -> Action:
-    """Every place along an axis multiplied by a number of its own, none of them zero."""
-    return action(rank, {axis: Monomial(tuple(range(len(scales))), tuple(map(float, scales)))})
 
 
 def resized(element: Along, size: int) -> Along:

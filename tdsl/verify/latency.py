@@ -12,7 +12,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tdsl.verify.runner import Session, Tensors, session_feed
@@ -46,7 +46,6 @@ def session_latency(
     original: Callable[[], Session],
     result: Callable[[], Session],
     inputs: Tensors,
-    input_names: Sequence[str] = (),
     *,
     budget: float = 4.0,
 ) -> Latency:
@@ -54,7 +53,7 @@ def session_latency(
 
     def opened(side: Callable[[], Session]) -> Call:
         session = side()
-        feed = session_feed(session, inputs, input_names)
+        feed = session_feed(session, inputs)
         return lambda: session.run(None, feed)
 
     return in_turn(lambda: opened(original), lambda: opened(result), budget=budget)

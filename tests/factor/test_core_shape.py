@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -11,9 +12,14 @@ from torch import Tensor
 
 from tdsl.errors import TdslError
 from tdsl.factor.conv import tucker2, tucker2_product
-from tdsl.factor.core_shape import core_shape, numbers_of
+from tdsl.factor.core_shape import core_shape
 from tdsl.factor.rank import Ratio, Tiled
 from tdsl.factor.tucker import tucker2_limits
+
+
+def numbers_of(ranks: Sequence[int], sizes: Sequence[int], volume: int = 1) -> int:
+    """How many numbers a Tucker core of those ranks and its factors hold."""
+    return volume * math.prod(ranks) + sum(size * rank for size, rank in zip(sizes, ranks, strict=True))
 
 
 def gaussian(*shape: int, seed: int = 0) -> Tensor:

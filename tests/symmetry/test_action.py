@@ -21,14 +21,18 @@ from tdsl.symmetry.action import (
     rolled,
     rotated,
     same,
-    scaled,
     transposed,
 )
-from tdsl.symmetry.along import Turn, along, flip, roll
+from tdsl.symmetry.along import Monomial, Turn, along, flip, roll
 from tdsl.symmetry.element import Linear, Permutation
 
 SHAPES = st.lists(st.integers(1, 4), min_size=1, max_size=4)
 SEEDS = st.integers(0, 10**6)
+
+
+def scaled(*scales: float) -> Action:
+    """Places along the second of four axes, each multiplied by a number of its own."""
+    return action(4, {1: Monomial(tuple(range(len(scales))), scales)})
 
 
 def shaped(one: Action, shape: list[int]) -> list[int]:
@@ -73,7 +77,7 @@ def test_they_do_what_the_operators_do() -> None:
     for turns in range(-4, 5):
         assert torch.equal(rotated(x.shape, turns, 2, 3).apply(x), torch.rot90(x, turns, (2, 3)))
     assert torch.equal(transposed(4, (0, 1, 3, 2)).apply(x), x.mT)
-    assert torch.equal(scaled(4, (2, 3, 4), 1).apply(x), x * torch.tensor([2.0, 3, 4]).reshape(3, 1, 1))
+    assert torch.equal(scaled(2, 3, 4).apply(x), x * torch.tensor([2.0, 3, 4]).reshape(3, 1, 1))
     assert torch.equal(action(4, {1: Permutation((2, 0, 1))}).apply(x), x[:, [2, 0, 1]])
 
 
@@ -113,8 +117,8 @@ def test_a_rotated_image_through_a_rotated_kernel_is_the_rotated_output(turns: i
         (rolled((2, 3, 8, 8), (-3,), (3,)), "roll(W, -3)"),
         (transposed(4, (0, 1, 3, 2)), "transpose(H, W)"),
         (action(4, {1: Permutation((1, 0, 2, 3))}), "permute(C)"),
-        (scaled(4, (1, 2, 3), 1), "scale(C)"),
-        (scaled(4, (1, -1, 1), 1), "signs(C)"),
+        (scaled(1, 2, 3), "scale(C)"),
+        (scaled(1, -1, 1), "signs(C)"),
         (identity_on(4), "1"),
         (flipped((2, 3, 8, 8), (3,)).then(rolled((2, 3, 8, 8), (2,), (3,))), "flip(W) · roll(W, 2)"),
     ],

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tdsl.symmetry.diagrams import basis
-from tdsl.symmetry.diagrams.project import Projection, by_channel, expanded, project
+from tdsl.symmetry.diagrams.project import Projection, by_channel, project
 
 SIZES = {"S": (2, 3, 4), "A": (2, 3), "O": (2, 3), "SO": (2, 3), "Sp": (2, 4)}
 KINDS = st.sampled_from([(family, n) for family, sizes in SIZES.items() for n in sizes])
@@ -26,6 +26,14 @@ def planted(family: str, n: int, k: int, l: int, seed: int = 0) -> Tensor:  # no
     for place, diagram in enumerate(basis(family, n, k, l)):
         whole += torch.kron(diagram.dense(n), drawn(2, 3, seed=seed + place))
     return whole
+
+
+def expanded(found: Projection, n: int) -> Tensor:
+    """The map of the coefficients, as `project` takes it. → [C_out, n, …, C_in, n, …]"""
+    first, channels = found.diagrams[0], found.coefficients.shape[1:]
+    parts = zip(found.diagrams, found.coefficients, strict=True)
+    whole = sum(torch.einsum("oc,yx->oycx", mix, diagram.dense(n)) for diagram, mix in parts)
+    return whole.reshape(channels[0], *[n] * first.outputs, channels[1], *[n] * first.inputs)
 
 
 def projected(weight: Tensor, family: str, n: int, k: int, l: int) -> Projection:  # noqa: E741

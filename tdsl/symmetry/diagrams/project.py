@@ -79,17 +79,6 @@ def project(weight: Tensor, family: str, n: int, k: int, l: int) -> Projection: 
     return Projection(diagrams, coefficients, math.sqrt(max(0.0, total - lost)), math.sqrt(lost))
 
 
-def expanded(projection: Projection, n: int) -> Tensor:
-    """The map of the coefficients, as `project` takes it. → [C_out, n, …, C_in, n, …], float64."""
-    channels = projection.coefficients.shape[1:]
-    diagrams = projection.diagrams
-    outputs, inputs = (diagrams[0].outputs, diagrams[0].inputs) if diagrams else (0, 0)
-    whole = torch.zeros(*channels, *[n] * (outputs + inputs), dtype=torch.float64)
-    for diagram, coefficient in zip(diagrams, projection.coefficients, strict=True):
-        _add(whole, diagram, coefficient, n)
-    return whole.movedim(1, outputs + 1)
-
-
 def _taken_out(rest: Tensor, diagrams: Sequence[Diagram], n: int) -> Tensor:
     """The coefficients of the diagrams in `rest` [C_out, C_in, n, …], which loses that part.
 

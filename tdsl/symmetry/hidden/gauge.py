@@ -158,10 +158,10 @@ def _is_inner(inference: Inference, node: fx.Node, op: Operator, atom: int) -> b
         return False
     if any(not places_of(inference, one, atom) or _uniform(inference, one, atom) for one in values):
         return False
-    return all(_sums_over(inference, user, places[0], len(inference.axes(node))) for user in node.users)
+    return all(_sums_over(user, places[0], len(inference.axes(node))) for user in node.users)
 
 
-def _sums_over(inference: Inference, node: fx.Node, place: int, rank: int) -> bool:
+def _sums_over(node: fx.Node, place: int, rank: int) -> bool:
     op = operator_of(node.target) if node.op == "call_function" else None
     if op is None or op.name != "sum":
         return False
