@@ -97,6 +97,8 @@ def _past(
             break
     else:
         return False
+    if follow.after is not None:
+        results = tuple(one and one.then(follow.after) for one in results)
     if any(not _can_be_made(results[place], one) for one, place in outputs.items()):
         return False
     plain: dict[fx.Node, Any] = {one: acted.root for one, acted in operands.items()}

@@ -6,16 +6,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, fx
 
 from tdsl.engine.staged import Constant, Staged
 from tdsl.engine.workspace import Workspace
+from tdsl.factor.actions import keeps_groups
 from tdsl.ops import Operator
 from tdsl.ops.recurrent import GATES
 from tdsl.ops.targets import operator_of
 from tdsl.symmetry.action import Action, action
-from tdsl.symmetry.along import Along, inverse, permutes
+from tdsl.symmetry.along import Along, along, inverse, permutes
 from tdsl.symmetry.along import apply as apply_along
+from tdsl.symmetry.element import Permutation
 from tdsl.symmetry.transfer_dense import inner
 
 CHANNELS = frozenset({"batch_norm", "instance_norm", "group_norm", "prelu"})
@@ -30,6 +33,9 @@ BROADCAST = frozenset({"where", "masked_fill", "pow"})
 LAYERS = {"linear": (-1, 1), "conv1d": (-2, 1), "conv2d": (-3, 1), "conv3d": (-4, 1)}
 """The axis that a layer reads its channels along, and writes them; the axis of its weight that sees them."""
 
+GROUPED = {**LAYERS, **{f"conv_transpose{n}d": (-n - 1, 0) for n in (1, 2, 3)}}
+"""Layers that may read channels in groups, transposed ones too."""
+
 
 @dataclass(frozen=True)
 class Follow:
@@ -42,6 +48,8 @@ class Follow:
     """Constants that follow the first operand whatever acts on it: they may be taken for equal numbers."""
     layers: tuple[fx.Node, ...] = ()
     """Nodes that are read nowhere else, and made anew."""
+    after: Action | None = None
+    """What acts on the result beside what inference says, where weights were put in another order for it."""
 
 
 def followers(work: Workspace, node: fx.Node, acting: Mapping[fx.Node, Action]) -> Iterator[Follow]:
@@ -53,8 +61,11 @@ def followers(work: Workspace, node: fx.Node, acting: Mapping[fx.Node, Action]) 
     moving = acting.get(first) if isinstance(first, fx.Node) else None
     own = [one for one in node.all_input_nodes if one.op == "get_attr" and len(one.users) == 1]
     name = operator.name
-    if name in LAYERS and moving is not None and moving.part(moving.rank + LAYERS[name][0]) is not None:
-        yield from _absorbed(work, node, moving, own)
+    if name in GROUPED and moving is not None and moving.part(moving.rank + GROUPED[name][0]) is not None:
+        if name != "linear" and node.args[6] != 1:
+            yield from _in_groups(work, node, moving, own)
+        elif name in LAYERS:
+            yield from _absorbed(work, node, moving, own)
         return
     yield Follow()
     if name in CHANNELS | LAST and moving is not None:
@@ -75,12 +86,39 @@ def _absorbed(work: Workspace, node: fx.Node, moving: Action, own: Sequence[fx.N
     operator = operator_of(node.target)
     assert operator is not None and isinstance(source, fx.Node) and isinstance(weight, fx.Node)
     axis, seen = LAYERS[operator.name]
-    if weight not in own or (operator.name != "linear" and node.args[6] != 1):
+    if weight not in own:
         return
     element = moving.part(moving.rank + axis)
     values = inner(work.evaluate(weight), element, seen)
     rest = action(moving.rank, {a: e for a, e in moving.parts if a != moving.rank + axis})
     yield Follow({weight: _constant(work, weight, values)}, {source: rest})
+
+
+def _in_groups(work: Workspace, node: fx.Node, moving: Action, own: Sequence[fx.Node]) -> Iterator[Follow]:
+    """Channels whose order keeps groups together: the groups of the result are in that order, too."""
+    source, weight, bias, *_, groups = node.args[:7]
+    operator = operator_of(node.target)
+    assert operator is not None and isinstance(source, fx.Node) and isinstance(groups, int)
+    axis, seen = GROUPED[operator.name]
+    element = moving.part(moving.rank + axis)
+    read = [one for one in (weight, bias) if isinstance(one, fx.Node)]
+    if element is None or not permutes(element) or any(one not in own for one in read):
+        return
+    order = torch.tensor(element.places)
+    if not keeps_groups(order, groups):
+        return
+    outputs = node.meta["val"].shape[axis]
+    blocks = order.reshape(groups, -1)[:, 0] // (len(order) // groups)
+    written = (blocks[:, None] * (outputs // groups) + torch.arange(outputs // groups)).flatten()
+    old = work.evaluate(read[0])
+    rows = old.unflatten(0, (groups, -1)).transpose(1, 1 + seen)  # [group, channel, output, …]
+    rows = rows.flatten(0, 1)[order.argsort()].unflatten(0, (groups, -1))
+    values = {read[0]: rows.transpose(1, 1 + seen).flatten(0, 1)}
+    values.update({one: work.evaluate(one)[written.argsort()] for one in read[1:]})
+    rest = action(moving.rank, {a: e for a, e in moving.parts if a != moving.rank + axis})
+    after = action(moving.rank, {moving.rank + axis: along(Permutation(tuple(written.tolist())))})
+    constants = {one: _constant(work, one, made) for one, made in values.items()}
+    yield Follow(constants, {source: rest}, after=after)
 
 
 def _numbers(work: Workspace, name: str, moving: Action, own: Sequence[fx.Node]) -> Iterator[Follow]:

@@ -11,6 +11,7 @@ ORDER = torch.tensor([3, 0, 4, 1, 2])
 OTHER = torch.tensor([1, 0, 2, 4, 3])
 ROWS = torch.tensor([4, 6, 0, 3, 1, 5, 2])
 FEATURES = torch.tensor([3, 0, 7, 1, 2, 6, 5, 4])
+PAIRS = torch.tensor([3, 2, 0, 1, 4, 5])
 SOME = torch.tensor([3, 0, 3, 1, 2])
 BATCH = Dim("batch")
 IDS = torch.tensor([[1, 6, 0], [2, 5, 3]])
@@ -35,6 +36,61 @@ def readout(x: Tensor) -> Tensor:
 
 
 CASES = [
+    fires(
+        "commute.carried",
+        lambda m, x: m.c(x.index_select(1, m.i)),
+        (2, 6, 5),
+        c=nn.Conv1d(6, 9, 3, groups=3),
+        i=PAIRS,
+        expect="""
+            conv1d_1 = conv1d(x, c.weight_carried, c.bias_carried, groups=3)
+            index_select_1 = index_select(conv1d_1, -2, places)
+        """,
+        more_bytes="an order of nine channels is stored in the place of one of six",
+    ),
+    fires(
+        "commute.carried",
+        lambda m, x: m.c(x.index_select(1, m.i)),
+        (2, 6, 5),
+        c=nn.Conv1d(6, 9, 3, groups=3),
+        i=torch.tensor([1, 0, 2, 3, 5, 4]),
+        expect="conv1d_1 = conv1d(x, c.weight_carried, c.bias_carried, groups=3)",
+    ),
+    fires(
+        "commute.carried",
+        lambda m, x: m.c(F.channel_shuffle(x, 2)),
+        (2, 6, 5, 5),
+        c=nn.Conv2d(6, 12, 3, groups=6),
+        expect="""
+            conv2d_1 = conv2d(x, c.weight_carried, c.bias_carried, groups=6)
+            index_select = index_select(conv2d_1, -3, places)
+        """,
+        more_bytes="the order of two channels for each one is no shuffle",
+    ),
+    fires(
+        "commute.carried",
+        lambda m, x: m.c(x.flip(1)),
+        (2, 6, 4, 4),
+        c=nn.ConvTranspose2d(6, 6, 2, groups=2),
+        expect="""
+            conv_transpose2d_1 = conv_transpose2d(x, c.weight_carried, c.bias_carried, groups=2)
+            roll = roll(conv_transpose2d_1, [3], dims=[-3])
+        """,
+    ),
+    leaves(
+        "commute.carried",
+        lambda m, x: m.c(x.roll(1, 1)),
+        (2, 6, 5),
+        c=nn.Conv1d(6, 9, 3, groups=3),
+        because="no group stays together",
+    ),
+    leaves(
+        "commute.carried",
+        lambda m, x: (m.c(x.flip(1)), m.c(x)),
+        (2, 6, 5),
+        c=nn.Conv1d(6, 9, 3, groups=3),
+        because="the weight is read as it is, too",
+    ),
     fires(
         "commute.carried",
         lambda m, x: F.rms_norm(x.index_select(2, m.p), (8,), m.w),

@@ -181,25 +181,6 @@ LAYERS = [
         because="some channels are not read",
     ),
     fires(
-        "commute.channels.depthwise_of_permutation",
-        lambda m, x: m.c(x.index_select(1, m.i)),
-        SERIES,
-        c=nn.Conv1d(6, 6, 3, groups=6),
-        i=ORDER,
-        expect="""
-            conv1d_1 = conv1d(x, c.weight_depthwise_of_permutation, c.bias_depthwise_of_permutation, groups=6)
-            index_select_1 = index_select(conv1d_1, -2, i)
-        """,
-    ),
-    leaves(
-        "commute.channels.depthwise_of_permutation",
-        lambda m, x: m.conv(x.index_select(1, m.i)),
-        SERIES,
-        conv=nn.Conv1d(6, 6, 3, groups=3),
-        i=ORDER,
-        because="two channels belong together",
-    ),
-    fires(
         "commute.channels.selection_of_linear",
         lambda m, x: m.fc(x).index_select(-1, m.i),
         TOKENS,

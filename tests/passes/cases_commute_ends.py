@@ -196,25 +196,6 @@ CASES = [
         because="there is no bias",
     ),
     fires(
-        "commute.transposed.depthwise_conv_transpose_of_permutation",
-        lambda m, x: F.conv_transpose2d(x.index_select(1, m.i), m.W, m.b, groups=4),
-        (2, 4, 3, 3),
-        i=ORDER[4],
-        W=number(4, 1, 2, 2),
-        b=number(4),
-        expect="conv_transpose2d_1 = conv_transpose2d(x, W_depthwise_conv_transpose_of_permutation, "
-        "b_depthwise_conv_transpose_of_permutation, groups=4)\n"
-        "index_select_1 = index_select(conv_transpose2d_1, -3, i)",
-    ),
-    leaves(
-        "commute.transposed.depthwise_conv_transpose_of_permutation",
-        lambda m, x: F.conv_transpose2d(x.index_select(1, m.i), m.W, groups=2),
-        (2, 4, 3, 3),
-        i=ORDER[4],
-        W=number(4, 1, 2, 2),
-        because="two channels belong together",
-    ),
-    fires(
         "commute.choices.choice_of_flattened_images",
         lambda m, x: torch.where((x > 0).flatten(2), x.sin().flatten(2), x.cos().flatten(2)),
         (2, 3, 4, 5),

@@ -302,23 +302,6 @@ CASES = [
         because="where it is, is asked for",
     ),
     fires(
-        "commute.shuffles.depthwise_of_shuffle",
-        lambda m, x: m.conv(F.channel_shuffle(x, 2)),
-        (2, 6, 5, 5),
-        conv=nn.Conv2d(6, 6, 3, groups=6),
-        expect="""
-            conv2d_1 = conv2d(x, conv.weight_depthwise_of_shuffle, conv.bias_depthwise_of_shuffle, groups=6)
-            channel_shuffle_1 = channel_shuffle(conv2d_1, 2)
-        """,
-    ),
-    leaves(
-        "commute.shuffles.depthwise_of_shuffle",
-        lambda m, x: m.conv(F.channel_shuffle(x, 2)),
-        (2, 6, 5, 5),
-        conv=nn.Conv2d(6, 6, 3, groups=3),
-        because="a group has two channels",
-    ),
-    fires(
         "commute.flatten.linear_of_shuffled_features",
         lambda m, x: m.fc(x.reshape(2, 4, 2, 3).mT.reshape(2, 4, 6)),
         ROWS,
