@@ -117,6 +117,8 @@ class LeftSide:
         match expr:
             case tree.Name(id=name) if name in self.named:
                 return self.named[name]
+            case tree.Name(id=name) if self.roles.get(name) is Role.PARAMETER:
+                return Literal(self.parameters[name], span=expr.span)
             case tree.Name(id=name):
                 return self._bind(name, False, expr)
             case tree.Declared(name=name, optional=optional):

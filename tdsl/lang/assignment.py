@@ -17,6 +17,7 @@ from tdsl.lang.bind import bind
 from tdsl.lang.draws import Draws
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError
+from tdsl.lang.walk import walk
 from tdsl.ops import Operator
 from tdsl.ops.laws_window import spatial_axes
 from tdsl.ops.shapes import ShapeMismatch
@@ -25,6 +26,14 @@ DISTINCT_ATTEMPTS = 60
 MANY = 20
 """More dimensions than this are mostly of size 1: tensors that have so many axes remain small."""
 MOSTLY_ONE = (1, 1, 1, 1, 1, 2, 2, 3)
+BOUNDS: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {"Int": (1, 2, 3), "Ratio": (0.25, 0.5, 0.75), "Real": (0.25, 0.5, 0.75), "Bool": (False, True)}
+)
+"""What parameters of a kind are drawn from, where conditions alone speak of them."""
+NUMBERS: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {**BOUNDS, "Int": (-1, 1, 2, 3), "Real": (-1.5, 0.0, 0.25, 0.5, 2.0)}
+)
+"""The same, where a side computes with them: a user may give any number."""
 ALIKE = 1_000_000
 """From this seed on all dimensions have one size: nothing else shows that an axis is taken for another."""
 
@@ -69,9 +78,12 @@ class Assignment:
         self.draws = Draws(self.random, sorted(pool))
         self.types = resolved.matched_types
         self.ranks = dict(self._spatial_ranks())
-        for parameter in resolved.rule.parameters:
-            if parameter.kinds == ("Int",):
-                self.set(parameter.name, self.random.randint(1, 3))
+        rule = resolved.rule
+        for parameter in rule.parameters:
+            told = (*rule.lhs, *rule.rhs, *(c for c in rule.where if isinstance(c, tree.Definition)))
+            computed = any(isinstance(n, tree.Name) and n.id == parameter.name for t in told for n in walk(t))
+            if values := (NUMBERS if computed else BOUNDS).get(parameter.kinds[0]):
+                self.set(parameter.name, self.random.choice(values))
         if seed % 2:
             self._solve()
 

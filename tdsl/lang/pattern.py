@@ -47,6 +47,10 @@ class PatternReader:
         """A pattern for a tensor."""
         match expr:
             case tree.Name(id=name):
+                if self.scope.roles.get(name) is Role.PARAMETER and param.kind != "value":
+                    raise TdslError(
+                        f"the parameter `{name}` cannot stand here", expr.span, expected="a tensor"
+                    )
                 self.scope.declare(name, Role.OPERAND, expr.span)
             case tree.Declared():
                 self._declared(expr, param, owner, Role.OPERAND)
@@ -95,6 +99,12 @@ class PatternReader:
                 else f"`{expr.name}` cannot be absent here",
                 expr.span,
                 expected=f"`{expr.name}` without the `?`",
+            )
+        if self.scope.roles.get(expr.name) is Role.PARAMETER:
+            raise TdslError(
+                f"`{expr.name}` is a parameter, and here a tensor is declared",
+                expr.span,
+                hint="give one of them another name",
             )
         self.scope.declare(expr.name, role, expr.span)
         if expr.type is not None:

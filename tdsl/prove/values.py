@@ -47,15 +47,6 @@ class Values(Sides):
         self.undecided: list[tree.Condition] = []
         """Conditions on weight values that this checker could not decide."""
         self.selecting = dict(selecting_variables(instance))
-        self._parameters()
-
-    def _parameters(self) -> None:
-        random = self.instance.random
-        for parameter in self.rule.parameters:
-            if parameter.kinds in (("Real",), ("Ratio",)):
-                self.env[parameter.name] = random.choice((0.25, 0.5, 0.75))
-            elif parameter.kinds == ("Bool",):
-                self.env[parameter.name] = random.random() < 0.5
 
     # ------------------------------------------------------------ names
 

@@ -482,3 +482,29 @@ def test_a_type_holds_another_where_its_extremes_survive(wide, narrow):
     given = torch.tensor(numbers, dtype=kind)
     survive = [a == b for a, b in zip(given.tolist(), given.to(TYPES[wide]).tolist(), strict=True)]
     assert BUILTINS["holds"](None, TYPES[wide], kind) == all(survive)
+
+
+# ---------------------------------------------------------------- parameters
+
+
+def test_a_parameter_is_its_number_on_both_sides():
+    """A product with another number, or with a tensor, is another matter."""
+    graph = graph_of(lambda x, y: (torch.relu(x) * 3, torch.relu(x) * -3, torch.relu(x) * y), X, Y)
+    text = "rule inside(factor: Real = {}) {{ relu(x) * factor => relu(x * factor) }}"
+    right = apply(text.format(3), graph)
+    assert right.rules == ["inside"] and "mul(x, 3)" in right.text
+    right.assert_equal()
+    assert apply(text.format(2), graph).rules == []
+    assert apply("rule outside(f: Real = 0.2) { leaky_relu(x, f) => maximum(x, f * x) }", graph).rules == []
+
+
+@pytest.mark.parametrize(
+    ("term", "message"),
+    [
+        ("relu(n)", "the parameter `n` cannot stand here"),
+        ("relu(x) * (n: [4])", "`n` is a parameter, and here a tensor is declared"),
+    ],
+)
+def test_a_parameter_is_no_tensor(term, message):
+    with pytest.raises(TdslError, match=message):
+        library(f"rule r(n: Int = 2) {{ {term} => tanh(x) * n }}")

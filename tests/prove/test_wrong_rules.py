@@ -63,6 +63,8 @@ def test_a_wrong_rule_is_refuted(name: str) -> None:
         "rule r { (x: [n, m]) - mean(x, [-1], true) + (mean(x, [-1], true)) => x }",
         "rule r { softmax((x: [b, n]) + (c: [b, 1]), dim=-1) => softmax(x, dim=-1) }",
         "rule r { exp(x: [b, n]) / sum(exp(x), [-1], true) => softmax(x, dim=-1) }",
+        "rule r(s: Real = 2) { (x: [n]) * s + (y: [n]) * s => (x + y) * s }",
+        "rule r(keep: Bool = true) { sum((x: [n, m]) * 2, [-1], keep) => sum(x, [-1], keep) * 2 }",
         # Of two statistics that may be absent the kernel takes both or neither.
         "rule r { instance_norm(flip(x: [b, c, h, w], [-1]), W?, B?, m?, v?, u, t, e, k) "
         "=> flip(instance_norm(x, W, B, m, v, u, t, e, k), [-1]) }",
@@ -80,6 +82,7 @@ def test_a_right_rule_is_proved(text: str) -> None:
         "rule r { exp(x: [n]) * exp(y: [n]) => exp(x + y) }",
         "rule r { maximum(x: [n], y: [n]) + (z: [n]) => maximum(x + z, y + z) }",
         "rule r { linear(x: [..., n], W: const [n, n]) => matmul(x, W) where is_symmetric(W) }",
+        "rule r(slope: Real = 0.01) { leaky_relu(x: [n], slope) => maximum(x, slope * x) where slope <= 1 }",
         # Of the orders of all elements a number says too little.
         "rule r { amax(relu(x: [n, m]), [0, 1]) => relu(amax(x, [0, 1])) }",
         # The sides differ where y is 0, and there the left one is not defined.
