@@ -88,7 +88,7 @@ def _joined(work: Workspace, node: fx.Node) -> Joined | None:
     inner, interleaved = node, False
     rank = node.meta["val"].ndim
     if calls(node, "reshape") and calls(node.args[0], "stack"):
-        (inner,) = node.all_input_nodes
+        inner = node.args[0]
         if inner.args[1] not in (-rank - 1, -rank) or len(inner.all_input_nodes) < 2:
             return None
         interleaved = inner.args[1] == -rank

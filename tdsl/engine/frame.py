@@ -81,6 +81,8 @@ class Frame:
         """The staged right side, one value an output."""
         if self._rhs is None:
             self._rhs = self.variant.build(self)
+            for value in self._rhs:
+                self.work.keep_spread(value)
         return self._rhs
 
     @property

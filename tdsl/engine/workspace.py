@@ -30,6 +30,7 @@ _FAKE_LOGS = tuple(
 
 _LAYOUT_DEPENDENT = frozenset({"conv", "conv_transpose", "pool", "resize", "attention"})
 """Shape laws of the operators whose fake kernels choose a memory layout by the sizes."""
+_EXPAND = torch.ops.aten.expand.default
 _IN_PYTHON = frozenset({"im2col"})
 """Shape laws of the operators that are described by their implementation in Python."""
 
@@ -119,6 +120,12 @@ class Workspace:
             return False
         op = operator_of(value.target)
         return (op is None or not op.random) and not _symbolic([value.args, value.kwargs])
+
+    def keep_spread(self, value: Any) -> None:
+        """Leave an expansion of a constant to the run time where it would be more than what it is made of."""
+        if isinstance(value, Staged) and value.target is _EXPAND and self.is_const(value):
+            val, source = self.val(value), self.val(value.args[0])
+            value._const = val is None or source is None or val.numel() <= source.numel()
 
     def evaluate(self, value: Any) -> torch.Tensor:
         """The values of a constant, in float64 when it is floating point."""

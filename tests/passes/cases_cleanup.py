@@ -715,13 +715,16 @@ ZEROS = [
         b=number(3),
         because="one entry is no zero",
     ),
-    leaves(
+    fires(
         "cleanup.zeros.zero_linear",
-        lambda m, x: F.linear(x, m.w, m.b),
+        lambda m, x: (F.linear(x, m.w, m.b), x.exp()),
         (40, 6),
         w=torch.zeros(3, 6, dtype=torch.float64),
         b=number(3),
-        because="the constant would be larger than the weight",
+        expect="""
+            expand = expand(b, [40, 3])
+            exp = exp(x)
+        """,
     ),
 ]
 

@@ -1102,4 +1102,100 @@ LAYOUT = [
     ),
 ]
 
-CASES = [*BATCH_NORM, *BIAS, *SCALE, *EMBEDDING, *PAD, *MERGE, *SIBLINGS, *LAYOUT, *CROPPED]
+SPREAD = [
+    fires(
+        "fold.spread.linear_of_spread",
+        lambda m, x: m.fc(m.q.expand(x.shape[0], -1, -1)).relu() + x,
+        (2, 4, 6),
+        dynamic=BATCH,
+        fc=nn.Linear(6, 6),
+        q=number(1, 4, 6),
+        expect="""
+            sym_size_int_1 = size(x, -3)
+            expand_1 = expand(q_linear_of_spread, [sym_size_int_1, 4, 6])
+            relu = relu(expand_1)
+            add = add(relu, x)
+        """,
+    ),
+    leaves(
+        "fold.spread.linear_of_spread",
+        lambda m, x: (m.fc(m.q.expand(x.shape[0], -1, -1)), m.q.expand(x.shape[0], -1, -1) * x),
+        (2, 9, 6),
+        dynamic=BATCH,
+        fc=nn.Linear(6, 6),
+        q=number(1, 9, 6),
+        because="what is projected is more than the weight",
+    ),
+    leaves(
+        "fold.spread.linear_of_spread",
+        lambda m, x: m.fc(x.expand(5, -1, -1)),
+        (1, 4, 6),
+        fc=nn.Linear(6, 6),
+        because="what is spread is computed",
+    ),
+    fires(
+        "fold.spread.layer_norm_of_spread",
+        lambda m, x: m.norm(m.q.expand(x.shape[0], -1, -1)).relu() + x,
+        (2, 4, 6),
+        dynamic=BATCH,
+        norm=nn.LayerNorm(6),
+        q=number(1, 4, 6),
+        expect="""
+            sym_size_int_1 = size(x, -3)
+            expand_1 = expand(q_layer_norm_of_spread, [sym_size_int_1, 4, 6])
+            relu = relu(expand_1)
+            add = add(relu, x)
+        """,
+    ),
+    leaves(
+        "fold.spread.layer_norm_of_spread",
+        lambda m, x: m.norm(m.q.expand(4, -1)) + x,
+        (2, 4, 6),
+        norm=nn.LayerNorm([4, 6]),
+        q=number(6),
+        because="the rows are normalised together",
+    ),
+    fires(
+        "fold.spread.pointwise_of_spread",
+        lambda m, x: m.q.expand(x.shape[0], -1).sigmoid() + x,
+        X,
+        dynamic=BATCH,
+        q=number(6),
+        expect="""
+            sym_size_int_1 = size(x, -2)
+            expand_1 = expand(q_pointwise_of_spread, [sym_size_int_1, 6])
+            add = add(expand_1, x)
+        """,
+    ),
+    leaves(
+        "fold.spread.pointwise_of_spread",
+        lambda m, x: m.q.expand(x.shape[0], -1).sigmoid() + m.q.expand(x.shape[0], -1) * x,
+        (3, 30),
+        dynamic=BATCH,
+        q=number(30),
+        because="the values before are stored, too",
+    ),
+    fires(
+        "fold.spread.sum_of_spreads",
+        lambda m, x: (m.q.expand(x.shape[0], -1) * m.k.expand(x.shape[0], 6)).relu() + x,
+        X,
+        dynamic=BATCH,
+        q=number(6),
+        k=number(1, 1),
+        expect="""
+            sym_size_int_1 = size(x, -2)
+            expand_2 = expand(q_sum_of_spreads, [sym_size_int_1, 6])
+            relu = relu(expand_2)
+            add = add(relu, x)
+        """,
+    ),
+    leaves(
+        "fold.spread.sum_of_spreads",
+        lambda m, x: m.q.expand(4, -1) - x.expand(4, -1),
+        (1, 6),
+        q=number(6),
+        because="one of them is computed",
+    ),
+]
+
+CASES = [*BATCH_NORM, *BIAS, *SCALE, *EMBEDDING, *PAD, *MERGE, *SIBLINGS, *LAYOUT, *CROPPED, *SPREAD]
