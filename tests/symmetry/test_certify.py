@@ -106,6 +106,47 @@ def test_in_float64_where_there_are_kernels_at_dynamic_sizes(run: Callable[..., 
     assert found["group"] == "S(8)"
 
 
+def test_sizes_of_the_contract_weights_beside_the_file_and_an_output_that_nothing_is_claimed_of(
+    run: Callable[..., Any],
+) -> None:
+    model = onnx.parser.parse_model("""
+        <ir_version: 9, opset_import: ["" : 18]>
+        g (float[b, n, 4] points, float[b, n, 4] others) => (float[b, n, 4] moved, float[b, n, 4] scanned)
+        <int64 axis = {1}> {
+            both = Add(points, others)
+            moved = MatMul(both, w)
+            scanned = CumSum(moved, axis)
+        }
+    """)
+    weight = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
+    onnx.save(model, "both.onnx", save_as_external_data=True, location="both.data", size_threshold=0)
+    text = """\
+group Sn = S(n)
+
+action shuffle of Sn on [..., n, d] {
+    generator: g @ x
+}
+
+symmetry both {
+    group Sn
+    input points: [b, 5, d] by shuffle
+    input others: [..., n, d] by shuffle
+    output moved: [..., n, d] by shuffle
+}
+"""
+    Path("both.tdsl").write_text("group Unused = S(3)\n" + text, encoding="utf-8")
+    result = run("both.onnx", "both.tdsl", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["shapes"] == {"points": [2, 5, 4], "others": [2, 5, 4]}
+    assert found["data"] == {"both.data": hashlib.sha256(Path("both.data").read_bytes()).hexdigest()}
+    assert found["text"] == text and found["outputs"] == ["moved"]
+    claims = text.replace("output moved", "output scanned")
+    Path("both.tdsl").write_text(claims, encoding="utf-8")
+    assert json.loads(run("both.onnx", "both.tdsl", "--json").stdout)["verdict"] == "refused"
+
+
 def test_whole_numbers_need_inputs(run: Callable[..., Any]) -> None:
     table = numpy_helper.from_array(
         np.random.default_rng(0).standard_normal((9, 4)).astype(np.float32), "table"
@@ -173,14 +214,17 @@ def test_a_widened_file_computes_the_same_in_double(run: Callable[..., Any]) -> 
 
 
 def measured(
-    *defects: tuple[float, ...], control: float = 1.0, lie: tuple[float, ...] = (), bound: float = 0.0
+    *defects: tuple[float, ...],
+    control: float = 1.0,
+    lie: tuple[tuple[float, ...], ...] = (),
+    bound: float = 0.0,
 ) -> Measurement:
     elements = {f"g{i}": Whole(one, (control,) * len(one)) for i, one in enumerate(defects)}
-    slopes = {f"A{i}": (slope,) for i, slope in enumerate(lie)}
+    slopes = {f"A{i}": one for i, one in enumerate(lie)}
     return Measurement("a runtime", "float64", bound, elements, slopes)
 
 
-GOOD = measured((1e-12, 1e-12), (1e-12, 1e-12), lie=(1e-12, 1e-12))
+GOOD = measured((1e-12, 1e-12), (1e-12, 1e-12), lie=((1e-12,), (1e-12,)))
 
 
 @pytest.mark.parametrize(
@@ -190,9 +234,12 @@ GOOD = measured((1e-12, 1e-12), (1e-12, 1e-12), lie=(1e-12, 1e-12))
         ([GOOD, measured((1e-12, 1e-12), (1e-12, 2e-9))], "refused"),  # one output under one element
         ([measured((2e-9, 1e-12), (1e-12, 1e-12)), GOOD], "refused"),
         ([measured((1e-12,), (float("inf"),))], "refused"),
-        ([measured((1e-12,), lie=(0.9e-7, 1e-12))], "certified"),  # derivatives have a hundred tolerances
-        ([measured((1e-12,), lie=(1.1e-7, 1e-12))], "refused"),
-        ([measured((1e-12,), lie=(1e-12, 1.1e-7))], "refused"),
+        (
+            [measured((1e-12,), lie=((0.9e-7,), (1e-12,)))],
+            "certified",
+        ),  # derivatives have a hundred tolerances
+        ([measured((1e-12,), lie=((1.1e-7,), (1e-12,)))], "refused"),
+        ([measured((1e-12,), lie=((1e-12,), (1.1e-7,)))], "refused"),
         ([measured((2e-9,), bound=1e-6)], "certified"),  # rounding, in float32
         ([measured((2e-6,), bound=1e-6)], "refused"),
         ([measured((1e-12,), control=0.9e-5, bound=1e-6)], "vacuous"),  # a wrong claim would be rounding
@@ -200,6 +247,7 @@ GOOD = measured((1e-12, 1e-12), (1e-12, 1e-12), lie=(1e-12, 1e-12))
         ([measured((1e-12,), control=1.1e-8)], "certified"),
         ([GOOD, measured((1e-12,), control=0.0)], "vacuous"),
         ([measured((2e-9,), control=0.0)], "refused"),
+        ([measured((1e-12,), lie=((1.1e-7, 1e-12),))], "refused"),  # of either output
     ],
 )
 def test_every_measurement_must_hold_and_be_able_to_fail(
