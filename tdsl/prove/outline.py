@@ -74,7 +74,8 @@ class Outline:
         for name in self.instance.order:
             value = env[name]
             kinds = self.kinds.get(name, frozenset())
-            sized = roles.get(name) in (Role.DIMENSION, Role.PARAMETER)
+            role = roles.get(name)
+            sized = role is Role.DIMENSION or (role is Role.PARAMETER and value > 0)
             leaves[name] = self._leaf(name, value, sized, kinds, made)
         return leaves
 

@@ -38,9 +38,7 @@ class Defect:
 
 
 def _larger(first: float | None, second: float | None) -> float | None:
-    if first is None or second is None:
-        return first if second is None else second
-    return max(first, second)
+    return max((one for one in (first, second) if one is not None), default=None)
 
 
 ROUNDING = 1e-13

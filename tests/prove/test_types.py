@@ -28,6 +28,7 @@ def resolved_from(text: str) -> Resolved:
         "rule r { avg_pool1d(x: [b, c, n], [1]) => slice(x, dim=-1, start=0, end=min(n, 20)) }",
         "rule r { concat(x: [n], y: [m], dim=0) => slice(concat(x, y, dim=0), dim=0, end=min(n + m, 31)) }",
         "rule r { mul(x: [n], a: const [n]) => x * V where V: [n - n div 40] = a + 0 }",
+        "rule r(k: Int = 2) { slice(x: [n], dim=0, end=k) + 0 => slice(x, dim=0, end=min(k, 40)) }",
         "rule r { relu(pad(x: [n], [p, q])) => relu(slice(pad(x, [p, q]), dim=0, end=p + q + n - n div 64)) }",  # noqa: E501
     ],
 )
@@ -52,6 +53,7 @@ def test_a_rule_that_is_right_on_small_instances_alone_is_refused_with_large_siz
         "rule r { slice(relu(x: [n]), dim=0, end=e) => relu(slice(x, dim=0, end=e)) }",
         "rule r { relu(x: [n, m]) => reshape(relu(x), [n, 2 * (m div 2)]) where m % 2 == 0 }",
         "rule r { max_pool1d(relu(x: [b, c, n]), k, s, p) => relu(max_pool1d(x, k, s, p)) }",
+        "rule r(k: Int = 2) { slice(x: [n], dim=0, end=k) + 0 => slice(x, dim=0, end=k) }",
         "rule r(f: elementwise) { f(neg(neg(x)), y) => f(x, y) }",
         "rule r { flip(conv1d(x, W: const [o, i, k], b?, padding=p), [-1]) "
         "=> conv1d(flip(x, [-1]), flip(W, [-1]), b, padding=p) }",
