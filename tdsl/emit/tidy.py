@@ -19,6 +19,7 @@ from tdsl.emit.rearranging import rearrange
 from tdsl.emit.reciprocals import divide
 from tdsl.emit.slices import merge_slices
 from tdsl.emit.targets import fix_targets, fold_sizes
+from tdsl.emit.weighted import weigh
 
 
 def tidy(model: ir.Model, captured: Captured) -> tuple[Shared, ...]:
@@ -49,6 +50,7 @@ def shorten(model: ir.Model) -> None:
     rearrange(editor)
     flatten_layers(editor)
     divide(editor)
+    weigh(editor)
     count_from_front(editor)
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+import tdsl
 from tdsl.capture import capture
 from tdsl.emit import emit
 from tdsl.emit.arrangement import Arrangement
@@ -362,6 +363,55 @@ def test_a_reciprocal_that_is_added_stays():
     after, kinds = shortened(before)
     assert kinds == {"Reciprocal": 1, "Add": 1}
     assert_same(before, after, x=random(3, 4), v=np.abs(random(3, 1)) + 1)
+
+
+class RootMeanSquare(nn.Module):
+    """A normalisation with a weight, which the layer behind it takes in, and one that a sum reads."""
+
+    def __init__(self, power: int = 2, axis: int = -1) -> None:
+        super().__init__()
+        self.weight, self.layer = nn.Parameter(torch.randn(8)), nn.Linear(8, 8)
+        self.power, self.axis = power, axis
+
+    def normed(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.pow(self.power).mean(self.axis, keepdim=True) + 1e-5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h = self.layer(self.normed(x) * self.weight)
+        return h + self.normed(h)
+
+
+def computed(model: onnx.ModelProto, folder) -> collections.Counter:
+    """The operators that onnxruntime computes a model by."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath, options.log_severity_level = str(folder / "optimised.onnx"), 4
+    onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return collections.Counter(
+        node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node
+    )
+
+
+def test_a_normalisation_whose_weight_a_layer_took_in_is_computed_in_one_pass(tmp_path):
+    result = tdsl.compile(RootMeanSquare(), (torch.randn(2, 3, 8),), latency=False)
+    assert any(record.rule == "fold.scale.linear_of_scaled" for record in result.report.rewrites)
+    kinds = computed(result.onnx, tmp_path)
+    assert kinds["SimplifiedLayerNormalization"] == 2 and not kinds["Sqrt"]
+    assert len(result.onnx.graph.initializer) == len({i.name for i in result.onnx.graph.initializer})
+    assert (
+        sum(
+            list(i.dims) == [8] and (numpy_helper.to_array(i) == 1).all()
+            for i in result.onnx.graph.initializer
+        )
+        == 1
+    )
+
+
+@pytest.mark.parametrize("other", [{"power": 4}, {"axis": 1}])
+def test_what_onnxruntime_knows_as_no_normalisation_is_not_multiplied(other):
+    result = tdsl.compile(RootMeanSquare(**other), (torch.rand(2, 3, 8) + 1,), latency=False)
+    assert not any(
+        list(i.dims) == [8] and (numpy_helper.to_array(i) == 1).all() for i in result.onnx.graph.initializer
+    )
 
 
 def test_an_expansion_before_a_broadcast_goes_and_one_that_makes_the_shape_stays():
