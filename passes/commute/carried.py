@@ -16,9 +16,9 @@ from tdsl.engine.journal import Journal
 from tdsl.engine.passes import GraphPass, graph_pass
 from tdsl.engine.staged import CannotStage, Staged
 from tdsl.engine.workspace import Workspace
-from tdsl.ops.targets import operator_of
+from tdsl.ops.targets import calls, operator_of
 from tdsl.symmetry.action import Action
-from tdsl.symmetry.element import Linear
+from tdsl.symmetry.element import Linear, Permutation
 from tdsl.symmetry.infer import passing
 
 MOVEMENTS = frozenset(
@@ -101,6 +101,8 @@ def _past(
         results = tuple(one and one.then(follow.after) for one in results)
     if any(not _can_be_made(results[place], one) for one, place in outputs.items()):
         return False
+    if calls(node, "pixel_shuffle") and _orders_pixels(acting, results[0]):
+        return False
     plain: dict[fx.Node, Any] = {one: acted.root for one, acted in operands.items()}
     plain.update(follow.values)
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda one: _instead(plain, one))
@@ -116,6 +118,13 @@ def _past(
     chains = [one for acted in operands.values() for one in acted.chain]
     matched = tuple(dict.fromkeys((*outputs, node, *follow.layers, *chains)))
     return replaced(work, Carried.name, tuple(outputs), tuple(values), matched, journal)
+
+
+def _orders_pixels(acting: Mapping[fx.Node, Action], result: Action | None) -> bool:
+    """Whether an order of channels would be one of pixels: it stays where the layer before can take it."""
+    pixels = [one for axis, one in result.parts if axis >= result.rank - 2] if result is not None else []
+    channels = any(moving.part(moving.rank - 3) is not None for moving in acting.values())
+    return channels and any(isinstance(one, Permutation) for one in pixels)
 
 
 def _stays(node: fx.Node, operand: fx.Node, acting: Action) -> bool:

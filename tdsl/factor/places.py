@@ -22,6 +22,11 @@ def is_segmented(index: Tensor, segments: int) -> bool:
     return torch.equal(places, torch.arange(segments).repeat_interleave(len(places) // segments))
 
 
+def in_order(count: int) -> Tensor:
+    """The places 0, 1, …, `count` - 1."""
+    return torch.arange(count)
+
+
 def _whole(index: Tensor) -> Tensor | None:
     """The places in a row; `None` for what is no tensor of integers."""
     if index.is_floating_point() or index.is_complex() or index.dtype == torch.bool:
@@ -45,4 +50,5 @@ DECLARED = (
         is_segmented,
         "Whether an index is 0 … 0 1 … 1 …, each as often, up to `segments` - 1.",
     ),
+    CompileTimeFunction("in_order", "tensor", ("n",), in_order, "The places 0, 1, …, n − 1."),
 )

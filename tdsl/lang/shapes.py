@@ -121,6 +121,7 @@ _FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "inverse": axes.inverse,
     "compose": axes.compose,
     "inverse_order": lambda index: Shaped(tuple(_shape(index))),
+    "in_order": lambda count: Shaped((count,)),
     "selected": lambda matrix, *value: Shaped(tuple(_shape(matrix))[:1]),
     "exchange": axes.exchange,
     "sources": axes.sources,

@@ -134,6 +134,7 @@ def test_every_kind_returns_what_it_says():
         "energy_rank": (weight, 0.5),
         "homogeneous": (weight, weight[0]),
         "multiplications": (weight[None],),
+        "in_order": (3,),
         "is_mirrored": (weight, (-1,)),
         "is_segmented": (torch.arange(3), 3),
         "keeps_groups": (torch.arange(4), 2),

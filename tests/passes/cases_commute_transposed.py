@@ -3,10 +3,18 @@
 import torch
 import torch.nn.functional as F
 from rule_cases import fires, leaves, number
+from torch import nn
 
 ORDER = {
     n: torch.tensor([*range(2, n), 0, 1]) if n > 3 else torch.tensor([*range(1, n), 0]) for n in range(2, 9)
 }
+
+PIXELS = (2, 8, 4, 5)
+EDGED = {
+    "more_operators": "an order of channels that a layer takes, in an attempt",
+    "more_bytes": "that order",
+}
+
 
 CASES = [
     fires(
@@ -125,75 +133,109 @@ CASES = [
         because="places have factors",
     ),
     fires(
-        "commute.transposed.pixel_shuffle_of_flip",
-        lambda m, x: F.pixel_shuffle(F.conv2d(x, m.W).flip(3), 2),
-        (2, 3, 4, 5),
-        W=number(8, 3, 1, 1),
+        "commute.shuffles.pixel_shuffle_of_flip",
+        lambda m, x: F.pixel_shuffle(x.flip(3), 2),
+        PIXELS,
         expect="""
-            conv2d_1 = conv2d(x, W_pixel_shuffle_of_flip)
-            pixel_shuffle_1 = pixel_shuffle(conv2d_1, 2)
+            index_select = index_select(x, -3, pixel_shuffle_of_flip)
+            pixel_shuffle_1 = pixel_shuffle(index_select, 2)
             flip_1 = flip(pixel_shuffle_1, [-1])
         """,
+        **EDGED,
     ),
     leaves(
-        "commute.transposed.pixel_shuffle_of_flip",
-        lambda m, x: F.pixel_shuffle(F.conv2d(x, m.W).flip(1), 2),
-        (2, 3, 4, 5),
-        W=number(8, 3, 1, 1),
+        "commute.shuffles.pixel_shuffle_of_flip",
+        lambda m, x: F.pixel_shuffle(x.flip(1), 2),
+        PIXELS,
         because="channels are reversed",
     ),
     fires(
-        "commute.transposed.pixel_shuffle_of_transpose",
-        lambda m, x: F.pixel_shuffle(F.conv2d(x, m.W).permute(0, 1, 3, 2), 2),
-        (2, 3, 4, 5),
-        W=number(8, 3, 1, 1),
+        "commute.shuffles.pixel_shuffle_of_transpose",
+        lambda m, x: F.pixel_shuffle(x.permute(0, 1, 3, 2), 2),
+        PIXELS,
         expect="""
-            conv2d_1 = conv2d(x, W_pixel_shuffle_of_transpose)
-            pixel_shuffle_1 = pixel_shuffle(conv2d_1, 2)
+            index_select = index_select(x, -3, pixel_shuffle_of_transpose)
+            pixel_shuffle_1 = pixel_shuffle(index_select, 2)
             permute_1 = permute(pixel_shuffle_1, [0, 1, 3, 2])
         """,
+        **EDGED,
     ),
     leaves(
-        "commute.transposed.pixel_shuffle_of_transpose",
-        lambda m, x: F.pixel_shuffle(F.conv2d(x, m.W).permute(1, 0, 2, 3)[:4].permute(1, 0, 2, 3), 2),
-        (2, 3, 4, 5),
-        W=number(8, 3, 1, 1),
+        "commute.shuffles.pixel_shuffle_of_transpose",
+        lambda m, x: F.pixel_shuffle(x.permute(0, 2, 1, 3), 2),
+        (2, 3, 8, 5),
         because="channels change places",
     ),
     fires(
-        "commute.transposed.conv_of_pixels_of_flip",
-        lambda m, x: F.conv2d(F.pixel_unshuffle(x.flip(3), 2), m.W),
+        "commute.shuffles.pixel_unshuffle_of_flip",
+        lambda m, x: F.pixel_unshuffle(x.flip(3), 2),
         (2, 2, 4, 6),
-        W=number(3, 8, 1, 1),
         expect="""
             pixel_unshuffle_1 = pixel_unshuffle(x, 2)
-            flip_1 = flip(pixel_unshuffle_1, [-1])
-            conv2d_1 = conv2d(flip_1, W_conv_of_pixels_of_flip)
+            index_select = index_select(pixel_unshuffle_1, -3, pixel_unshuffle_of_flip)
+            flip_1 = flip(index_select, [-1])
         """,
+        **EDGED,
     ),
     leaves(
-        "commute.transposed.conv_of_pixels_of_flip",
-        lambda m, x: F.conv2d(F.pixel_unshuffle(x.flip(1), 2), m.W),
+        "commute.shuffles.pixel_unshuffle_of_flip",
+        lambda m, x: F.pixel_unshuffle(x.flip(1), 2),
         (2, 2, 4, 6),
-        W=number(3, 8, 1, 1),
         because="channels are reversed",
     ),
     fires(
-        "commute.transposed.conv_of_pixels_of_transpose",
-        lambda m, x: F.conv2d(F.pixel_unshuffle(x.permute(0, 1, 3, 2), 2), m.W),
+        "commute.shuffles.pixel_unshuffle_of_transpose",
+        lambda m, x: F.pixel_unshuffle(x.permute(0, 1, 3, 2), 2),
         (2, 2, 4, 6),
-        W=number(3, 8, 1, 1),
         expect="""
             pixel_unshuffle_1 = pixel_unshuffle(x, 2)
-            permute_1 = permute(pixel_unshuffle_1, [0, 1, 3, 2])
-            conv2d_1 = conv2d(permute_1, W_conv_of_pixels_of_transpose)
+            index_select = index_select(pixel_unshuffle_1, -3, pixel_unshuffle_of_transpose)
+            permute_1 = permute(index_select, [0, 1, 3, 2])
+        """,
+        **EDGED,
+    ),
+    leaves(
+        "commute.shuffles.pixel_unshuffle_of_transpose",
+        lambda m, x: F.pixel_unshuffle(x.permute(1, 0, 2, 3), 2),
+        (2, 2, 4, 6),
+        because="images are channels",
+    ),
+    fires(
+        "commute.channels.selection_of_function_of_conv",
+        lambda m, x: m.c(x).relu().index_select(1, m.i),
+        (2, 3, 4, 5),
+        c=nn.Conv2d(3, 4, 2),
+        i=torch.tensor([2, 0, 3]),
+        expect="""
+            conv2d_1 = conv2d(x, c.weight_selection_of_function_of_conv, i_selection_of_function_of_conv)
+            relu_1 = relu(conv2d_1)
         """,
     ),
     leaves(
-        "commute.transposed.conv_of_pixels_of_transpose",
-        lambda m, x: F.conv2d(F.pixel_unshuffle(x.permute(1, 0, 2, 3), 2), m.W),
-        (2, 2, 4, 6),
-        W=number(3, 8, 1, 1),
-        because="images are channels",
+        "commute.channels.selection_of_function_of_conv",
+        lambda m, x: (lambda h: (h.index_select(1, m.i), h.exp()))(m.c(x).relu()),
+        (2, 3, 4, 5),
+        c=nn.Conv2d(3, 4, 2),
+        i=torch.tensor([2, 0, 3]),
+        because="all channels are read, too",
+    ),
+    fires(
+        "commute.channels.selection_of_function_of_linear",
+        lambda m, x: F.linear(x, m.W).tanh().index_select(1, m.i),
+        (2, 3),
+        W=number(4, 3),
+        i=torch.tensor([2, 0, 3]),
+        expect="""
+            linear_1 = linear(x, W_selection_of_function_of_linear)
+            tanh_1 = tanh(linear_1)
+        """,
+    ),
+    leaves(
+        "commute.channels.selection_of_function_of_linear",
+        lambda m, x: m.f(x).tanh().index_select(0, m.i),
+        (4, 3),
+        f=nn.Linear(3, 4),
+        i=torch.tensor([2, 0, 3]),
+        because="rows, not features",
     ),
 ]
