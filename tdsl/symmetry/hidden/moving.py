@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tdsl.symmetry.hidden.flow import Call, Value, axis_law
-from tdsl.symmetry.hidden.layout import UNIT, Atom, Axes, Layout, case_of, factors, product, total
+from tdsl.symmetry.hidden.layout import UNIT, Atom, Axes, Layout, case_of, product, total
 from tdsl.symmetry.hidden.system import System
 
 
@@ -42,26 +42,15 @@ def regroup(system: System, axes: Axes, sizes: tuple[int, ...]) -> Axes:
 
 
 def _divide(system: System, block: list[Layout], sizes: list[int]) -> list[Layout] | None:
-    rest = factors(system.resolve(product(block)))
+    """A block of axes as axes of these sizes, whose product is its own; `None` if it cannot."""
+    rest = system.resolve(product(block))
     found: list[Layout] = []
     for size in sizes:
-        taken: list[Layout] = []
-        while size > 1:
-            if not rest:
-                return None
-            part = rest.pop(0)
-            own = system.size(part)
-            if size % own == 0:
-                taken.append(part)
-                size //= own
-                continue
-            halves = system.split(part, size, own // size) if own % size == 0 else None
-            if halves is None:
-                return None
-            taken.append(halves[0])
-            rest[:0] = factors(halves[1])
-            size = 1
-        found.append(system.resolve(product(taken)))
+        halves = system.split(rest, size, system.size(rest) // size)
+        if halves is None:
+            return None
+        found.append(halves[0])
+        rest = halves[1]
     return found
 
 
