@@ -75,7 +75,8 @@ def plan(contract: Contract, inputs: Shapes, outputs: Shapes, seed: int = 0) -> 
     """How a contract is tried on a model with these inputs and outputs.
 
     A single output may have any name. Raises `TdslError` where an edge names none of them, its shape does
-    not fit, a size of the group is not known, or the action is none of the group's on tensors of that shape.
+    not fit, a size of the group is not known, the action is none of the group's on tensors of that shape, or
+    moves no input.
     """
     outputs = _named_by(contract, outputs)
     sides = {"input": inputs, "output": outputs}
@@ -133,8 +134,12 @@ def plan(contract: Contract, inputs: Shapes, outputs: Shapes, seed: int = 0) -> 
             algebra.append(
                 LieTrial(f"A{i}", derivatives("input", inputs), derivatives("output", outputs), claimed())
             )
-    if not trials:
-        raise TdslError(f"{group.name} has one element only, so that nothing is said", contract.source.span)
+    if all(acting is None or acting.is_identity for one in trials for acting in one.into):
+        raise TdslError(
+            f"{group.name} leaves inputs of these sizes as they are, so that nothing is said",
+            contract.source.span,
+            expected="a group of several elements, and longer axes where it acts",
+        )
     return Plan(group, tuple(trials), tuple(algebra), sizes)
 
 

@@ -190,7 +190,7 @@ class Whole:
 
     defects: tuple[float, ...]
     controls: tuple[float, ...]
-    """The same against the output of another input: the claim that all inputs give one output."""
+    """The same against the output of another input: the claim that all that is moved gives one output."""
 
     @property
     def defect(self) -> float:
@@ -212,7 +212,8 @@ def whole_defect(
     """The defect of each output of a function under one element.
 
     `samples` are two or more inputs; `into` moves inputs, `out` outputs (`None`: left alone). The control is
-    f(ρ·x) against σ·f(x') for another sample x'. Raises whatever running the function raises.
+    f(ρ·x) against σ·f(x') where x' has of another sample what ρ moves. Raises whatever running the function
+    raises.
     """
     if len(samples) < 2:
         raise TdslError("one input shows nothing", expected="two or more")
@@ -221,6 +222,9 @@ def whole_defect(
     controls = [float("inf")] * len(plain[0])
     for i, sample in enumerate(samples):
         other = plain[(i + 1) % len(samples)]
+        if None in into:  # of what is left alone outputs may depend that do not see what is moved
+            pairs = zip(sample, samples[(i + 1) % len(samples)], into, strict=True)
+            other = run(tuple(own if move is None else another for own, another, move in pairs))
         moved = run(tuple(_moved(value, move) for value, move in zip(sample, into, strict=True)))
         for j, move in enumerate(out):
             defects[j] = max(defects[j], relative(moved[j], _moved(plain[i][j], move)))
