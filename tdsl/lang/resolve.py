@@ -53,6 +53,13 @@ class Resolved:
                     found.setdefault(node.name, node.type)
         return found
 
+    @cached_property
+    def computed(self) -> frozenset[str]:
+        """The names that a side or a definition speaks of, not conditions alone."""
+        rule = self.rule
+        told = (*rule.lhs, *rule.rhs, *(c for c in rule.where if isinstance(c, tree.Definition)))
+        return frozenset(node.id for part in told for node in walk(part) if isinstance(node, tree.Name))
+
 
 def resolve(rule: tree.Rule, vocabulary: Vocabulary, *, makes_sense: bool = False) -> Resolved:
     """Check the names of `rule`. Raises `TdslError` at the first mistake, in the order of the text.
