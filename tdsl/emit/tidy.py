@@ -15,6 +15,7 @@ from tdsl.emit.duplicates import Shared, share_equal_weights
 from tdsl.emit.editing import Editor
 from tdsl.emit.flat import flatten_layers
 from tdsl.emit.joined import count_from_front
+from tdsl.emit.padded import keep_zeros
 from tdsl.emit.rearranging import rearrange
 from tdsl.emit.reciprocals import divide
 from tdsl.emit.slices import merge_slices
@@ -51,6 +52,7 @@ def shorten(model: ir.Model) -> None:
     flatten_layers(editor)
     divide(editor)
     weigh(editor)
+    keep_zeros(editor)
     count_from_front(editor)
 
 

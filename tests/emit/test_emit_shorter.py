@@ -414,6 +414,29 @@ def test_what_onnxruntime_knows_as_no_normalisation_is_not_multiplied(other):
     )
 
 
+class PaddedPool(nn.Module):
+    def __init__(self, before: nn.Module, border: float) -> None:
+        super().__init__()
+        self.before, self.border = before, border
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.max_pool2d(nn.functional.pad(self.before(x), (1, 0, 1, 0), value=self.border), 2)
+
+
+@pytest.mark.parametrize(
+    ("before", "border", "named"),
+    [(nn.Conv2d(3, 4, 1), 0.0, True), (nn.ReLU(), 0.0, False), (nn.Conv2d(3, 4, 1), -torch.inf, False)],
+)
+def test_zeros_around_an_image_are_seen_by_the_largest_of_a_window(before, border, named):
+    x = torch.randn(2, 3, 5, 5)
+    model = PaddedPool(before, border)
+    proto = emit(capture(model, (x,)))
+    (pad,) = (node for node in proto.graph.node if node.op_type == "Pad")
+    assert (len(pad.input) == 4) is named
+    (output,) = run(proto, x=x.numpy())
+    torch.testing.assert_close(torch.from_numpy(output), model(x).detach())
+
+
 def test_an_expansion_before_a_broadcast_goes_and_one_that_makes_the_shape_stays():
     nodes = [
         helper.make_node("Shape", ["x"], ["s"]),
