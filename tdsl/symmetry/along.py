@@ -202,6 +202,11 @@ def permutes(element: Along) -> bool:
     return isinstance(element, Turn | Permutation)
 
 
+def keeps_signs(element: Along) -> bool:
+    """Whether it does no more than move places and multiply them by positive numbers."""
+    return permutes(element) or (isinstance(element, Monomial) and all(scale > 0 for scale in element.scales))
+
+
 def is_orthogonal(element: Along) -> bool:
     """Whether lengths stay as they are, up to 1e-9."""
     if permutes(element):

@@ -6,14 +6,14 @@ homogeneous ones (f(s·x) = s·f(x)); matrices with linear ones only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tdsl.symmetry.action import Action, action, same
-from tdsl.symmetry.along import Along, Monomial, Turn, along, is_still, matrix, permutes
+from tdsl.symmetry.along import Along, Monomial, Turn, along, is_still, keeps_signs, matrix, permutes
 from tdsl.symmetry.along import scales as scales_of
 from tdsl.symmetry.element import Linear, Permutation
 from tdsl.symmetry.transfer import (
@@ -58,7 +58,7 @@ def _through(site: Site, element: Along) -> Along:
     signs = all(abs(scale) == 1 for scale in element.scales)
     if operator.even and (signs or operator.homogeneous):
         return along(Monomial(element.places, tuple(abs(scale) for scale in element.scales)))
-    positive = all(scale > 0 for scale in element.scales)
+    positive = keeps_signs(element)
     if (positive or operator.odd) and (signs or operator.homogeneous):
         return element
     if not positive and not operator.odd:
@@ -72,11 +72,8 @@ def _prelu(site: Site) -> Law:
     x, slopes = site["x"], site["weight"]
     if slopes.constant is None or not slopes.still:
         raise Breaks("the slopes of prelu depend on the input")
-    for _, element in x.action.parts:
-        if not permutes(element) and not (
-            isinstance(element, Monomial) and all(scale > 0 for scale in element.scales)
-        ):
-            raise Breaks("prelu is homogeneous, and neither odd nor linear")
+    if not all(keeps_signs(element) for _, element in x.action.parts):
+        raise Breaks("prelu is homogeneous, and neither odd nor linear")
     if slopes.constant.numel() == 1 or x.rank < 2:
         return law(site, x.action)
     if x.action.order[1] != 1:
@@ -191,6 +188,33 @@ def extent(value: Value, axis: int, shape: Sequence[int]) -> int:
     return value.shape[at] if at >= 0 and not value.is_alike_along(at) else 1
 
 
+def shared_action(
+    site: Site, lifted: Sequence[tuple[Value, Action]], axes: Iterable[int], shape: Sequence[int]
+) -> Action:
+    """What acts along some axes of a shape on all operands of it or broadcast to it, and their axes.
+
+    An operand whose places along an axis are all the same goes with every order of them, and with nothing
+    that does more. Raises `Breaks` where it is not the same.
+    """
+    name, parts = site.operator.name, {}
+    for axis in axes:
+        found = [
+            acting.part(axis)
+            for value, acting in lifted
+            if extent(value, axis, shape) == shape[axis] or acting.part(axis) is not None
+        ]
+        if len(set(found)) > 1:
+            raise Breaks(f"{name} of tensors that are acted on differently")
+        if found and (element := found[0]) is not None:
+            if not permutes(element) and len(found) < len(lifted):
+                raise Breaks(f"{name} with what is the same along an axis that {element} mixes or scales")
+            parts[axis] = element
+    orders = {acting.order for _, acting in lifted}
+    if len(orders) > 1:
+        raise Breaks(f"{name} of tensors whose axes change places differently")
+    return action(len(shape), parts, orders.pop())
+
+
 def _order(lifted: Sequence[tuple[Value, Action]], shape: Sequence[int]) -> tuple[int, ...]:
     """The order of axes that all operands share; one that is constant along moved axes goes with any."""
     chosen: Action | None = None
@@ -286,4 +310,4 @@ def _constant_residual(constant: Tensor, acting: Action, shape: Sequence[int], k
     return distance(moved.apply(wide.expand(sizes)), wide.expand(sizes))
 
 
-__all__ = ["elementwise", "extent", "lift", "pointwise"]
+__all__ = ["elementwise", "extent", "lift", "pointwise", "shared_action"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tdsl.symmetry.action import Action, action
-from tdsl.symmetry.along import is_orthogonal, permutes
+from tdsl.symmetry.along import is_orthogonal, keeps_signs, permutes
 from tdsl.symmetry.transfer import Breaks, Law, Site, axes_of, family, law, transfer
 from tdsl.symmetry.transfer_moves import without
 
@@ -28,8 +28,7 @@ def reduces(site: Site) -> Law:
             if name == "norm" and len(dims) == 1 and site["order"] == 2 and is_orthogonal(element):
                 continue
             raise Breaks(f"{name} along an axis on which {acting} does more than permute")
-        scale = getattr(element, "scales", (-1.0,))
-        if not linear and not (name in _HOMOGENEOUS and all(s > 0 for s in scale)):
+        if not linear and not (name in _HOMOGENEOUS and keeps_signs(element)):
             raise Breaks(f"{name} is not linear, and {acting} does more than permute")
     gone = set(dims)
     if any((place in gone) != (axis in gone) for place, axis in enumerate(acting.order)):

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tdsl.symmetry.action import Action, action, identity_on
+from tdsl.symmetry.action import action, identity_on
 from tdsl.symmetry.along import Along, is_orthogonal, permutes
 from tdsl.symmetry.transfer import Breaks, Law, Site, Value, law, transfer
-from tdsl.symmetry.transfer_elements import extent, lift
+from tdsl.symmetry.transfer_elements import lift, shared_action
 from tdsl.symmetry.transfer_moves import moves, renumbered, without
 
 
@@ -94,7 +94,9 @@ def _cdist(site: Site) -> Law:
 @transfer("cosine_similarity")
 def _cosine(site: Site) -> Law:
     """Both alike; along the axis of the rows an order of places or an orthogonal matrix ends."""
-    acting = _broadcast(site["x"], site["y"])
+    shape = np.broadcast_shapes(site["x"].shape, site["y"].shape)
+    lifted = [(value, lift(value, shape)) for value in (site["x"], site["y"])]
+    acting = shared_action(site, lifted, range(len(shape)), shape)
     axis = site["dim"] % acting.rank
     kept: dict[int, Any] = {}
     for place, element in acting.parts:
@@ -104,28 +106,6 @@ def _cosine(site: Site) -> Law:
             raise Breaks(f"cosine_similarity does not commute with {acting}")
     beside = action(acting.rank, kept, acting.order)
     return law(site, without(beside, {axis}, "cosine_similarity") if len(site.shapes[0]) else identity_on(0))
-
-
-def _broadcast(x: Value, y: Value) -> Action:
-    """What acts on both once they have one shape. Raises `Breaks` where it is not the same."""
-    shape = np.broadcast_shapes(x.shape, y.shape)
-    both = [(value, lift(value, shape)) for value in (x, y)]
-    parts: dict[int, Along] = {}
-    for axis in range(len(shape)):
-        found = {
-            acting.part(axis)
-            for value, acting in both
-            if extent(value, axis, shape) == shape[axis] or acting.part(axis) is not None
-        }
-        if len(found) > 1:
-            raise Breaks("cosine_similarity of values that are acted on differently")
-        if (element := next(iter(found), None)) is not None:
-            if not permutes(element) and any(extent(v, axis, shape) != shape[axis] for v, _ in both):
-                raise Breaks(f"cosine_similarity with what is the same along an axis that {x.action} mixes")
-            parts[axis] = element
-    if both[0][1].order != both[1][1].order:
-        raise Breaks("cosine_similarity of values whose axes change places differently")
-    return action(len(shape), parts, both[0][1].order)
 
 
 @transfer("index_add", "scatter_add", "scatter_reduce")

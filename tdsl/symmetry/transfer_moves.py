@@ -31,7 +31,7 @@ from tdsl.symmetry.transfer import (
     require_near,
     transfer,
 )
-from tdsl.symmetry.transfer_elements import lift
+from tdsl.symmetry.transfer_elements import lift, shared_action
 
 MOST_PLACES = 1 << 22
 """Tensors of more elements are not followed place by place."""
@@ -177,21 +177,12 @@ def _joined(site: Site, acted: Sequence[Value]) -> Law:
     residual: Residual | None = None
     if any(value.constant is not None for value in values):
         values, residual = _with_constants(site, acted[0], axis)
+    lifted = [(value, value.action) for value in values]
     if site.operator.name == "stack":
-        actions = [renumbered(v.action, lambda a: a + (a >= axis), rank) for v in values]
-        if any(one != actions[0] for one in actions):
-            raise Breaks("stack of tensors that are acted on differently")
-        return law(site, actions[0], residual=residual)
-    first = values[0].action
-    parts: dict[int, Along] = {}
-    for at in range(rank):
-        beside = {v.action.part(at) for v in values if at != axis and not v.is_alike_along(at)}
-        if len(beside) > 1:
-            raise Breaks("concat of tensors that are acted on differently")
-        if (element := next(iter(beside), None)) is not None:
-            parts[at] = element
-    if any(v.action.order != first.order for v in values):
-        raise Breaks("concat of tensors that are acted on differently")
+        together = shared_action(site, lifted, range(rank - 1), values[0].shape)
+        return law(site, renumbered(together, lambda a: a + (a >= axis), rank), residual=residual)
+    first = shared_action(site, lifted, [at for at in range(rank) if at != axis], site.shapes[0])
+    parts = dict(first.parts)
     own = [value.action.part(axis) or Turn(value.shape[axis], 0) for value in values if value.shape[axis]]
     if first.order[axis] != axis:
         raise Breaks(f"concat along an axis that changes places under {first}")

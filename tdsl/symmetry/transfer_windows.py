@@ -13,7 +13,7 @@ from typing import Any
 
 from tdsl.ops.laws_window import spatial_axes
 from tdsl.symmetry.action import Action, action, resized
-from tdsl.symmetry.along import Along, Turn, flip, permutes, roll
+from tdsl.symmetry.along import Along, Turn, flip, keeps_signs, permutes, roll
 from tdsl.symmetry.border import Windows, asymmetry, axis_name
 from tdsl.symmetry.transfer import Breaks, Law, Site, law, transfer
 
@@ -129,12 +129,10 @@ def _pooled(site: Site) -> Law:
 def _require_positive(site: Site) -> None:
     """Raise `Breaks` for what does not keep the order of numbers."""
     acting = site.x.action
-    for _, element in acting.parts:
-        scales = getattr(element, "scales", (-1.0,))
-        if not permutes(element) and not all(scale > 0 for scale in scales):
-            raise Breaks(
-                f"{site.operator.name} commutes with permutations and positive scales, not with {acting}"
-            )
+    if not all(keeps_signs(element) for _, element in acting.parts):
+        raise Breaks(
+            f"{site.operator.name} commutes with permutations and positive scales, not with {acting}"
+        )
 
 
 def _with_spatial(acting: Action, found: Spatial, axes: int) -> Action:

@@ -36,6 +36,26 @@ def readout(x: Tensor) -> Tensor:
 
 
 CASES = [
+    leaves(
+        "commute.carried",
+        lambda m, x, y: torch.cat([x * m.s, y.expand(2, 3, 8)], 1),
+        TOKENS,
+        (2, 3, 1),
+        s=number(8),
+        because="what is the same for all features has no factors to take out",
+    ),
+    fires(
+        "commute.carried",
+        lambda m, x, y: torch.stack([x.index_select(2, m.i), y.expand(2, 5, 8)], 1),
+        TOKENS,
+        (2, 5, 1),
+        i=FEATURES,
+        expect="""
+            expand = expand(y, [2, 5, 8])
+            stack_1 = stack(x, expand, dim=-3)
+            index_select_1 = index_select(stack_1, -1, i)
+        """,
+    ),
     fires(
         "commute.carried",
         lambda m, x: m.c(x.index_select(1, m.i)),
