@@ -17,7 +17,6 @@ from tdsl.lang.bind import bind
 from tdsl.lang.draws import Draws
 from tdsl.lang.resolve import Resolved, Role
 from tdsl.lang.shapes import Absent, Shaped, Shapes, UnknownValueError
-from tdsl.lang.walk import walk
 from tdsl.ops import Operator
 from tdsl.ops.laws_window import spatial_axes
 from tdsl.ops.shapes import ShapeMismatch
@@ -75,14 +74,12 @@ class Assignment:
             sizes = [*pool] * len(names)
         for name, size in zip(names, sizes, strict=True):
             self.set(name, size)
-        self.draws = Draws(self.random, sorted(pool))
+        self.draws = Draws(self.random, sorted(pool), random.Random(seed + 2_000_003))
         self.types = resolved.matched_types
         self.ranks = dict(self._spatial_ranks())
-        rule = resolved.rule
-        for parameter in rule.parameters:
-            told = (*rule.lhs, *rule.rhs, *(c for c in rule.where if isinstance(c, tree.Definition)))
-            computed = any(isinstance(n, tree.Name) and n.id == parameter.name for t in told for n in walk(t))
-            if values := (NUMBERS if computed else BOUNDS).get(parameter.kinds[0]):
+        for parameter in resolved.rule.parameters:
+            kinds = NUMBERS if parameter.name in resolved.computed else BOUNDS
+            if values := kinds.get(parameter.kinds[0]):
                 self.set(parameter.name, self.random.choice(values))
         if seed % 2:
             self._solve()

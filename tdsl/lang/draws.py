@@ -12,12 +12,25 @@ from tdsl.lang.shapes import UnknownValueError
 from tdsl.ops import Operator, Param
 from tdsl.ops.laws_window import spatial_axes
 
+SHARES = (0.25, 0.5, 0.75)
+"""What a number of an attribute may be: a probability as well as a constant below a root."""
+TEXTS: Mapping[str, tuple[str, ...]] = {
+    "approximate": ("none", "tanh"),
+    "rounding_mode": ("floor", "trunc"),
+    "reduce": ("sum", "prod", "mean", "amax", "amin"),
+    "indexing": ("ij", "xy"),
+}
+
 
 class Draws:
-    """Draws from one source of random numbers; `pool` are the sizes that an instance has already."""
+    """Draws from one source of random numbers; `pool` are the sizes that an instance has already.
 
-    def __init__(self, source: random.Random, pool: list[int]) -> None:
+    Numbers of attributes are drawn from a source of their own, `numbers`.
+    """
+
+    def __init__(self, source: random.Random, pool: list[int], numbers: random.Random) -> None:
         self.random = source
+        self.numbers = numbers
         self.pool = pool
         self.leading = tuple(source.choices(pool, k=source.choice((0, 1, 1, 2, 2))))
         """What `...` in front stands for where nothing else says so."""
@@ -117,9 +130,10 @@ class Draws:
             case "border":
                 return pick.choice(("constant", "reflect", "replicate", "circular"))
             case "float":
-                return 0.5
+                return self.numbers.choice(SHARES)
             case "scalar":
-                return pick.randint(1, 3)
+                value = pick.randint(1, 3)
+                return value if self.numbers.random() < 0.75 else -value
             case "bool":
                 return pick.random() < 0.5
             case "dtype":
@@ -158,9 +172,9 @@ class Draws:
                 return None if pick.random() < 0.5 else pick.choices((0.5, 1.0, 1.5, 2.0), k=max(rank - 2, 0))
             case "any":
                 return None
+            case "text" if param.name in TEXTS:
+                return self.numbers.choice(TEXTS[param.name])
             case _:
-                if isinstance(param.default, str):
-                    return param.default
                 raise UnknownValueError(f"no value to try for `{param.name}`")
 
     def _regrouped(self, shape: tuple[int, ...]) -> list[int]:

@@ -63,6 +63,7 @@ def test_a_wrong_rule_is_refuted(name: str) -> None:
         "rule r { (x: [n, m]) - mean(x, [-1], true) + (mean(x, [-1], true)) => x }",
         "rule r { softmax((x: [b, n]) + (c: [b, 1]), dim=-1) => softmax(x, dim=-1) }",
         "rule r { exp(x: [b, n]) / sum(exp(x), [-1], true) => softmax(x, dim=-1) }",
+        "rule r { gelu(flip(x: [n], [0]), approximate=a) => flip(gelu(x, approximate=a), [0]) }",
         "rule r(s: Real = 2) { (x: [n]) * s + (y: [n]) * s => (x + y) * s }",
         "rule r(keep: Bool = true) { sum((x: [n, m]) * 2, [-1], keep) => sum(x, [-1], keep) * 2 }",
         # Of two statistics that may be absent the kernel takes both or neither.
