@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,8 +16,8 @@ from tdsl.lang.terms import tensor_type
 from tdsl.lang.walk import walk
 from tdsl.symmetry.action import Action, identity_on, same
 from tdsl.symmetry.declared import group_of, number_of
-from tdsl.symmetry.element import Element, Linear, key, then
-from tdsl.symmetry.group import Group
+from tdsl.symmetry.element import Element, Linear, identity, key, then
+from tdsl.symmetry.group import Group, Word
 from tdsl.symmetry.makers import MAKERS
 from tdsl.symmetry.term import Setting, action_of, uses_element
 
@@ -23,7 +25,10 @@ TOLERANCE = 1e-6
 """The defect that a contract allows when it does not say."""
 
 MOST_CHECKED = 256
-"""Relations of larger groups are not checked element by element."""
+"""Relations of larger groups are not checked element by element, but on random words:"""
+
+WORDS, LONGEST = 60, 12
+"""so many, of so many generators at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,38 +95,56 @@ class Acts:
                 )
         return Setting(tuple(shape), axes, sizes, element, self.group.moved)
 
-    def word(self, word: Sequence[int], shape: Sequence[int]) -> Action:
-        """What a product of generators does, the first of them first."""
+    def word(self, word: Sequence[int], shape: Sequence[int], times: int = 1) -> Action:
+        """What a product of generators does, the first of them first, some times."""
         done, now = identity_on(len(shape)), tuple(shape)
-        for number in word:
-            one = self.generator(number, now)
+        known: dict[tuple[int, tuple[int, ...]], Action] = {}
+        for number in (*word,) * times:
+            if (number, now) not in known:
+                known[number, now] = self.generator(number, now)
+            one = known[number, now]
             done = done.then(one)
             now = tuple(now[axis] for axis in one.order)
         return done
 
     def check(self, shape: Sequence[int]) -> None:
-        """Raise `TdslError` unless the generators keep the relations of a group that is not too large."""
+        """Raise `TdslError` unless the generators of a finite group keep its relations.
+
+        Of a small group these are all that there are.
+        """
         group = self.group
-        if not group.finite or (group.known_order or 0) > MOST_CHECKED:
-            return
-        try:
+        for word, times, other in _relations(group) if group.finite else ():
+            done, wanted = self.word(word, shape, times), self.word(other, shape)
+            if not same(done, wanted):
+                shown, target = ("·".join(group.names[n] for n in one) or "1" for one in (word, other))
+                shown += "" if times == 1 else f", {times} times,"
+                raise TdslError(
+                    f"{self.name} is no action of {group.name}: there {shown} is {target}, and the"
+                    f" generators do {done} and {wanted}",
+                    self.source.span,
+                    expected="terms that keep the relations of the group",
+                )
+
+
+def _relations(group: Group) -> Iterator[tuple[Word, int, Word]]:
+    """Words, how many times, and what they are then: a table, or of a larger group random ones, which are 1."""
+    elements: tuple[tuple[Word, Element], ...] = ()
+    if (group.known_order or 0) <= MOST_CHECKED:
+        with contextlib.suppress(TdslError):  # larger than that
             elements = group.elements(MOST_CHECKED)
-        except TdslError:  # larger than that, or infinite
-            return
-        position = {key(element): i for i, (_, element) in enumerate(elements)}
-        images = [self.word(word, shape) for word, _ in elements]
-        for word, element in elements:
-            for number, generator in enumerate(group.generators):
-                other = position[key(then(element, generator))]
-                if not same(self.word((*word, number), shape), images[other]):
-                    shown = "·".join(group.names[n] for n in (*word, number))
-                    target = "·".join(group.names[n] for n in elements[other][0]) or "1"
-                    raise TdslError(
-                        f"{self.name} is no action of {group.name}: there {shown} is {target}, and the"
-                        f" generators do {self.word((*word, number), shape)} and {images[other]}",
-                        self.source.span,
-                        expected="terms that keep the relations of the group",
-                    )
+    position = {key(element): i for i, (_, element) in enumerate(elements)}
+    for word, element in elements:
+        for number, generator in enumerate(group.generators):
+            yield (*word, number), 1, elements[position[key(then(element, generator))]][0]
+    source = random.Random(0)
+    for _ in range(0 if elements else WORDS):
+        word = tuple(source.choices(range(len(group.generators)), k=source.randint(1, LONGEST)))
+        one = power = group.image(word, group.generators, group.degree)
+        for times in range(1, MOST_CHECKED):
+            if key(power) == key(identity(group.degree)):
+                yield word, times, ()
+                break
+            power = then(power, one)
 
 
 @dataclass(frozen=True, slots=True)

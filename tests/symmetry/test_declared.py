@@ -133,3 +133,29 @@ def test_a_library_holds_them(tmp_path: Path) -> None:
     )
     with pytest.raises(TdslError, match="there is no group `C5`"):
         load(file)
+
+
+@pytest.mark.parametrize(
+    ("group", "terms", "kept"),
+    [
+        ("S(n)", "flip(x, dims=[n]) generator: roll(x, 1, dims=[n])", False),
+        ("S(n)", "g @ x", True),
+        ("dihedral(n)", "roll(x, 1, dims=[n]) generator: flip(x, dims=[n])", True),
+        ("dihedral(n)", "roll(x, 1, dims=[n]) generator: roll(x, 1, dims=[n])", False),
+    ],
+)
+@pytest.mark.parametrize("size", [5, 200])  # few elements, and more than can be tried one by one
+def test_generators_keep_the_relations_of_the_group(group: str, terms: str, kept: bool, size: int) -> None:
+    size = min(size, 9) if group == "S(n)" else size
+    dims = "n, d" if "g @" in terms else "n"
+    text = (
+        f"group G = {group}\naction of_it of G on [..., {dims}] {{ generator: {terms} }}\n"
+        f"symmetry s {{ group G input x: [..., {dims}] by of_it output y: [b] invariant }}"
+    )
+    acts = contract(text).acts({"n": size})["of_it"]
+    shape = (size, 2) if "d" in dims else (2, size)
+    if kept:
+        acts.check(shape)
+    else:
+        with pytest.raises(TdslError, match="of_it is no action of"):
+            acts.check(shape)
