@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from tdsl.factor.declare import Decomposition, forms
-from tdsl.factor.group_places import Numbers, chosen_places, has_no_group
+from tdsl.factor.group_places import chosen_places, has_no_group
 from tdsl.factor.group_spaces import numbers_of_spaces
 from tdsl.factor.matrix import checked
 from tdsl.factor.memo import memoised
@@ -77,24 +77,12 @@ class _Way:
         return total
 
 
-@dataclass(frozen=True, slots=True)
-class _AtElements:
-    """As `numbers_of_spaces` of places of which there are so many, more than any of others."""
-
-    rows: int
-    columns: int
-
-    def __call__(self, places: Places, rows: int, columns: int) -> int:
-        same = (places.rows, places.columns) == (self.rows, self.columns)
-        return numbers_of_spaces(places, rows, columns) if same else rows * columns
-
-
 def _ways(weight: Tensor, rule: RankRule) -> Iterator[_Way]:
     """Places in each order, those that need no search first."""
     if has_no_group(weight.flatten(1), rule):
         return
     for last in (True, False):
-        places = _places(weight, rule, last, numbers_of_spaces)
+        places = _places(weight, rule, last)
         if places is not None:
             rows, columns = (
                 _in_order(count, side, last)
@@ -103,8 +91,7 @@ def _ways(weight: Tensor, rule: RankRule) -> Iterator[_Way]:
             yield _Way(places, rows, columns)
     found = find_orders(weight)
     if found is not None:
-        sides = _AtElements(len(found.rows), len(found.columns))
-        places = _places(found.lifted(weight), rule, True, sides)
+        places = _places(found.lifted(weight), rule, True, (len(found.rows), len(found.columns)))
         if places is not None:
             yield _Way(places, found.rows, found.columns)
 
@@ -126,11 +113,13 @@ def _plain(weight: Tensor) -> Factors:
     )  # fmt: skip
 
 
-def _places(weight: Tensor, rule: RankRule, channels_last: bool, numbers: Numbers) -> Places | None:
+def _places(
+    weight: Tensor, rule: RankRule, channels_last: bool, sizes: tuple[int, int] | None = None
+) -> Places | None:
     """The places of matrices [m, n, s] that a group permutes alike; `None` where there is no group."""
     rows, columns, count = weight.shape
     flat = weight if channels_last else weight.transpose(1, 2)
-    chosen = chosen_places(flat.reshape(rows, columns * count), rule, channels_last, numbers)
+    chosen = chosen_places(flat.reshape(rows, columns * count), rule, channels_last, numbers_of_spaces, sizes)
     return None if chosen is None or columns % chosen[0].columns else chosen[0]
 
 

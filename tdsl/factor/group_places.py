@@ -22,11 +22,16 @@ Numbers = Callable[[Places, int, int], int]
 
 @memoised
 def chosen_places(
-    weight: Tensor, rule: RankRule, channels_last: bool, numbers: Numbers
+    weight: Tensor,
+    rule: RankRule,
+    channels_last: bool,
+    numbers: Numbers,
+    sizes: tuple[int, int] | None = None,
 ) -> tuple[Places, Tensor] | None:
     """The places that a rule prefers and the parameters of the weight nearest to W; `None` for no group.
 
-    The parameters are [f, p, q], component by component, as `Places.parameters` gives them.
+    The parameters are [f, p, q], component by component, as `Places.parameters` gives them. `sizes` are the
+    numbers of places of rows and columns, where they are known.
     """
     if has_no_group(weight, rule):
         return None
@@ -43,12 +48,16 @@ def chosen_places(
                 known.append(one.places)
                 ways.append(Way((len(known),), (1,), count, one.lost / math.hypot(one.kept, one.lost)))
 
-    consider(_found(weight, True, channels_last, nearly, None))
-    fewer = frozenset(pair for places in known for pair in places.fewer()) if known else None
-    if fewer is None or fewer:
-        consider(_found(weight, False, channels_last, nearly, fewer))
+    if sizes is not None:
+        consider(_found(weight, sizes[0] == sizes[1], channels_last, nearly, frozenset([sizes])))
+    else:
+        consider(_found(weight, True, channels_last, nearly, None))
+        fewer = frozenset(pair for places in known for pair in places.fewer()) if known else None
+        if fewer is None or fewer:
+            consider(_found(weight, False, channels_last, nearly, fewer))
     if not rule.spectral:
-        consider(_listed(weight, channels_last))
+        listed = _listed(weight, channels_last)
+        consider(one for one in listed if sizes in (None, (one.places.rows, one.places.columns)))
     chosen = best(rule, ways if rule.spectral else ways[1:] or ways, weight.numel())
     if chosen is None or not chosen.sizes[0]:
         return None

@@ -1,25 +1,26 @@
-"""Convolutions by irreducible spaces: a small matrix for each kind of field, a convolution for each space.
+"""Layers and convolutions by irreducible spaces: a small matrix for each kind of field, an operator a space.
 
 All dimensions of a space have the same kernel, so that they are images of one batch, and its copies in all
 fields are channels of one convolution: few and wide. Spaces of equal sizes are groups of a convolution where
 their channels make whole blocks of a runtime's kernels; other groups of a convolution are slow
-(docs/finite-groups.md). Channels are looked up in the order of the fields, also where places ran fastest:
-lookups of neighbouring layers become one, or none.
+(docs/finite-groups.md). Dense layers are the same without pixels, spaces of equal sizes a batch at a single
+row. Channels are looked up in the order of the fields, also where places ran fastest: lookups of neighbouring
+layers become one, or none.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from tdsl.factor.declare import CompileTimeFunction, TermFunction, Terms
 from tdsl.factor.place_terms import picked
-from tdsl.factor.space_products import Named, Product, connected, named, summed
+from tdsl.factor.space_products import MOST_LAYERS, Named, Product, connected, in_blocks, named, summed
 
 
 def convolved_by_spaces(
@@ -52,6 +53,17 @@ def transposed_by_spaces(
     return layer.applied(x, *factors[10:])
 
 
+def layer_by_spaces(terms: Terms, x: Any, *factors: Any) -> Any:
+    """The ten factors of `group_channels` of one matrix [m, c] applied to rows. x [b, c] → [b, m]
+
+    Raises `ValueError` for factors of several matrices.
+    """
+    rows, channels = terms.shape(x)
+    layer = _Layer(_Dense(terms, rows == 1), 1, channels, *factors)
+    held = sum(math.prod(terms.shape(kernel)) for kernel in layer.kernels)
+    return in_blocks(terms, x, layer.applied, channels * len(layer.rows) // max(1, held))
+
+
 def products_in_blocks(
     names: Tensor, entering: Tensor, pairs: Tensor, leaving: Tensor, row_names: Tensor, block: int
 ) -> int:
@@ -75,9 +87,68 @@ def products_in_blocks(
     return total
 
 
+class _Operator(Protocol):
+    """What is done in each space, with everything but its operands."""
+
+    @property
+    def terms(self) -> Terms: ...
+    @property
+    def taps(self) -> tuple[int, ...]:
+        """The sizes of the window."""
+
+    def together(self, spaces: Sequence[Product], widths: tuple[int, int]) -> bool:
+        """Whether spaces of equal sizes, which read and write so many channels, are one operator."""
+
+    def kernel(self, apart: Any) -> Any:
+        """Numbers [read, written, groups, spaces, taps] as an operand."""
+
+    def __call__(self, x: Any, kernel: Any, groups: int) -> Any: ...
+
+
+def lookups(order: Tensor, names: Tensor, row_names: Tensor, rows: Tensor) -> int:
+    """How many channels of both sides of a layer are looked up: none of a side where they stand in order.
+
+    The labels are those of `group_channels`: of what is read, and of what is written.
+    """
+    none = torch.zeros(0, 3, dtype=torch.int64)
+    at = rows.tolist()
+    found = (
+        _looked_up(_read(order, names, none), order),
+        _stands(_written(at, row_names, none), at, len(row_names)),
+    )
+    return sum(len(places) for places in found if not torch.equal(places, torch.arange(len(places))))
+
+
+@dataclass(frozen=True, slots=True)
+class _Dense:
+    """A dense layer for each space, or a batch of them."""
+
+    terms: Terms
+    single: bool
+    """A single row, of which a batch reads matrices as fast as layers do."""
+    taps: tuple[int, ...] = ()
+
+    def together(self, spaces: Sequence[Product], widths: tuple[int, int]) -> bool:
+        return self.single or len(spaces) > MOST_LAYERS
+
+    def kernel(self, apart: Any) -> Any:
+        read, written, _, spaces, _ = self.terms.shape(apart)
+        if spaces == 1:
+            return self.terms("reshape", self.terms("permute", apart, [1, 0, 2, 3, 4]), [written, read])
+        return self.terms("reshape", self.terms("permute", apart, [3, 0, 1, 2, 4]), [spaces, read, written])
+
+    def __call__(self, x: Any, kernel: Any, groups: int) -> Any:
+        terms = self.terms
+        if groups == 1:
+            return terms("linear", x, kernel)
+        apart = terms("permute", terms("reshape", x, [-1, groups, terms.shape(kernel)[1]]), [1, 0, 2])
+        product = terms("permute", terms("matmul", apart, kernel), [1, 0, 2])
+        return terms("reshape", product, [-1, groups * terms.shape(kernel)[2]])
+
+
 @dataclass(frozen=True, slots=True)
 class _Convolution:
-    """An operator with everything but its operands."""
+    """A convolution, or a transposed one."""
 
     terms: Terms
     weight: Any
@@ -86,11 +157,12 @@ class _Convolution:
 
     @property
     def taps(self) -> tuple[int, ...]:
-        """The sizes of the window."""
         return self.terms.shape(self.weight)[2:]
 
+    def together(self, spaces: Sequence[Product], widths: tuple[int, int]) -> bool:
+        return not any(width % BLOCK for width in widths)
+
     def kernel(self, apart: Any) -> Any:
-        """Numbers [read, written, groups, spaces, taps] as a kernel."""
         read, written, groups, spaces, _ = self.terms.shape(apart)
         order = [2, 3, 0, 1, 4] if self.transposed else [2, 3, 1, 0, 4]
         rows, columns = (read, written) if self.transposed else (written, read)
@@ -168,7 +240,7 @@ class _Layer:
 
     def __init__(
         self,
-        convolution: _Convolution,
+        operator: _Operator,
         groups: int,
         channels: int,
         order: Any,
@@ -182,45 +254,43 @@ class _Layer:
         row_names: Any,
         rows: Any,
     ) -> None:
-        terms = self.terms = convolution.terms
-        self.convolution, self.groups, self.each = convolution, groups, channels // groups
+        terms = self.terms = operator.terms
+        self.operator, self.groups, self.each = operator, groups, channels // groups
         self.into, self.products, self.back = into, products, back
         self.order, self.pairs = terms.known(order) % self.each, terms.known(pairs)
         labels, row_labels = terms.known(entering), terms.known(leaving)
         names, row_names = terms.known(names), terms.known(row_names)
-        width = self.channels = len(row_names)
-        self.rows = (terms.known(rows) % (terms.shape(back)[0] * width)).tolist()
-        wanted: list[set[int]] = [set() for _ in row_names]
-        for row in self.rows:
-            wanted[row % width].add(row // width)
-        first = [tuple(column.index(one) for one in column) for column in self.order.T.tolist()]
-        self.read = _kinds(first, names, labels)
-        self.written = _kinds([tuple(sorted(places)) for places in wanted], row_names, row_labels)
+        self.channels = len(row_names)
+        self.rows = (terms.known(rows) % (terms.shape(back)[0] * self.channels)).tolist()
+        self.read = _read(self.order, names, labels)
+        self.written = _written(self.rows, row_names, row_labels)
         entered, left = (
             known[torch.isin(known[:, 0], of[[kind.channels[0] for kind in kinds]])][:, 1:]
             for known, of, kinds in ((labels, names, self.read), (row_labels, row_names, self.written))
         )
-        self.bundles = list(self._bundled(connected(entered, self.pairs, left)))
+        self.bundles = list(self._bundled(list(connected(entered, self.pairs, left))))
+        self.kernels = [self._kernel(bundle) for bundle in self.bundles]
+        self.backs = [self._back(kind) for kind in self.written]
 
     def applied(self, x: Any, bias: Any = None) -> Any:
         """[n, c, …] → [n, o, …], a bias [o] added."""
         terms = self.terms
         count = terms.shape(x)[0]
         values = [
-            self.convolution(value, self._kernel(bundle), self.groups * len(bundle))
-            for bundle, value in zip(self.bundles, self._spaces(x), strict=True)
+            self.operator(value, kernel, self.groups * len(bundle))
+            for bundle, kernel, value in zip(self.bundles, self.kernels, self._spaces(x), strict=True)
         ]
         left = self._left(values, count)
         missing = [kind for kind, parts in zip(self.written, left, strict=True) if not parts]
         if missing or not values:  # of what no space writes
-            shape = self.each, 1, self.groups, 1, math.prod(self.convolution.taps)
-            nothing = self.convolution.kernel(terms.constant(torch.zeros(shape, dtype=torch.float64)))
-            values = [self.convolution(x, nothing, self.groups)]
+            shape = self.each, 1, self.groups, 1, math.prod(self.operator.taps)
+            nothing = self.operator.kernel(terms.constant(torch.zeros(shape, dtype=torch.float64)))
+            values = [self.operator(x, nothing, self.groups)]
         sizes = list(terms.shape(values[0])[2:])
         found = []
-        for kind, parts in zip(self.written, left, strict=True):
+        for kind, back, parts in zip(self.written, self.backs, left, strict=True):
             if parts:
-                mixed = terms("matmul", self._back(kind), _joined(terms, parts, 2))
+                mixed = terms("matmul", back, _joined(terms, parts, 2))
             else:
                 empty = terms.constant(torch.zeros(kind.width, 1, dtype=torch.float64))
                 mixed = terms("matmul", empty, terms("reshape", values[0], [count, self.groups, 1, -1]))
@@ -232,12 +302,12 @@ class _Layer:
             return result
         return terms("add", result, terms("reshape", bias, [self.groups * len(self.rows), *[1] * len(sizes)]))
 
-    def _bundled(self, spaces: Iterable[Product]) -> Iterator[Bundle]:
-        """Spaces of equal sizes together, where their channels make whole blocks."""
+    def _bundled(self, spaces: Sequence[Product]) -> Iterator[Bundle]:
+        """Spaces of equal sizes together, where that is as fast."""
         known: dict[tuple[int, ...], list[Product]] = {}
         for space in spaces:
             widths = [_widths(self.read, space.read), _widths(self.written, space.written)]
-            if any(sum(width) % BLOCK for width in widths):
+            if not self.operator.together(spaces, (sum(widths[0]), sum(widths[1]))):
                 yield (space,)
             else:
                 known.setdefault((len(space.dimensions), *widths[0], *widths[1]), []).append(space)
@@ -247,7 +317,7 @@ class _Layer:
         """What is read of each bundle. [n, c, …] → [n·dimensions, groups·spaces·copies·channels, …]"""
         terms = self.terms
         count, _, *sizes = terms.shape(x)
-        places = torch.cat([self.order[kind.first][:, kind.channels].flatten() for kind in self.read])
+        places = _looked_up(self.read, self.order)
         looked_up = torch.cat([places + self.each * group for group in range(self.groups)])
         whole = picked(terms, x, looked_up)
         grouped = terms("reshape", whole, [count, self.groups, len(places), -1])
@@ -281,7 +351,7 @@ class _Layer:
     def _kernel(self, bundle: Bundle) -> Any:
         """The kernel of a bundle, of which the copies in all fields are channels."""
         kernels = [self._numbers(space) for space in bundle]
-        return self.convolution.kernel(_joined(self.terms, kernels, 3))
+        return self.operator.kernel(_joined(self.terms, kernels, 3))
 
     def _numbers(self, space: Product) -> Any:
         """The numbers of a space. → [read, written, groups, 1, taps]"""
@@ -326,14 +396,39 @@ class _Layer:
 
     def _places(self) -> Tensor:
         """Where each row stands among the numbers of all kinds, for each group. [groups·m] int64"""
-        count = 0
-        at: dict[tuple[int, int], int] = {}
-        for kind in self.written:
-            ways = [(place, channel) for place in kind.first for channel in kind.channels]
-            at |= {way: count + number for number, way in enumerate(ways)}
-            count += kind.width
-        own = torch.tensor([at[divmod(row, self.channels)] for row in self.rows])
+        own = _stands(self.written, self.rows, self.channels)
+        count = sum(kind.width for kind in self.written)
         return torch.cat([own + group * count for group in range(self.groups)])
+
+
+def _read(order: Tensor, names: Tensor, labels: Tensor) -> list[_Kind]:
+    """The kinds of channels that are read, by the first place at which each number stands."""
+    first = [tuple(column.index(one) for one in column) for column in order.T.tolist()]
+    return _kinds(first, names, labels)
+
+
+def _written(rows: Sequence[int], names: Tensor, labels: Tensor) -> list[_Kind]:
+    """The kinds of channels that are written, at the places that rows are read from."""
+    wanted: list[set[int]] = [set() for _ in names]
+    for row in rows:
+        wanted[row % len(names)].add(row // len(names))
+    return _kinds([tuple(sorted(places)) for places in wanted], names, labels)
+
+
+def _looked_up(kinds: list[_Kind], order: Tensor) -> Tensor:
+    """The channel that stands at each place of all kinds. → int64"""
+    return torch.cat([order[kind.first][:, kind.channels].flatten() for kind in kinds])
+
+
+def _stands(kinds: list[_Kind], rows: Sequence[int], width: int) -> Tensor:
+    """Where each row, a place and one of `width` channels, stands among the numbers of all kinds. → [m]"""
+    count = 0
+    at: dict[int, int] = {}
+    for kind in kinds:
+        ways = [place * width + channel for place in kind.first for channel in kind.channels]
+        at |= {way: count + number for number, way in enumerate(ways)}
+        count += kind.width
+    return torch.tensor([at[row] for row in rows])
 
 
 def _channels(kinds: list[_Kind], copies: Sequence[int]) -> Tensor:
@@ -357,6 +452,13 @@ def _joined(terms: Terms, values: list[Any], axis: int) -> Any:
 
 def _parts(terms: Terms, value: Any, sizes: list[int], axis: int) -> list[Any]:
     return terms.split(value, sizes, axis) if len(sizes) > 1 else [value]
+
+
+def _layer_shape(x: Sequence[int], *factors: Sequence[int]) -> tuple[int, ...]:
+    """The shape of `layer_by_spaces`. Raises `ValueError` where the sizes do not fit."""
+    if len(x) != 2 or factors[4][3] != 1:
+        raise ValueError(f"one matrix for rows, applied to a value of shape {list(x)}")
+    return x[0], factors[9][0]
 
 
 def _convolved_shape(
@@ -405,6 +507,20 @@ DECLARED = (
         ("U", "I", "C", "O", "V", "block"),
         products_in_blocks,
         "Multiplications by the labels of `group_channels`, the channels of each space in whole blocks.",
+    ),
+    CompileTimeFunction(
+        "lookups",
+        "number",
+        ("J", "U", "V", "R"),
+        lookups,
+        "Channels of both sides of a layer that do not stand in order, by the labels of `group_channels`.",
+    ),
+    TermFunction(
+        "layer_by_spaces",
+        ("x", *FACTORS[:-1]),
+        layer_by_spaces,
+        _layer_shape,
+        "Rows x [b, c] by the ten factors of `group_channels` of one matrix → [b, m].",
     ),
     TermFunction(
         "convolved_by_spaces",

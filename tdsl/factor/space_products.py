@@ -9,7 +9,8 @@ all places share is that of the line of equal places, and no pass over the resul
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +63,19 @@ def space_products(
     A bias c [p] is added at each place.
     """
     layer = _Layer(terms, into, entering, products, pairs, back, leaving, matching, order)
-    rows = terms.shape(x)[0]
-    if not isinstance(rows, int) or rows * layer.h * layer.q <= WHOLE:
-        return layer.applied(x, bias)
+    return in_blocks(terms, x, lambda part: layer.applied(part, bias), layer.times_smaller)
+
+
+def in_blocks(terms: Terms, x: Any, layer: Callable[[Any], Any], most: int) -> Any:
+    """A layer applied to blocks of rows, at most so many, where these have many numbers. x [b, …] → [b, m]"""
+    rows, *sizes = terms.shape(x)
+    if not isinstance(rows, int) or rows * math.prod(sizes) <= WHOLE:
+        return layer(x)
     # Each block has prepared weights of its own: together no more of them than the plain layer.
-    count = max(1, min(layer.times_smaller, rows * layer.h * layer.q // BLOCK))
+    count = max(1, min(most, rows * math.prod(sizes) // BLOCK))
     ends = [rows * place // count for place in range(count + 1)]
     parts = terms.split(x, [end - start for start, end in itertools.pairwise(ends)], 0)
-    return terms("concat", [layer.applied(part, bias) for part in parts], 0)
+    return terms("concat", [layer(part) for part in parts], 0)
 
 
 class _Layer:

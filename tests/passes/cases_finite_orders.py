@@ -136,26 +136,36 @@ CASES = [
         54,
         """
             reshape = reshape(x, [3, 48])
-            index_select = index_select(reshape, -1, w_channels_at)
-            reshape_1 = reshape(index_select, [3, 6, 8])
-            matmul = matmul(w_group_spaces_anywhere, reshape_1)
-            reshape_2 = reshape(matmul, [3, 48])
-            split = split(reshape_2, [8, 8, 32], dim=-1)
+            index_select = index_select(reshape, -1, w_layer_by_spaces)
+            reshape_1 = reshape(index_select, [3, 1, 48, 1])
+            reshape_2 = reshape(reshape_1, [3, 1, 6, 8])
+            matmul = matmul(w_group_channels, reshape_2)
+            split = split(matmul, [1, 1, 4], dim=-2)
             getitem = split[0]
-            linear_1 = linear(getitem, w_group_linear_anywhere_1)
+            reshape_3 = reshape(getitem, [3, 1, 1, 1, 8])
+            reshape_4 = reshape(reshape_3, [3, 8])
+            linear_1 = linear(reshape_4, w_group_linear_anywhere_1)
+            reshape_5 = reshape(linear_1, [3, 1, 1, 1, 9, 1])
+            reshape_6 = reshape(reshape_5, [3, 1, 1, 9])
             getitem_1 = split[1]
-            linear_2 = linear(getitem_1, w_group_linear_anywhere_2)
+            reshape_7 = reshape(getitem_1, [3, 1, 1, 1, 8])
+            reshape_8 = reshape(reshape_7, [3, 8])
+            linear_2 = linear(reshape_8, w_group_linear_anywhere_2)
+            reshape_9 = reshape(linear_2, [3, 1, 1, 1, 9, 1])
+            reshape_10 = reshape(reshape_9, [3, 1, 1, 9])
             getitem_2 = split[2]
-            reshape_3 = reshape(getitem_2, [6, 16])
-            matmul_1 = matmul(reshape_3, w_group_linear_anywhere_3)
-            reshape_4 = reshape(matmul_1, [3, 36])
-            concat = concat(linear_1, linear_2, reshape_4, dim=-1)
-            reshape_5 = reshape(concat, [3, 6, 9])
-            matmul_2 = matmul(w_group_linear_anywhere, reshape_5)
-            reshape_6 = reshape(matmul_2, [3, 54])
-            index_select_1 = index_select(reshape_6, -1, w_channels_at_1)
-            reshape_7 = reshape(index_select_1, [3, 54])
-            add = add(reshape_7, b)
+            reshape_11 = reshape(getitem_2, [3, 1, 2, 1, 16])
+            reshape_12 = reshape(reshape_11, [6, 16])
+            linear_3 = linear(reshape_12, w_group_linear_anywhere_3)
+            reshape_13 = reshape(linear_3, [3, 1, 2, 1, 18, 1])
+            reshape_14 = reshape(reshape_13, [3, 1, 4, 9])
+            concat = concat(reshape_6, reshape_10, reshape_14, dim=-2)
+            matmul_1 = matmul(w_group_linear_anywhere, concat)
+            reshape_15 = reshape(matmul_1, [3, 1, 54, 1])
+            reshape_16 = reshape(reshape_15, [3, 54])
+            index_select_1 = index_select(reshape_16, -1, w_layer_by_spaces_1)
+            reshape_17 = reshape(index_select_1, [3, 54])
+            add = add(reshape_17, b)
         """,
         LINEAR,
     ),
@@ -166,25 +176,54 @@ CASES = [
         None,
         """
             reshape = reshape(x, [6, 73])
-            index_select = index_select(reshape, -1, w_channels_at)
-            reshape_1 = reshape(index_select, [6, 6, 13])
-            matmul = matmul(w_group_spaces_anywhere, reshape_1)
-            reshape_2 = reshape(matmul, [6, 78])
-            split = split(reshape_2, [13, 13, 52], dim=-1)
-            getitem = split[0]
-            linear_1 = linear(getitem, w_group_linear_anywhere_1)
-            getitem_1 = split[1]
-            linear_2 = linear(getitem_1, w_group_linear_anywhere_2)
-            getitem_2 = split[2]
-            reshape_3 = reshape(getitem_2, [12, 26])
-            matmul_1 = matmul(reshape_3, w_group_linear_anywhere_3)
-            reshape_4 = reshape(matmul_1, [6, 44])
-            concat = concat(linear_1, linear_2, reshape_4, dim=-1)
-            reshape_5 = reshape(concat, [6, 6, 11])
-            matmul_2 = matmul(w_group_linear_anywhere, reshape_5)
-            reshape_6 = reshape(matmul_2, [6, 66])
-            index_select_1 = index_select(reshape_6, -1, w_channels_at_1)
-            reshape_7 = reshape(index_select_1, [2, 3, 63])
+            index_select = index_select(reshape, -1, w_layer_by_spaces)
+            reshape_1 = reshape(index_select, [6, 1, 73, 1])
+            split = split(reshape_1, [1, 72], dim=-2)
+            getitem = split[1]
+            reshape_2 = reshape(getitem, [6, 1, 6, 12])
+            matmul = matmul(w_group_linear_anywhere_1, reshape_2)
+            split_1 = split(matmul, [1, 1, 4], dim=-2)
+            getitem_1 = split_1[0]
+            reshape_3 = reshape(getitem_1, [6, 1, 1, 1, 12])
+            reshape_4 = reshape(reshape_3, [6, 12])
+            linear_1 = linear(reshape_4, w_group_linear_anywhere_2)
+            reshape_5 = reshape(linear_1, [6, 1, 1, 1, 10, 1])
+            reshape_6 = reshape(reshape_5, [6, 1, 1, 10])
+            getitem_2 = split[0]
+            reshape_7 = reshape(getitem_2, [6, 1, 1, 1])
+            matmul_1 = matmul(w_group_linear_anywhere_3, reshape_7)
+            reshape_8 = reshape(matmul_1, [6, 1, 1, 1, 1])
+            getitem_3 = split_1[1]
+            reshape_9 = reshape(getitem_3, [6, 1, 1, 1, 12])
+            concat = concat(reshape_8, reshape_9, dim=-1)
+            reshape_10 = reshape(concat, [6, 13])
+            linear_2 = linear(reshape_10, w_group_linear_anywhere_4)
+            reshape_11 = reshape(linear_2, [6, 1, 1, 1, 11, 1])
+            split_2 = split(reshape_11, [10, 1], dim=-2)
+            getitem_4 = split_2[0]
+            reshape_12 = reshape(getitem_4, [6, 1, 1, 10])
+            getitem_5 = split_1[2]
+            reshape_13 = reshape(getitem_5, [6, 1, 2, 1, 24])
+            reshape_14 = reshape(reshape_13, [12, 24])
+            linear_3 = linear(reshape_14, w_group_linear_anywhere_5)
+            reshape_15 = reshape(linear_3, [6, 1, 2, 1, 21, 1])
+            split_3 = split(reshape_15, [20, 1], dim=-2)
+            getitem_6 = split_3[0]
+            reshape_16 = reshape(getitem_6, [6, 1, 4, 10])
+            concat_1 = concat(reshape_6, reshape_12, reshape_16, dim=-2)
+            matmul_2 = matmul(w_group_linear_anywhere, concat_1)
+            reshape_17 = reshape(matmul_2, [6, 1, 60, 1])
+            getitem_7 = split_2[1]
+            reshape_18 = reshape(getitem_7, [6, 1, 1, 1])
+            getitem_8 = split_3[1]
+            reshape_19 = reshape(getitem_8, [6, 1, 2, 1])
+            concat_2 = concat(reshape_18, reshape_19, dim=-2)
+            matmul_3 = matmul(w_group_linear_anywhere_6, concat_2)
+            reshape_20 = reshape(matmul_3, [6, 1, 3, 1])
+            concat_3 = concat(reshape_17, reshape_20, dim=-2)
+            reshape_21 = reshape(concat_3, [6, 63])
+            index_select_1 = index_select(reshape_21, -1, w_layer_by_spaces_1)
+            reshape_22 = reshape(index_select_1, [2, 3, 63])
         """,
         LINEAR,
     ),

@@ -1,8 +1,8 @@
 """Which pairs of places of a weight look alike, or opposite.
 
-Rows are pairs of a place and a channel, and so are columns. Two pairs of places whose numbers for some few
-channels agree get one label, and the opposite one where they agree but for the sign. Where no label comes
-twice there is no group, and that is seen on a few entries.
+Rows are pairs of a place and a channel, and so are columns. Two pairs of places whose numbers agree for all
+channels get one label, and the opposite one where they agree but for the sign. Where no label comes twice
+there is no group, and that is seen on a few entries.
 """
 
 from __future__ import annotations
@@ -24,12 +24,6 @@ NEARLY = 0.1
 """The same, where a weight is asked for that is only near to one with a group."""
 FEW = 8
 """Of fewer numbers some may agree by chance, and all have to agree exactly."""
-PART = 64
-"""So many places of each side are looked at before all are."""
-LOOKS = 256
-"""Pairs of alike pairs of places that are looked at again."""
-AGAIN = 16
-"""Channels of each that are."""
 BLOCK = 256
 """Rows that are summed up at once."""
 PROBES = 8
@@ -45,53 +39,38 @@ Names = NDArray[np.int64]
 def labels(blocks: Tensor, nearly: bool) -> Tensor | None:
     """A label from 1 on for each pair of places, opposite labels for opposite ones, 0 for nothing.
 
-    [a, b, p, q] → [a, b] int64; `None` when nothing comes twice, or what seems to does not where one looks
-    again. `nearly` allows a tenth for noise.
+    [a, b, p, q] → [a, b] int64; `None` when nothing comes twice. `nearly` allows a tenth for noise, and looks
+    at few channels.
     """
-    rows, columns, p, q = blocks.shape
+    p, q = blocks.shape[2:]
     if not comes_again(blocks[:, :, 0, 0], blocks[:, :, p // 2, q - 1], NEARLY if nearly else EXACT):
         return None
-    if not nearly and max(rows, columns) > PART and _labels(_part(blocks), exactly=True) is None:
-        return None
-    found = _labels(blocks, exactly=not nearly)
-    return found if found is not None and bool(found.any()) else None
+    found = _labels_nearly(blocks) if nearly else _labels(blocks)
+    return found if bool(found.any()) else None
 
 
-def _labels(blocks: Tensor, *, exactly: bool) -> Tensor | None:
-    """As `labels`, of pairs of places that may all differ."""
+def _labels(blocks: Tensor) -> Tensor:
+    """Labels of pairs of places all of whose numbers agree, by a few random combinations of the channels."""
+    rows, columns, p, q = blocks.shape
+    size = float(torch.linalg.vector_norm(blocks)) / math.sqrt(rows * columns)
+    if not size:
+        return torch.zeros(rows, columns, dtype=torch.int64)
+    random = torch.Generator().manual_seed(SEED)
+    left, right = (torch.randn(n, SIGHTS, generator=random, dtype=torch.float64) for n in (p, q))
+    seen = torch.einsum("abpk,pk->abk", blocks.to(torch.float64) @ right, left)
+    return _by_sights(seen.flatten(0, 1) / size).reshape(rows, columns)
+
+
+def _labels_nearly(blocks: Tensor) -> Tensor:
+    """The same of pairs of places of which some numbers nearly agree."""
     seen = _sampled(blocks)
     flat = seen.flatten(0, 1)
     size = float(flat.square().mean().sqrt()) * flat.shape[1] ** 0.5
     if not size:
         return torch.zeros(seen.shape[:2], dtype=torch.int64)
-    if exactly or flat.shape[1] < FEW:
-        found = alike(flat / size)
-        return found.reshape(seen.shape[:2]) if _stands(blocks, found, size / flat.shape[1] ** 0.5) else None
+    if flat.shape[1] < FEW:
+        return alike(flat / size).reshape(seen.shape[:2])
     return _near(flat, NEARLY * size).reshape(seen.shape[:2])
-
-
-def _part(blocks: Tensor) -> Tensor:
-    """A few places of both sides, evenly spread."""
-    rows, columns = (-(-n // PART) for n in blocks.shape[:2])
-    return blocks[::rows, ::columns]
-
-
-def _stands(blocks: Tensor, found: Tensor, size: float) -> bool:
-    """Whether pairs of places of one label are alike at a few channels that were not looked at."""
-    random = np.random.default_rng(SEED)
-    names = np.abs(found.numpy())
-    order = np.argsort(names, kind="stable")
-    same = ((np.diff(names[order]) == 0) & (names[order[1:]] > 0)).nonzero()[0]
-    same = same[:: max(1, len(same) // LOOKS)]
-    one, other = (np.repeat(order[place], AGAIN) for place in (same, same + 1))
-    p, q = (random.integers(0, n, len(one)) for n in blocks.shape[2:])
-    columns = blocks.shape[1]
-    values = [
-        blocks[tuple(map(torch.from_numpy, (places // columns, places % columns, p, q)))].to(torch.float64)
-        for places in (one, other)
-    ]
-    signs = found.sign()[one] * found.sign()[other]
-    return bool(((values[0] - signs * values[1]).abs() <= EXACT * size).all())
 
 
 def corners(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -250,7 +229,12 @@ def _sampled(blocks: Tensor) -> Tensor:
 def alike(flat: Tensor) -> Tensor:
     """Labels of what is equal but for rounding, by sorting. [n, numbers of size 1] → [n] int64"""
     random = torch.Generator().manual_seed(SEED)
-    sights = (flat @ torch.randn(flat.shape[1], SIGHTS, generator=random, dtype=torch.float64)).numpy()
+    return _by_sights(flat @ torch.randn(flat.shape[1], SIGHTS, generator=random, dtype=torch.float64))
+
+
+def _by_sights(seen: Tensor) -> Tensor:
+    """The same, by random combinations of the numbers. [n, SIGHTS] → [n] int64"""
+    sights = seen.numpy()
     nothing = np.abs(sights).max(1) <= EXACT
     signs = np.where(nothing, 0, np.where(sights[:, 0] < 0, -1, 1))
     found = np.where(nothing, 0, 1).astype(np.int64)
