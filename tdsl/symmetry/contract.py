@@ -127,7 +127,7 @@ class Acts:
 
 
 def _relations(group: Group) -> Iterator[tuple[Word, int, Word]]:
-    """Words, how many times, and what they are then: a table, or of a larger group random ones, which are 1."""
+    """Words, how many times, and what they are then: a table; of a larger group random ones, which are 1."""
     elements: tuple[tuple[Word, Element], ...] = ()
     if (group.known_order or 0) <= MOST_CHECKED:
         with contextlib.suppress(TdslError):  # larger than that
