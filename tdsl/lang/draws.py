@@ -12,8 +12,10 @@ from tdsl.lang.shapes import UnknownValueError
 from tdsl.ops import Operator, Param
 from tdsl.ops.laws_window import spatial_axes
 
-SHARES = (0.25, 0.5, 0.75)
-"""What a number of an attribute may be: a probability as well as a constant below a root."""
+SHARES, POSITIVE = (0.25, 0.5, 0.75), frozenset({"p", "dropout", "eps", "momentum", "order"})
+"""Probabilities, exponents and constants below a root, and what they are called;"""
+SIGNED = (-1.5, 0.25, 0.5, 2.0)
+"""what other numbers of attributes may be."""
 TEXTS: Mapping[str, tuple[str, ...]] = {
     "approximate": ("none", "tanh"),
     "rounding_mode": ("floor", "trunc"),
@@ -130,7 +132,7 @@ class Draws:
             case "border":
                 return pick.choice(("constant", "reflect", "replicate", "circular"))
             case "float":
-                return self.numbers.choice(SHARES)
+                return self.numbers.choice(SHARES if param.name in POSITIVE else SIGNED)
             case "scalar":
                 value = pick.randint(1, 3)
                 return value if self.numbers.random() < 0.75 else -value
