@@ -72,17 +72,9 @@ def best_uniform(
 
 
 def fit(rows: Array, importance: Array, levels: Levels, zeros: bool) -> tuple[Array, Array]:
-    """Scale and zero of each row [k, b] under weights of its errors [k, b] or [b]. → [k], [k]."""
+    """Scale and zero of each row [k, b] under weights of errors [b]. → [k], [k]."""
     step = max(1, PIECE // max(1, rows.shape[1]))
-    found = [
-        _fit(
-            rows[i : i + step],
-            importance[i : i + step] if importance.ndim == 2 else importance,
-            levels,
-            zeros,
-        )
-        for i in range(0, len(rows), step)
-    ]
+    found = [_fit(rows[i : i + step], importance, levels, zeros) for i in range(0, len(rows), step)]
     scales, points = zip(*found, strict=True)
     return np.concatenate(scales), np.concatenate(points)
 

@@ -22,7 +22,7 @@ from tdsl.errors import TdslError
 def test_four_bits_and_half_a_bit_of_scales(model, x):
     found = stored(model(), "int4", x)
     [weight] = found.storage.weights
-    assert 0.05 < weight.error < 0.12
+    assert 0.05 < weight.error < 0.12 and weight.after < 0.4 * weight.before
     assert found.error == pytest.approx(weight.error, rel=0.25)
     [codes] = [t for t in found.model.proto.graph.initializer if t.data_type == TensorProto.INT4]
     assert codes.name == "w.codes" and len(codes.raw_data) == -(-np.prod(codes.dims) // 2)
@@ -77,6 +77,17 @@ def test_weights_on_one_side_get_zero_points():
     assert len(zeros) == 1 and zeros[0].data_type == TensorProto.INT4
     centred = stored(product(normal(96, 64)), "int4", normal(300, 96, seed=1))
     assert not any(t.name.endswith(".zeros") for t in centred.model.proto.graph.initializer)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_zero_point_spends_no_codes_beyond_the_smaller_side(side):
+    """Sixteen levels over [−¼, 1] are 1/12 apart, √12 times the error; over [−1, 1] they are 1/8 apart."""
+    weight = (side * np.random.default_rng(0).uniform(-0.25, 1, (96, 64))).astype(np.float32)
+    found = stored(product(weight), "int4", np.eye(96, dtype=np.float32))
+    assert any(t.name.endswith(".zeros") for t in found.model.proto.graph.initializer)
+    level = 1.25 / 15 / np.sqrt(12) / np.sqrt(np.square(weight).mean())
+    assert found.error == pytest.approx(found.storage.error, rel=1e-3)
+    assert 0.8 * level < found.error < 1.05 * level
 
 
 def test_a_product_may_be_left_to_the_runtime():

@@ -45,6 +45,7 @@ def test_the_stated_error_is_that_of_the_file(written, weight):
     error = lost / whole if whole > 0 else 0.0
     assert error == pytest.approx(found.storage.error, rel=1e-4, abs=1e-7)
     assert found.after <= found.before
+    assert found.storage.saved_bytes <= found.before - found.after
 
 
 @pytest.mark.parametrize("written", ANY_ERROR)
