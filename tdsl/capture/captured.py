@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import logging
 import pickle
+import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -29,9 +31,12 @@ from tdsl.capture.naming import Axis, Leaf, dynamic_axes, flat_inputs, output_le
 from tdsl.capture.normal import normalise
 from tdsl.capture.recurrences import any_length
 from tdsl.errors import TdslError, kind_of
+from tdsl.frames import shown_path
 
 PART = 2**20
 """Entries that are looked at together: what is made on the way takes several times their room."""
+NEAR = 16
+"""Sizes from the smallest on at which a branch is looked at."""
 
 ModelLike = nn.Module | ExportedProgram | str | PathLike[str]
 
@@ -68,12 +73,29 @@ class Captured:
     def bounds(self) -> tuple[str, ...]:
         """What the model demands of sizes that were given by a name alone, as by a table of positions."""
         axes = {axis.name: axis for row in self.dynamic_axes for axis in row.values()}
-        return tuple(
+        narrowed = (
             f"the model takes {name} from {axis.minimum} "
             + ("on" if axis.maximum is None else f"to {axis.maximum}")
             for name, axis in axes.items()
             if name in self.narrowed and (axis.minimum > 2 or axis.maximum is not None)
         )
+        return (*narrowed, *self._one_way(axes.values()))
+
+    def _one_way(self, axes: Collection[Axis]) -> Iterator[str]:
+        """Branches that took the way of the example and take another one at sizes near the smallest."""
+        names = {axis.symbol: axis.name for axis in axes}
+        told = set()
+        for one, axis in itertools.product(self.assumed, axes):
+            near = range(axis.minimum, min(axis.minimum + NEAR, (axis.maximum or sys.maxsize) + 1))
+            other = next((size for size in near if one.broken_by({axis.symbol: size})), None)
+            if other is not None and one not in told:
+                told.add(one)
+                file, line = one.place
+                yield (
+                    f"the branch at {shown_path(file)}:{line} took the way of the example, where "
+                    f"`{one.called(names)}`: the file is for sizes of which that holds, and not for "
+                    f"{axis.name} = {other}"
+                )
 
     @property
     def user_model(self) -> nn.Module:

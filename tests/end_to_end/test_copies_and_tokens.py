@@ -93,6 +93,19 @@ def test_a_weight_that_is_not_tied_keeps_the_copies_behind_it_apart(spelling: st
     assert batches[0] == 2 and batches[1] > 2
 
 
+def test_pairs_that_are_put_together_at_an_open_size_are_no_copies() -> None:
+    class Paired(Mirrored):
+        def forward(self, x: Tensor) -> Tensor:
+            rows = x.mean(3)
+            pairs = torch.stack([rows, -rows], -1).reshape(x.shape[0], 3, -1)
+            return pairs.softmax(-1)
+
+    x = torch.randn(2, 3, 8, 8)
+    result = tdsl.compile(Paired(), (x,), dynamic_shapes={"x": {0: "batch"}}, latency=False)
+    torch.testing.assert_close(result.module(x[:1]), Paired()(x[:1]))
+    assert not any(entry.rule == "merge.copies" for entry in result.report.rewrites)
+
+
 def test_copies_that_see_one_another_stay() -> None:
     class Centred(Mirrored):
         def forward(self, x: Tensor) -> Tensor:

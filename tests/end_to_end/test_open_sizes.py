@@ -1,5 +1,7 @@
 """Sizes that are open stay open through rewriting: nothing that looks at a graph decides what they are."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -50,6 +52,15 @@ class Chunks(nn.Module):
         x = torch.nn.functional.pad(x, (0, 0, 0, (4 - length % 4) % 4))
         chunks = x.reshape(x.shape[0], x.shape[1] // 4, 4, x.shape[2])
         return chunks.cumsum(1).reshape(x.shape[0], -1, x.shape[2])[:, :length]
+
+
+class FilledUp(nn.Module):
+    """Chunks of four again, filled up only where that is needed."""
+
+    def forward(self, x):
+        if (missing := -x.shape[1] % 4) > 0:
+            x = torch.nn.functional.pad(x, (0, 0, 0, missing))
+        return x.unflatten(1, (-1, 4)).cumsum(1) * 2.0
 
 
 class Routed(nn.Module):
@@ -120,6 +131,17 @@ def test_remainders_of_sizes_are_numbers_to_the_rewritten_module_and_to_the_file
         wanted = file_agrees(model, result, x)
         torch.testing.assert_close(result.module(x), wanted)
         assert wanted.shape == x.shape
+
+
+def test_a_branch_that_other_sizes_would_not_take_is_told():
+    def told(model):
+        sizes = {"x": {1: "length"}}
+        result = tdsl.compile(model, (torch.randn(2, 8, 3),), dynamic_shapes=sizes, latency=False)
+        return [note.text for note in result.report.notes if note.kind == "sizes" and "branch" in note.text]
+
+    (text,) = told(FilledUp())
+    assert re.search(r"open_sizes.py:\d+ took the way of the example, where .*not for length = 9", text)
+    assert not told(Chunks())
 
 
 def test_products_of_sizes_are_numbers_to_the_exporter_and_each_is_computed_before_it_is_read():
