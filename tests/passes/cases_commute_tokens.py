@@ -13,6 +13,58 @@ SOME = torch.tensor([3, 0, 3, 1, 2])
 
 CASES = [
     fires(
+        "commute.tokens.function_of_linear_of_reshape",
+        lambda m, x: F.linear(x.reshape(6, 4), m.W).tanh(),
+        (2, 3, 4),
+        W=number(5, 4),
+        expect="""
+            linear_1 = linear(x, W)
+            tanh_1 = tanh(linear_1)
+            reshape_1 = reshape(tanh_1, [6, 5])
+        """,
+    ),
+    leaves(
+        "commute.tokens.function_of_linear_of_reshape",
+        lambda m, x: F.linear(x.reshape(2, 12), m.W).tanh(),
+        (2, 3, 4),
+        W=number(5, 12),
+        because="features are put together, too",
+    ),
+    fires(
+        "commute.tokens.reshape_of_linear_of_reshape",
+        lambda m, x: F.linear(x.reshape(6, 4), m.W).reshape(3, 2, 5),
+        (2, 3, 4),
+        W=number(5, 4),
+        expect="""
+            linear_1 = linear(x, W)
+            reshape_2 = reshape(linear_1, [3, 2, 5])
+        """,
+    ),
+    leaves(
+        "commute.tokens.reshape_of_linear_of_reshape",
+        lambda m, x: F.linear(x.reshape(2, 12), m.W).reshape(5, 2),
+        (2, 3, 4),
+        W=number(5, 12),
+        because="features are put together, too",
+    ),
+    fires(
+        "commute.tokens.layer_norm_of_reshape",
+        lambda m, x: F.layer_norm(x.reshape(6, 4), (4,), m.w, m.b),
+        (2, 3, 4),
+        w=number(4),
+        b=number(4),
+        expect="""
+            layer_norm_1 = layer_norm(x, [4], w, b)
+            reshape_1 = reshape(layer_norm_1, [6, 4])
+        """,
+    ),
+    leaves(
+        "commute.tokens.layer_norm_of_reshape",
+        lambda m, x: F.layer_norm(x.reshape(2, 12), (12,)),
+        (2, 3, 4),
+        because="features are put together, too",
+    ),
+    fires(
         "commute.tokens.layer_norm_of_permuted_rows",
         lambda m, x: m.norm(x.index_select(1, m.i)),
         TOKENS,
