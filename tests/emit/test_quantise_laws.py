@@ -54,6 +54,14 @@ def test_the_same_weights_give_the_same_bytes(written):
     assert one.storage.weights and one.model.whole() == other.model.whole()
 
 
+@pytest.mark.parametrize("written", [one for one in ANY_ERROR if not one.startswith("f16")])
+def test_what_is_no_map_stays_as_it_is(written):
+    assert stored(product(normal(64, 64)), written, normal(2, 64)).storage.weights
+    model = product(normal(64, 64))
+    model.proto.graph.node[0].op_type = "Mul"
+    assert not stored(model, written, normal(64, 64)).storage.weights
+
+
 def test_who_reads_a_weight_and_as_which_map():
     def node(operator, inputs, result, **attributes):
         return helper.make_node(operator, inputs, [result], f"{operator}.{result}", **attributes)

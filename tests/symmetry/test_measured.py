@@ -69,6 +69,14 @@ def test_an_operator_without_a_law_passes_what_it_is_measured_to(name: str) -> N
     assert not any(element.proved for element in found.elements if element.name.startswith("random"))
 
 
+def test_what_holds_to_single_precision_is_no_law() -> None:
+    """A distance with a constant added to differences, in which a reflection shows a little."""
+    function = lambda x: F.pairwise_distance(x[:, None], x[:, :, None], eps=2e-8).exp()  # noqa: E731
+    found = held(function, O3.replace(VECTORS, INVARIANT).replace("1e-9", "1e-5"))
+    assert found.verdict == "kept" and 1e-9 < found.defect < 1e-7
+    assert {layer.strength for layer in found.elements[0].layers} >= {"broken"}
+
+
 def test_a_cross_product_is_no_vector_under_reflections() -> None:
     found = held(lambda x: crossed(x).sum(1), O3)
     assert found.verdict == "broken"
