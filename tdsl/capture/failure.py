@@ -19,6 +19,11 @@ _ADVICE = (
         "give dynamic_shapes the structure of the inputs: one entry for each parameter of `forward`",
     ),
     (
+        ("is not a known type",),
+        "return tensors, or lists, tuples and dicts of them; a model of transformers returns its cache "
+        "unless `use_cache` is False, in the configs of its parts as well",
+    ),
+    (
         ("ScriptModule", "torch.jit"),
         "give the nn.Module that it was scripted or traced from",
     ),

@@ -259,3 +259,15 @@ def test_pythons_own_files_are_never_shown_as_the_users():
     assert not is_user_file(torch.__file__)
     assert is_user_file(__file__)
     assert is_user_file(pytest.__file__)  # an installed package may hold the user's model
+
+
+def test_a_result_that_is_no_tensor_names_what_may_be_returned():
+    class Cache:
+        """Keys and values of earlier calls, as models that generate text return them."""
+
+    class Generates(nn.Module):
+        def forward(self, x):
+            return x, Cache()
+
+    text = diagnostic(lambda: capture(Generates(), (torch.randn(2, 3),)))
+    assert "Cache" in text and "`use_cache` is False" in text
