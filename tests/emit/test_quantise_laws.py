@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-from quantising import normal, product, stored
+from quantising import convolution, normal, product, stored, table
 
 from tdsl.emit import Emitted, session
 from tdsl.emit.reads import readings
@@ -46,6 +46,16 @@ def test_the_stated_error_is_that_of_the_file(written, weight):
     assert error == pytest.approx(found.storage.error, rel=1e-4, abs=1e-7)
     assert found.after <= found.before
     assert found.storage.saved_bytes <= found.before - found.after
+
+
+@pytest.mark.parametrize("written", [*ANY_ERROR, "int4(block=16, error=100%)", "int8(block=16, error=100%)"])
+def test_weights_whose_first_axis_counts_outputs(written):
+    weight = normal(96, 40) * 2.0 ** np.random.default_rng(1).integers(-3, 4, (96, 1))
+    rows = stored(table(weight), written, np.arange(96))
+    assert rows.storage.weights and rows.error == pytest.approx(rows.storage.error, rel=1e-4)
+    kernel = normal(40, 12, 3, 3) * 2.0 ** np.random.default_rng(1).integers(-3, 4, (40, 1, 1, 1))
+    image = stored(convolution(kernel), written, normal(4, 12, 9, 8, seed=1))
+    assert image.storage.weights and image.error == pytest.approx(image.storage.error, rel=0.25)
 
 
 @pytest.mark.parametrize("written", ANY_ERROR)
