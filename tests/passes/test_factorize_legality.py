@@ -65,10 +65,8 @@ def functional(site: Site, bias: bool = True, **window: Any) -> nn.Module:
 
 WINDOWS: dict[str, dict[str, tuple[int, ...]]] = {
     "plain": {},
-    "strided": {"stride": (2, 3, 2)},
-    "padded": {"padding": (1, 2, 1)},
     "dilated": {"dilation": (2, 1, 2)},
-    "strided and padded": {"stride": (2, 1, 2), "padding": (2, 1, 1)},
+    "strided and padded": {"stride": (2, 3, 2), "padding": (1, 2, 1)},
     "everything": {"stride": (1, 2, 1), "padding": (2, 3, 2), "dilation": (1, 2, 2)},
 }
 
