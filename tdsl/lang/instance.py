@@ -14,6 +14,7 @@ from tdsl.lang.resolve import Role
 from tdsl.lang.shapes import Absent, Shaped, UnknownValueError, as_argument
 from tdsl.lang.vocabulary import DTYPES, INFIX
 from tdsl.ops import Operator, Param
+from tdsl.ops.laws_window import channels_agree, spatial_axes
 from tdsl.ops.shapes import ShapeMismatch
 from tdsl.ops.spec import REQUIRED
 
@@ -320,6 +321,8 @@ class Instance(Assignment):
             try:
                 self.shapes.apply(operator, {**arguments, param.name: shape})
             except ShapeMismatch:
+                if windows and param.name == "weight" and self._is_hopeless(operator, name, shape, arguments):
+                    break
                 continue
             except UnknownValueError:  # an attribute is missing that has no value yet
                 pass
@@ -327,6 +330,18 @@ class Instance(Assignment):
         if known:
             raise ShapeMismatch(f"no {param.name} was found for {operator.name}")
         return shape
+
+    def _is_hopeless(
+        self, operator: Operator, name: str, weight: tuple[int, ...], arguments: Mapping[str, Any]
+    ) -> bool:
+        """Whether a weight whose type says its channels was refused for these, not for its kernel."""
+        written, x, groups = self.types.get(name), arguments.get("x"), arguments.get("groups", 1)
+        told = () if written is None or written.dims is None else written.dims[:2]
+        if len(told) < 2 or any(isinstance(dim, tree.Ellipsis_) for dim in told):
+            return False
+        if x is None or len(weight) != spatial_axes(operator) + 2 or not isinstance(groups, int):
+            return False
+        return not channels_agree(operator, x, weight, groups)
 
     def _attribute(self, expr: tree.Expr, param: Param, shape: tuple[int, ...]) -> Any:
         match expr:

@@ -15,6 +15,14 @@ def spatial_axes(op: Operator) -> int:
     return int(op.name.partition("d_with")[0].rstrip("d_a")[-1])
 
 
+def channels_agree(op: Operator, x: Shape, weight: Shape, groups: int) -> bool:
+    """Whether a convolution or a transposed one may take x and a weight; no other kernel helps where not."""
+    axes = spatial_axes(op)
+    if len(x) not in (axes + 1, axes + 2) or groups < 1 or weight[0] % groups:
+        return False
+    return bool(x[-axes - 1] == (weight[1] * groups if op.result == "conv" else weight[0]))
+
+
 def _windows(size: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool = False) -> int:
     """How many windows lie along an axis; rounded up, a window must still start inside."""
     span = size + 2 * padding - dilation * (kernel - 1) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from operator_samples import SAMPLES, Draw, Sample, T, called, shapes
 
 from tdsl.ops import OPERATORS, Operator
 from tdsl.ops.laws import LAWS
+from tdsl.ops.laws_window import channels_agree
 from tdsl.ops.shapes import NoShapeLaw, ShapeMismatch, result_shape
 
 DRAWS = 25
@@ -202,6 +204,23 @@ def test_shapes_by_example(name: str, arguments: dict[str, Any], expected: Any) 
 def test_mismatches_by_example(name: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(ShapeMismatch):
         result_shape(OPERATORS[name], arguments)
+
+
+@pytest.mark.parametrize("name", ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"])
+def test_channels_agree_where_some_kernel_fits_and_only_there(name: str) -> None:
+    op = OPERATORS[name]
+    answers = set()
+    for axes, o, i, channels, groups in itertools.product((1, 2, 3, 4), (2, 3), (1, 2), (1, 2, 4), (0, 1, 2)):
+        x, weight = (3, channels, 5, 5)[:axes], (o, i, *[2] * int(name[-2]))
+        answer = channels_agree(op, x, weight, groups)
+        try:
+            result_shape(op, {"x": x, "weight": weight, "groups": groups})
+        except ShapeMismatch:
+            assert not answer
+        else:
+            assert answer
+        answers.add(answer)
+    assert answers == {True, False}
 
 
 def test_a_shape_that_depends_on_values_has_no_law() -> None:
