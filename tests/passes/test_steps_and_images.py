@@ -1,4 +1,4 @@
-"""Steps before images or behind them: exchanging both around a transformer leaves nothing under `exact`."""
+"""Steps and images, windows, orders of tokens around a net: what disappears leaves nothing under `exact`."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ class Exchanged(nn.Module):
         return result.transpose(0, 1) if self.behind else result
 
 
-def left(model: nn.Module) -> int:
+def left(model: nn.Module, sizes: tuple[int, ...] = (3, 5, WIDTH)) -> int:
     """How many operators of a model are left; it computes what it did, in float64."""
     model = randomised(model).eval()
-    draws = [torch.randn(3, 5, WIDTH, generator=torch.Generator().manual_seed(n)).double() for n in range(2)]
+    draws = [torch.randn(sizes, generator=torch.Generator().manual_seed(n)).double() for n in range(2)]
     captured = capture(model, (draws[0],))
     module = copied(captured.module)
     library = standard_library()
@@ -73,3 +73,47 @@ def test_what_is_exchanged_around_it_takes_no_operator(name: str) -> None:
 @pytest.mark.parametrize("name", ["encoder", "encoder, norms first"])
 def test_what_is_exchanged_before_it_alone_is_left(name: str) -> None:
     assert left(Exchanged(LAYERS[name](True), behind=False)) > left(Exchanged(LAYERS[name](True)))
+
+
+class Windows(nn.Module):
+    """A perceptron on the windows of a rolled image (Swin; Liu et al., 2021); it may mix their tokens."""
+
+    def __init__(self, mixes: bool, roll: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(WIDTH, 8), nn.GELU(), nn.Linear(8, WIDTH))
+        self.norm, self.mixes, self.roll = nn.LayerNorm(WIDTH), mixes, roll
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, 4, 4, 6] to the same."""
+        y = torch.roll(self.norm(x), (-self.roll, -self.roll), (1, 2))
+        y = y.view(-1, 2, 2, 2, 2, WIDTH).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, WIDTH)
+        y = self.net(y - y.mean(1, keepdim=True) if self.mixes else y)
+        y = y.view(-1, 2, 2, 2, 2, WIDTH).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, 4, WIDTH)
+        return x + torch.roll(y, (self.roll, self.roll), (1, 2))
+
+
+def test_windows_are_left_where_their_tokens_are_mixed_alone() -> None:
+    norm_two_layers_activation_and_sum = 5
+    assert left(Windows(mixes=False, roll=1), (2, 4, 4, WIDTH)) == norm_two_layers_activation_and_sum
+    assert left(Windows(mixes=True, roll=1), (2, 4, 4, WIDTH)) > left(Windows(True, 0), (2, 4, 4, WIDTH))
+
+
+class Reordered(nn.Module):
+    """An attention with its weights, or without, of tokens to others that are in reverse."""
+
+    def __init__(self, weights: bool, reverse: bool) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(WIDTH, 2, batch_first=True)
+        self.weights, self.reverse = weights, reverse
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[b, t, 6] to [b, 2, 6], times the largest weight of each query."""
+        others = x.flip(1) if self.reverse else x
+        y, weights = self.attention(x[:, :2], others, others, need_weights=self.weights)
+        result: Tensor = y * weights.amax(-1, keepdim=True) if self.weights else y
+        return result
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_keys_in_reverse_are_keys(weights: bool) -> None:
+    assert left(Reordered(weights, reverse=True)) == left(Reordered(weights, reverse=False))
