@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import pytest
@@ -12,10 +13,11 @@ from torch.nn import functional as F
 
 from tdsl.capture import capture
 from tdsl.errors import TdslError
-from tdsl.symmetry.action import Action, action, flipped, identity_on, rolled, rotated, scaled
-from tdsl.symmetry.along import permutes
+from tdsl.symmetry.action import Action, action, flipped, identity_on, rolled, rotated
+from tdsl.symmetry.along import Monomial, matrix, permutes
 from tdsl.symmetry.element import Linear, Permutation
 from tdsl.symmetry.infer import Inference, infer
+from tdsl.symmetry.match import matched
 
 SHAPE = (2, 3, 12, 12)
 
@@ -202,9 +204,10 @@ def test_groups_of_channels_change_places_as_wholes() -> None:
 
 
 def test_positive_scales_pass_relu_and_not_gelu() -> None:
-    [relu] = of(nn.Sequential(nn.ReLU(), nn.ReLU()), (2, 3), scaled(2, (1, 2, 3), 1))
-    assert relu.strength == "structural" and relu.outputs == (scaled(2, (1, 2, 3), 1),)
-    [gelu] = of(nn.GELU(), (2, 3), scaled(2, (1, 2, 3), 1))
+    scaled = action(2, {1: Monomial((0, 1, 2), (1.0, 2.0, 3.0))})
+    [relu] = of(nn.Sequential(nn.ReLU(), nn.ReLU()), (2, 3), scaled)
+    assert relu.strength == "structural" and relu.outputs == (scaled,)
+    [gelu] = of(nn.GELU(), (2, 3), scaled)
     assert gelu.broken is not None
     assert gelu.broken.reason == "gelu is not homogeneous: gelu(s·x) is not s·gelu(x)"
 
@@ -410,3 +413,16 @@ def test_an_action_that_does_not_fit_is_refused() -> None:
         infer(module, [flipped((2, 4), (1,))])
     with pytest.raises(TdslError, match="2 actions were given for 1 inputs"):
         infer(module, [None, None])
+
+
+def test_a_matrix_on_filters_is_a_law_where_it_is_the_only_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    draw = functools.partial(torch.randn, generator=generator, dtype=torch.float64)
+    mix = draw(5, 5)
+    weight = draw(5, 8)
+    found = matched(mix @ weight, weight, matrix=True)
+    assert found.residual.exact and torch.allclose(matrix(found.element), mix)
+    weight[4] = weight[0] - weight[1]  # of dependent filters many matrices would do
+    assert not matched(mix @ weight, weight, matrix=True).residual.exact
+    few = draw(5, 4)
+    assert not matched(mix @ few, few, matrix=True).residual.exact
