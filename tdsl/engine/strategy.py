@@ -133,7 +133,7 @@ class Runner:
             elif isinstance(step, tree.Attempt):
                 _require_rules_alone(step)
             elif isinstance(step, tree.Choose):
-                self._choices[id(step)] = self._choice(step, None, None)
+                self._choices[id(step)] = self._choice(step)
         self.storage = tuple(storage_steps(pipeline.steps, self.names))
         """How weights are stored in the file."""
         self._require_contract()
@@ -282,10 +282,7 @@ class Runner:
         rules: dict[str, Rule] = {}
         passes: dict[str, GraphPass] = {}
         for reference in references:
-            arguments = {
-                _named(argument): constant_value(argument.value, self.names)
-                for argument in reference.arguments
-            }
+            arguments = self._arguments(reference)
             for name in self.library.select(reference.pattern, reference.span):
                 if name in self.library.passes:
                     passes.setdefault(name, self.library.graph_pass(name, arguments, reference.span))
@@ -293,14 +290,14 @@ class Runner:
                     rules[name] = self.library.rule(name, arguments, reference.span)
         return list(rules.values()), list(passes.values())
 
-    def _choice(self, step: tree.Choose, scope: Scope | None, heal: tree.Heal | None) -> ChoiceStep:
+    def _arguments(self, reference: tree.RuleRef) -> dict[str, Any]:
+        return {_named(each): constant_value(each.value, self.names) for each in reference.arguments}
+
+    def _choice(self, step: tree.Choose) -> ChoiceStep:
         """A step with its rules and bounds resolved. Raises `TdslError` for what cannot be chosen."""
         alternatives: dict[tuple[str, str], Alternative] = {}
         for reference in step.rules:
-            arguments = {
-                _named(argument): constant_value(argument.value, self.names)
-                for argument in reference.arguments
-            }
+            arguments = self._arguments(reference)
             for name in self.library.select(reference.pattern, reference.span):
                 if name in self.library.passes:
                     raise TdslError(
@@ -319,7 +316,7 @@ class Runner:
                 hint=did_you_mean(step.objective, OBJECTIVES),
             )
         bounds = tuple(self._bound(bound, "a budget", "bytes <= 50%") for bound in step.budgets)
-        return ChoiceStep(tuple(alternatives.values()), step.objective, bounds, scope, heal, step.span)
+        return ChoiceStep(tuple(alternatives.values()), step.objective, bounds, None, None, step.span)
 
     def _bound(self, bound: tree.Expr, what: str, example: str) -> ContractBound:
         if not (

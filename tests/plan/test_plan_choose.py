@@ -70,7 +70,7 @@ def test_a_budget_beyond_the_planted_structure_goes_where_it_hurts_least() -> No
     assert planned_error < 0.8 * planner.measure(other).error
 
 
-@pytest.mark.parametrize("budget", ["error <= 10%", "error <= 30%", "mean_cosine >= 0.99"])
+@pytest.mark.parametrize("budget", ["error <= 10%", "mean_cosine >= 0.99"])
 def test_a_measured_budget_is_used_and_not_broken(budget: str) -> None:
     captured, planner, module, _ = run(plan("parameters", budget))
     [bound] = planner.outcomes[0].problem.qualities
