@@ -10,6 +10,7 @@ from tdsl.factor.group_channels import group_channels, group_channels_product
 from tdsl.factor.rank import Error
 from tdsl.symmetry.element import Permutation
 from tdsl.symmetry.finite import reynolds
+from tdsl.symmetry.finite.detect import lines_alike
 from tdsl.symmetry.finite.orders import find_orders
 from tdsl.symmetry.group import cyclic, dihedral, symmetric
 from tdsl.symmetry.representation import Representation, copies, defining, regular, trivial
@@ -147,3 +148,40 @@ def test_channels_of_nothing_stay_where_they_are() -> None:
     factors = group_channels(wide, TIGHT)
     assert len(products_of(factors)) == 5
     assert rebuilt(factors, wide) < 1e-6
+
+
+def test_one_entry_that_is_another_tells_all_rows_of_a_regular_field_apart() -> None:
+    """No element but 1 leaves an entry where it is: it is refused before a group is looked for."""
+    regular_fields = copies(regular(symmetric(4)), 2)
+    weight = planted(regular_fields, regular_fields)[..., 0]
+    for names in lines_alike(weight, signed=False):
+        assert len(names.unique()) == 2
+    weight[5, 7] += 0.1
+    for names in lines_alike(weight, signed=False):
+        assert len(names.unique()) == len(names)
+
+
+def test_rows_that_an_entry_leaves_alike_keep_one_name() -> None:
+    """On five points that may be exchanged an entry of the diagonal leaves four of them alike."""
+    weight = planted(defining(symmetric(5)), defining(symmetric(5)))[..., 0]
+    weight[2, 2] += 0.1
+    for names in lines_alike(weight, signed=False):
+        assert names.tolist().count(int(names[2])) == 1
+        assert len(names.unique()) == 2
+
+
+def test_small_differences_are_no_chain_that_makes_all_rows_alike() -> None:
+    weight = torch.ones(200, 200, dtype=torch.float64) + torch.diag(torch.arange(200) * 1e-4)
+    names, _ = lines_alike(weight, signed=False)
+    assert len(names.unique()) > 100
+
+
+def test_many_small_fields_do_not_hide_the_group() -> None:
+    """Any few channels are of fields that elements leave alone, which look more symmetric than all are."""
+    fields = beside(
+        copies(regular(dihedral(4)), 3), copies(defining(dihedral(4)), 12), trivial(dihedral(4), 40)
+    )
+    weight = shuffled(planted(fields, fields))
+    factors = group_channels(weight, TIGHT)
+    assert factors[0].shape == (8, 55)
+    assert rebuilt(factors, weight) < 1e-6
