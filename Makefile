@@ -1,6 +1,7 @@
 # make demo    compile all-MiniLM-L6-v2 for the edge: out/minilm/model.onnx, report.json, a table
 # make test    the test suite
 # make crepe   the same road for a pitch tracker;   make digits   for two small image classifiers
+# make symmetry   networks that are held to a symmetry, and what their files have
 # make bench   the benchmarks → benchmarks/RESULTS.md;   make bench ONLY=factorize   one part of them
 # make grammar the grammar that editors colour by, from the language's own
 # make lint    ruff and mypy;                       make clean    remove everything that make made
@@ -22,7 +23,7 @@ PIP := $(BIN)/$(INSTALL)
 TDSL := $(PIP) --no-build-isolation --editable
 
 .DELETE_ON_ERROR:
-.PHONY: demo crepe digits test bench grammar lint clean
+.PHONY: demo crepe digits symmetry test bench grammar lint clean
 
 demo: $(VENV)/examples.stamp
 	$(BIN)/python examples/minilm.py
@@ -32,6 +33,9 @@ crepe: $(VENV)/examples.stamp
 
 digits: $(VENV)/examples.stamp
 	$(BIN)/python examples/digits.py
+
+symmetry: $(VENV)/examples.stamp
+	$(BIN)/python examples/symmetry.py
 
 # A process for each core, each with one thread of its own; a file of tests stays in one process. Files go in the
 # order of their names: with those of many tests first, the slow ones of few would come last, beside an idle core.

@@ -107,7 +107,7 @@ def images() -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return train.float()[:, None] / 16, test.float()[:, None] / 16, train_labels, test_labels
 
 
-def _trained(build: Callable[[], nn.Module], epochs: int, rate: float) -> nn.Module:
+def trained(build: Callable[[], nn.Module], epochs: int, rate: float) -> nn.Module:
     """Train from a fixed seed on one thread, where sums have one order: the same weights every time."""
     image, _, label, _ = images()
     threads = torch.get_num_threads()
@@ -130,18 +130,19 @@ def _trained(build: Callable[[], nn.Module], epochs: int, rate: float) -> nn.Mod
     return network.eval()
 
 
-def _with_inputs(network: nn.Module) -> tuple[nn.Module, tuple[Tensor, ...], dict[str, Any]]:
+def with_inputs(network: nn.Module) -> tuple[nn.Module, tuple[Tensor, ...], dict[str, Any]]:
+    """A network of digits with example inputs, and which of their axes vary."""
     return network, (images()[0][:2],), {"image": {0: Dim("batch", min=1, max=64)}}
 
 
 def cnn() -> tuple[nn.Module, tuple[Tensor, ...], dict[str, Any]]:
     """The trained CNN, example inputs, and which of their axes vary."""
-    return _with_inputs(_trained(Cnn, epochs=8, rate=5e-3))
+    return with_inputs(trained(Cnn, epochs=8, rate=5e-3))
 
 
 def vit() -> tuple[nn.Module, tuple[Tensor, ...], dict[str, Any]]:
     """The trained vision transformer, example inputs, and which of their axes vary."""
-    return _with_inputs(_trained(Vit, epochs=20, rate=2e-3))
+    return with_inputs(trained(Vit, epochs=20, rate=2e-3))
 
 
 def calibration() -> list[tuple[Tensor, ...]]:

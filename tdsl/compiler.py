@@ -39,7 +39,7 @@ from tdsl.reporting import (
     str_contract,
 )
 from tdsl.samples import Batch
-from tdsl.storing import Storing, blame_of_storage, shared_notes, storage_note, stored_records
+from tdsl.storing import Storing, blame_of_storage, shared_notes, storage_notes, stored_records
 from tdsl.symmetry.audit import Audit
 from tdsl.symmetry.kept import Kept, require_kept_by_file, require_kept_by_graph
 from tdsl.verify import (
@@ -245,7 +245,7 @@ def compile(
         notes=(
             *notes_of(verdict),
             *shared_notes(emitted),
-            *map(storage_note, stored),
+            *storage_notes(stored),
             *planned,
             *shared_layer_notes(runner, captured.module, module),
             *refusals_of(runner, journal),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Iterator, Sequence
 
 from torch import fx
 
@@ -52,13 +53,17 @@ def _record(entry: Applied, condition: float | None) -> RewriteRecord:
 def refusals_of(runner: PipelineRunner, journal: Journal) -> tuple[Note, ...]:
     """Approximate rules of the pipeline that were not applied anywhere; a plan speaks for its own."""
     applied = {entry.rule for entry in journal.entries}
-    names = [name for name in runner.approximate if name not in applied and name not in runner.planned]
-    match names:
-        case []:
-            return ()
-        case [name]:
-            return (Note("nothing paid", f"{name} was not applied: no site met its conditions"),)
-    return (Note("nothing paid", f"{', '.join(names)} were not applied: no site met their conditions"),)
+    asked = [name for name in runner.approximate if name not in runner.planned]
+    names = list(_by_file(asked, applied))
+    return (Note("nothing paid", f"no site met the conditions of {', '.join(names)}"),) if names else ()
+
+
+def _by_file(asked: Sequence[str], applied: Collection[str]) -> Iterator[str]:
+    """Those of `asked` that were not applied: by a glob where a file has several and none of them was."""
+    for file, group in itertools.groupby(asked, key=lambda name: name.rpartition(".")[0]):
+        names = list(group)
+        idle = [name for name in names if name not in applied]
+        yield from [f"{file}.*"] if len(idle) == len(names) > 1 else idle
 
 
 def shared_layer_notes(

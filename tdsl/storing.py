@@ -67,7 +67,12 @@ def stored_records(stored: Sequence[Storage], emitted: Emitted, first: int) -> I
             yield RewriteRecord(first, f"quantize.{one.scheme}", site, source, weight.error)
 
 
-def storage_note(stored: Storage) -> Note:
+def storage_notes(stored: Sequence[Storage]) -> Iterator[Note]:
+    """What each step did; one that changes no number, and found nothing to do, is not worth a line."""
+    return (_storage_note(one) for one in stored if one.weights or one.lossy)
+
+
+def _storage_note(stored: Storage) -> Note:
     """How many weights are stored otherwise, what that saves, and what it loses at worst."""
     count = len(stored.weights)
     if not count:

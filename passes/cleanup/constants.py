@@ -80,7 +80,12 @@ def _foldable(node: fx.Node, work: Workspace) -> bool:
         for arg in call.all_input_nodes
         if arg.op == "get_attr" and len(arg.users) == 1
     )
-    return bool(sum(one.numel() for one in results) <= max(stored, 16))
+    small = VECTOR if all(one.ndim <= 1 for one in results) else 16
+    return bool(sum(one.numel() for one in results) <= max(stored, small))
+
+
+VECTOR = 4096
+"""Elements of a scale, shift or bias that is stored though larger than what it is made of: layers absorb it."""
 
 
 def _staged(node: fx.Node) -> Staged:

@@ -259,7 +259,7 @@ class Workspace:
         for log in _FAKE_LOGS:
             log.disabled = True  # a refusal is an answer here, no error
         try:
-            with guards, disable_fake_tensor_cache(self._mode), self._mode, in_python:
+            with guards, disable_fake_tensor_cache(self._mode), self._mode, in_python, torch.no_grad():
                 return _BY_SIZES.get(target, target)(*args, **kwargs)
         finally:
             for log, was_disabled in zip(_FAKE_LOGS, were_disabled, strict=True):

@@ -43,7 +43,7 @@ class _Tied:
 def store_tied(weight: Weight) -> Stored | None:
     """A tied weight as its representatives, the same bits when loaded; `None` where nothing is tied."""
     values = weight.values
-    found = _tied(values) if values.ndim >= 2 else None
+    found = _tied(values) if values.ndim >= 2 and _recurs(values) else None
     if found is None:
         return None
     recipe = Recipe()
@@ -52,6 +52,12 @@ def store_tied(weight: Weight) -> Stored | None:
     moved = recipe.step("Transpose", recipe.shaped(copies, found.split), perm=found.order)
     recipe.shaped(moved, values.shape)
     return Stored(recipe, 0.0, "copies")
+
+
+def _recurs(values: Array) -> bool:
+    """Whether the first number occurs again, as each does in a weight of copies: one pass over others."""
+    bits = values.reshape(-1).view(np.int32)
+    return bool(np.count_nonzero(bits == bits[:1]) > 1)
 
 
 def _tied(values: Array) -> _Tied | None:

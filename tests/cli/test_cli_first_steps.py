@@ -50,8 +50,7 @@ def test_a_pipeline_beside_them_is_named_and_does_apply_them(tdsl, folder):
 def test_what_did_not_pay_is_one_note_and_plans_are_told_once(tdsl, folder):
     edge = tdsl("compile", "tiny.py:model", "-p", "edge", "--no-latency", "--json")
     [unpaid] = [n["text"] for n in edge.json["report"]["notes"] if n["kind"] == "nothing paid"]
-    assert unpaid.startswith("factorize.embedding.frequent_embedding, factorize.embedding.")
-    assert unpaid.endswith(" were not applied: no site met their conditions")
+    assert unpaid == "no site met the conditions of factorize.embedding.*"
     samples = ("--calibration", "tiny.py:samples", "--set", "drop=1%")
     planned = tdsl("compile", "tiny.py:model", "-p", "compact", *samples, "--no-latency", "--json")
     assert planned.status == 1

@@ -20,7 +20,7 @@ def test_an_untrained_network_does_not(build):
 
 def test_training_gives_the_same_weights_every_time_and_leaves_torch_as_it_was():
     state, threads = torch.random.get_rng_state(), torch.get_num_threads()
-    first, second = (digits._trained(digits.Cnn, epochs=1, rate=5e-3).state_dict() for _ in range(2))
+    first, second = (digits.trained(digits.Cnn, epochs=1, rate=5e-3).state_dict() for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert torch.get_num_threads() == threads

@@ -624,6 +624,22 @@ PASSES = [
         times=3,
         expect="matmul = matmul(x, a_folded_1_folded)",
     ),
+    fires(
+        "cleanup.fold_constants",
+        lambda m, x: F.conv2d(x, m.w, m.b.repeat_interleave(8)),
+        (1, 3, 4, 4),
+        w=number(40, 3, 1, 1),
+        b=number(5),
+        expect="conv2d = conv2d(x, w, b_folded)",
+        more_bytes="a vector that its layer takes in",
+    ),
+    leaves(
+        "cleanup.fold_constants",
+        lambda m, x: x * m.a.repeat_interleave(1000),
+        (5000,),
+        a=number(5),
+        because="the vector is larger than the scales and shifts of layers",
+    ),
     leaves(
         "cleanup.fold_constants",
         lambda m, x: x * m.a.expand(300, 5),

@@ -25,6 +25,21 @@ def unaffine(channels: int) -> nn.Module:
 
 BATCH_NORM = [
     fires(
+        "fold.batch_norm.batch_norm_of_fields",
+        lambda m, x: m.bn(m.conv(x).unflatten(1, (3, 2))).flatten(1, 2),
+        IMAGE,
+        dynamic=BATCH,
+        conv=nn.Conv2d(4, 6, 3),
+        bn=nn.BatchNorm3d(3),
+        expect="""
+            conv2d = conv2d(x, conv.weight, conv.bias)
+            batch_norm_1 = batch_norm(conv2d, bn.weight_batch_norm_of_fields, bn.bias_batch_norm_of_fields, bn.running_mean_batch_norm_of_fields, bn.running_var_batch_norm_of_fields, false, 0.1, 1e-05, true)
+            reshape = reshape(batch_norm_1, [-1, 3, 2, 5, 7])
+            flatten = reshape(reshape, [-1, 6, 5, 7])
+        """,
+        more_bytes="scales and shifts of single channels, which the layer takes in",
+    ),
+    fires(
         "fold.batch_norm.batch_norm_of_conv",
         lambda m, x: m.bn(m.conv(x)),
         IMAGE,
