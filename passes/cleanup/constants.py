@@ -85,7 +85,7 @@ def _foldable(node: fx.Node, work: Workspace) -> bool:
 
 
 VECTOR = 4096
-"""Elements of a scale, shift or bias that is stored though it is larger than its operands: layers take it in."""
+"""Elements of a scale, shift or bias that is stored though its operands are smaller: layers take it in."""
 
 
 def _staged(node: fx.Node) -> Staged:
