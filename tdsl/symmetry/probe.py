@@ -70,8 +70,6 @@ def node_defects(
     inference: Inference,
     inputs: Sequence[Any],
     moved: Sequence[Any],
-    *,
-    own: bool = True,
 ) -> dict[str, Defect]:
     """Defects by the name of the node, for one sample.
 
@@ -79,8 +77,7 @@ def node_defects(
     `moved` are its arguments, without and with the action.
     """
     steps = {step.node.name: step for step in inference.steps.values()}
-    known = _known_actions(inference)
-    first = _Recorder(wide, steps, known, own)
+    first = _Recorder(wide, steps)
     with torch.no_grad():
         first.run(*inputs, enable_io_processing=False)
         second = _Comparer(wide, first.values, steps)
@@ -89,24 +86,12 @@ def node_defects(
     return {name: Defect(first.own.get(name), second.total.get(name)) for name in steps}
 
 
-def _known_actions(inference: Inference) -> dict[str, tuple[Action | None, ...]]:
-    return {step.node.name: step.actions for step in inference.steps.values()}
-
-
 class _Recorder(fx.Interpreter):
     """Runs the graph, keeps what it computes, and tries every operator on moved operands."""
 
-    def __init__(
-        self,
-        module: fx.GraphModule,
-        steps: Mapping[str, Step],
-        known: Mapping[str, tuple[Action | None, ...]],
-        own: bool,
-    ) -> None:
+    def __init__(self, module: fx.GraphModule, steps: Mapping[str, Step]) -> None:
         super().__init__(module)
         self.steps = steps
-        self.known = known
-        self.try_own = own
         self.values: dict[str, Any] = {}
         self.own: dict[str, float] = {}
 
@@ -117,7 +102,7 @@ class _Recorder(fx.Interpreter):
         if step is None:
             return result
         self.values[n.name] = result
-        if self.try_own and step.actions[0] is not None and all(one is not None for one in step.inputs):
+        if step.actions[0] is not None and all(one is not None for one in step.inputs):
             self.own[n.name] = self._own(n, step, result)
         return result
 
