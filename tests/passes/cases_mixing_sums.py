@@ -269,6 +269,18 @@ CONCAT = [
 
 SUMS = [
     fires(
+        "commute.sums.last_running_sum",
+        lambda m, x: x.cumsum(1)[:, -1],
+        (2, 5, 3),
+        expect="sum_1 = sum(x, dim=[-2])",
+    ),
+    leaves(
+        "commute.sums.last_running_sum",
+        lambda m, x: x.cumsum(1)[:, -2],
+        (2, 5, 3),
+        because="the last one is left out",
+    ),
+    fires(
         "commute.sums.mean_of_linear",
         lambda m, x: m.fc(x).mean(1),
         TOKENS,
