@@ -67,7 +67,7 @@ def chosen_places(
 
 def has_no_group(weight: Tensor, rule: RankRule) -> bool:
     """Whether one pass over a weight [m, n] tells that no group moves rows or columns, within a rule."""
-    return not _nearly(rule) and not any(len(names.unique()) < len(names) for names in _lines(weight))
+    return not _nearly(rule) and not any(len(set(names.tolist())) < len(names) for names in _lines(weight))
 
 
 def _nearly(rule: RankRule) -> bool:

@@ -182,12 +182,12 @@ def _named(weight: Tensor, known: tuple[Names, Names] | None, signed: bool) -> t
     size = math.sqrt(float(torch.linalg.vector_norm(weight)) ** 2 / weight.numel()) or 1.0
     sights = torch.cat(across, 1), torch.cat([down, torch.stack([most, least])]) if not known else down
     found = []
-    for side, (seen, count) in enumerate(zip(sights, weight.shape[::-1], strict=True)):
-        energy = seen[1] / count**0.5 / size**2
+    for side, (sight, count) in enumerate(zip(sights, weight.shape[::-1], strict=True)):
+        energy = sight[1] / count**0.5 / size**2
         if not known:
             energy = (energy / count**0.5).sqrt()
-        apart = torch.stack([seen[0] / count**0.5 / size, energy, *(seen[2:] / size)])
-        before = known[side] if known else (seen[1] > (EXACT * size) ** 2 * count).long().numpy()
+        apart = torch.stack([sight[0] / count**0.5 / size, energy, *(sight[2:] / size)])
+        before = known[side] if known else (sight[1] > (EXACT * size) ** 2 * count).long().numpy()
         found.append(_told_apart(before, apart.to(torch.float64).numpy()))
     return found[0], found[1]
 
