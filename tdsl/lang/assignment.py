@@ -28,7 +28,7 @@ MOSTLY_ONE = (1, 1, 1, 1, 1, 2, 2, 3)
 BOUNDS: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {"Int": (1, 2, 3), "Ratio": (0.25, 0.5, 0.75), "Real": (0.25, 0.5, 0.75), "Bool": (False, True)}
 )
-"""What parameters of a kind are drawn from, where conditions alone speak of them."""
+"""What parameters of a kind are drawn from, where conditions alone speak of them, or they are sizes."""
 NUMBERS: Mapping[str, tuple[Any, ...]] = MappingProxyType(
     {**BOUNDS, "Int": (-1, 1, 2, 3), "Real": (-1.5, 0.0, 0.25, 0.5, 2.0)}
 )

@@ -55,10 +55,13 @@ class Resolved:
 
     @cached_property
     def computed(self) -> frozenset[str]:
-        """The names that a side or a definition speaks of, not conditions alone."""
+        """The names that a side or a definition speaks of, not conditions alone, other than as a size."""
         rule = self.rule
         told = (*rule.lhs, *rule.rhs, *(c for c in rule.where if isinstance(c, tree.Definition)))
-        return frozenset(node.id for part in told for node in walk(part) if isinstance(node, tree.Name))
+        nodes = [node for part in told for node in walk(part)]
+        shapes = [node for node in nodes if isinstance(node, tree.TensorType | tree.ListOf)]
+        sizes = {node.id for shape in shapes for node in walk(shape) if isinstance(node, tree.Name)}
+        return frozenset(node.id for node in nodes if isinstance(node, tree.Name)) - sizes
 
 
 def resolve(rule: tree.Rule, vocabulary: Vocabulary, *, makes_sense: bool = False) -> Resolved:
