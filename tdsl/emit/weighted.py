@@ -13,13 +13,15 @@ from tdsl.emit.editing import Editor, is_op, only_use
 
 
 def weigh(editor: Editor) -> None:
-    """Multiply what is divided by the root of its mean square by ones, unless a product follows anyway."""
+    """Multiply what is divided by the root of its mean square by ones where a layer reads it, and no product."""
     ones: dict[tuple[int, ir.DataType], ir.Value] = {}
     for node in list(editor.graph):
         width = _width(node)
         result = node.outputs[0]
         readers = [use.node for use in result.uses()]
         if width is None or result.dtype is None or any(_weighs(reader, width) for reader in readers):
+            continue
+        if not any(is_op(reader, kind) for reader in readers for kind in ("MatMul", "Gemm", "Reshape")):
             continue
         key = (width, result.dtype)
         if key not in ones:

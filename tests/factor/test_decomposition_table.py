@@ -138,6 +138,7 @@ def test_every_kind_returns_what_it_says():
         "is_mirrored": (weight, (-1,)),
         "is_segmented": (torch.arange(3), 3),
         "keeps_groups": (torch.arange(4), 2),
+        "lookups": (torch.arange(3)[:, None], *[torch.zeros(1, dtype=torch.int64)] * 2, torch.arange(3)),
         "products_in_blocks": (
             *[torch.zeros(n, dtype=torch.int64) for n in (3, (1, 3), (1, 2), (1, 3), 3)],
             16,
