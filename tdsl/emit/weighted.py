@@ -13,7 +13,7 @@ from tdsl.emit.editing import Editor, is_op, only_use
 
 
 def weigh(editor: Editor) -> None:
-    """Multiply what is divided by the root of its mean square by ones where a layer reads it, and no product."""
+    """Multiply what is divided by the root of its mean square by ones where a layer, no product, reads it."""
     ones: dict[tuple[int, ir.DataType], ir.Value] = {}
     for node in list(editor.graph):
         width = _width(node)

@@ -366,7 +366,7 @@ def test_a_reciprocal_that_is_added_stays():
 
 
 class RootMeanSquare(nn.Module):
-    """A normalisation with a weight, which the layer behind it takes in, and one without, which a sum reads."""
+    """A normalisation with a weight, which the layer behind it takes in, and one without, read by a sum."""
 
     def __init__(self, power: int = 2, axis: int = -1) -> None:
         super().__init__()
