@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 from torch.onnx._constants import ONNX_DEFAULT_OPSET
 
+from tdsl.emit.export import OLDEST_OPSET
 from tdsl.emit.moments import Asked, Samples, moments
 from tdsl.emit.outside import Array, Emitted
 from tdsl.emit.reads import Reading, readings
@@ -99,7 +100,7 @@ def require_opset(name: str, least: int, span: Span | None, asked: int | None) -
 
     Raises `TdslError` where the one that is asked for is too old.
     """
-    if asked is not None and asked < least:
+    if asked is not None and OLDEST_OPSET <= asked < least:  # older ones there are not, whatever is stored
         raise TdslError(
             f"opset {asked} has no form for weights stored as {name}",
             span,

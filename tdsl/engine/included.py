@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any
 
 from tdsl.engine.parameters import constant_value, parameter_values
 from tdsl.errors import Span, TdslError
 from tdsl.lang import tree
-
-_Node = TypeVar("_Node", bound=tree.Node)
 
 
 def written_out(
@@ -85,19 +83,18 @@ def _given(argument: tree.Argument) -> tuple[str, tree.Expr]:
     return argument.name, argument.value
 
 
-def _filled(node: _Node, values: Mapping[str, tree.Expr]) -> _Node:
-    """`node` with an expression for each name of a parameter; what a bound is about is no parameter."""
-
-    def part(value: Any) -> Any:
-        if isinstance(value, tree.Name):
-            return values.get(value.id, value)
-        if isinstance(value, tuple):
-            return tuple(part(one) for one in value)
-        return _filled(value, values) if isinstance(value, tree.Node) else value
-
-    kept = {"span", "left"} if _is_bound(node) else {"span"}
-    changed = {f.name: part(getattr(node, f.name)) for f in fields(node) if f.name not in kept}
-    return replace(node, **changed)
+def _filled(part: Any, values: Mapping[str, tree.Expr]) -> Any:
+    """A part of a tree with an expression for each name of a parameter; what a bound is about is none."""
+    if isinstance(part, tree.Name):
+        return values.get(part.id, part)
+    if isinstance(part, tuple):
+        return tuple(_filled(one, values) for one in part)
+    if not isinstance(part, tree.Node):
+        return part
+    kept = {"span", "left"} if _is_bound(part) else {"span"}
+    return replace(
+        part, **{f.name: _filled(getattr(part, f.name), values) for f in fields(part) if f.name not in kept}
+    )
 
 
 def _is_bound(node: tree.Node) -> bool:

@@ -194,9 +194,8 @@ class Library:
                 )
         if not found:
             if _meant(pattern, self.pipelines):
-                raise TdslError(
-                    f"{pattern} is a pipeline", span, expected="a rule or a pass", hint=f"`run {pattern}`"
-                )
+                hint = None if span is None else f"`run {pattern}`"  # a step names it
+                raise TdslError(f"{pattern} is a pipeline", span, expected="a rule or a pass", hint=hint)
             raise _unknown("rule or pass", pattern, names, span)
         return found
 

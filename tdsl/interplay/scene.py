@@ -267,8 +267,11 @@ class _Scene(Values):
 def _would_be_folded(node: fx.Node) -> bool:
     """Whether an operator on constants is taken away: its value is no larger than its operands.
 
-    A product of weights alone is left out as well: no model has one, and any rule makes it one weight.
+    A product of weights alone is left out as well: no model has one, and any rule makes it one weight. What
+    reads a larger value, which was left, is not taken away.
     """
+    if any(operand.op != "get_attr" for operand in node.all_input_nodes):
+        return False
     operator = operator_of(node.target)
     if operator is not None and operator.macs is not None:
         return True

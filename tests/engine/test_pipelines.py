@@ -378,6 +378,15 @@ def test_what_cannot_be_run_is_refused_at_its_place(step, message, expected):
     assert expected is None or error.value.expected == expected
 
 
+def test_a_default_may_be_a_parameter_before_it():
+    text = (
+        FACTOR.replace("least: Ratio = 50%", "least: Ratio = rank")
+        + "pipeline q {\n    run p(rank=0.25)\n}\n"
+    )
+    loaded = library(text)
+    assert [one.value for one in Runner(loaded, loaded.pipeline("q")).contract] == [0.25]
+
+
 def test_what_is_run_is_written_back_as_it_was():
     text = "pipeline q(r: Rank = 2) {\n    run p(rank=r, least=50%)\n    run pipelines.exact\n}\n"
     assert format_file(parse(text)) == text

@@ -39,6 +39,14 @@ BATCH_NORM = [
         """,
         more_bytes="scales and shifts of single channels, which the layer takes in",
     ),
+    leaves(
+        "fold.batch_norm.batch_norm_of_fields",
+        lambda m, x: m.bn(m.conv(x).reshape(2, 4, -1)),
+        IMAGE,
+        conv=nn.Conv2d(4, 6, 2),
+        bn=nn.BatchNorm1d(4),
+        because="two channels share a part of the third",
+    ),
     fires(
         "fold.batch_norm.batch_norm_of_conv",
         lambda m, x: m.bn(m.conv(x)),

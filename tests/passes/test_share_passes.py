@@ -116,7 +116,7 @@ def test_independent_layers_are_left_alone_and_it_is_said_why(tmp_path: Path) ->
     model = independent()
     result = compiled(model, "once share.factors(error=0.1%)", tmp_path)
     assert result.report.rewrites == ()
-    assert any("share.factors was not applied" in note.text for note in result.report.notes)
+    assert any("no site met the conditions of share.factors" in note.text for note in result.report.notes)
     explained = SharedFactors().explain(copied(capture(model, (torch.randn(5, WIDTH),)).module), 20)
     assert explained.fires == 0 and explained.candidates == 2 * DEPTH
     text = explained.render()
