@@ -147,8 +147,7 @@ def main() -> None:
     import tdsl
 
     rows = []
-    for build in (upright, averaged, equivariant):
-        name = build.__name__ if build is not upright else "upright"
+    for name, build in {"upright": upright, "averaged": averaged, "equivariant": equivariant}.items():
         network, args, dynamic_shapes = build()
         path = OUT / name / "model.onnx"
         print(f"\n{name}")

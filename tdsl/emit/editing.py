@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from tdsl.emit.sizes import Sizes
 
@@ -23,14 +25,21 @@ class Editor:
         key = (tuple(numbers), rank)
         if key not in self._constants:
             array = np.array(numbers, np.int64).reshape((-1,) * rank)
-            name, taken = "_".join(["sizes", *map(str, numbers)]).replace("-", "m"), 0
-            while (f"{name}_{taken}" if taken else name) in self.graph.initializers:
-                taken += 1
-            value = ir.Value(name=f"{name}_{taken}" if taken else name, const_value=ir.tensor(array))
-            value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.INT64)
-            self.graph.register_initializer(value)
-            self._constants[key] = value
+            name = "_".join(["sizes", *map(str, numbers)]).replace("-", "m")
+            self._constants[key] = self.stored(name, array)
         return self._constants[key]
+
+    def stored(self, name: str, array: NDArray[Any]) -> ir.Value:
+        """A new initializer of that name, numbered where the name is taken."""
+        free, taken = name, 0
+        while free in self.graph.initializers:
+            taken += 1
+            free = f"{name}_{taken}"
+        tensor = ir.tensor(array)
+        value = ir.Value(name=free, const_value=tensor)
+        value.shape, value.type = ir.Shape(array.shape), ir.TensorType(tensor.dtype)
+        self.graph.register_initializer(value)
+        return value
 
     def put(
         self,
@@ -78,6 +87,12 @@ def only_use(value: ir.Value) -> ir.Node | None:
     """The node that alone reads `value`; `None` if there are several or it is a result of the graph."""
     readers = [use.node for use in value.uses()]
     return readers[0] if len(readers) == 1 and not value.is_graph_output() else None
+
+
+def number_of(value: ir.Value | None) -> float | None:
+    """The number that a value is, known now; `None` for several, or what is not known."""
+    known = None if value is None else value.const_value
+    return None if known is None or known.size != 1 else float(known.numpy().item())
 
 
 def is_op(node: ir.Node | None, *kinds: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from tdsl.emit.editing import Editor, is_op, only_use
+from tdsl.emit.editing import Editor, is_op, number_of, only_use
 
 NAMED_AXES = 18
 """Operator set from which on a `Pad` may name its axes."""
@@ -33,6 +33,5 @@ def keep_zeros(editor: Editor) -> None:
 
 def _is_least(pad: ir.Node) -> bool:
     """Whether a border is of minus infinity, which is what `MaxPool` takes for its own."""
-    value = pad.inputs[2] if len(pad.inputs) > 2 else None
-    known = None if value is None else value.const_value
-    return known is not None and known.numpy().item() < -1e30
+    number = number_of(pad.inputs[2]) if len(pad.inputs) > 2 else None
+    return number is not None and number < -1e30

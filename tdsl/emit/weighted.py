@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from tdsl.emit.editing import Editor, is_op, only_use
+from tdsl.emit.editing import Editor, is_op, number_of, only_use
 
 
 def weigh(editor: Editor) -> None:
@@ -21,11 +21,11 @@ def weigh(editor: Editor) -> None:
         readers = [use.node for use in result.uses()]
         if width is None or result.dtype is None or any(_weighs(reader, width) for reader in readers):
             continue
-        if not any(is_op(reader, kind) for reader in readers for kind in ("MatMul", "Gemm", "Reshape")):
+        if not any(is_op(reader, "MatMul", "Gemm", "Reshape") for reader in readers):
             continue
         key = (width, result.dtype)
         if key not in ones:
-            ones[key] = _ones(editor, *key)
+            ones[key] = editor.stored(f"ones_{width}", np.ones(width, result.dtype.numpy()))
         again = editor.put(node, "Div", node.inputs, like=result)
         editor.replace(result, editor.put(node, "Mul", (again, ones[key]), like=result))
 
@@ -43,7 +43,7 @@ def _width(node: ir.Node) -> int | None:
             return None
         if kind == "ReduceMean" and not _of_rows(step):
             return None
-        if kind == "Pow" and not _holds(step.inputs[1], 2):
+        if kind == "Pow" and number_of(step.inputs[1]) != 2:
             return None
         source = next(
             (value for value in step.inputs if value is not None and not value.is_initializer()), None
@@ -58,30 +58,10 @@ def _of_rows(mean: ir.Node) -> bool:
     shape = mean.inputs[0].shape if mean.inputs[0] is not None else None
     axes = mean.inputs[1] if len(mean.inputs) > 1 else None
     last = {-1} if shape is None else {-1, len(shape) - 1}
-    return (keep is None or keep.as_int() == 1) and any(_holds(axes, place) for place in last)
-
-
-def _holds(value: ir.Value | None, number: int) -> bool:
-    """Whether a value is this number, known now."""
-    known = None if value is None else value.const_value
-    return known is not None and known.size == 1 and known.numpy().item() == number
+    return (keep is None or keep.as_int() == 1) and number_of(axes) in last
 
 
 def _weighs(node: ir.Node, width: int) -> bool:
     """Whether a node is a product with a weight for each entry of a row."""
     shapes = [value.shape for value in node.inputs if value is not None and value.is_initializer()]
     return is_op(node, "Mul") and any(shape is not None and list(shape) == [width] for shape in shapes)
-
-
-def _ones(editor: Editor, width: int, dtype: ir.DataType) -> ir.Value:
-    name, taken = f"ones_{width}", 0
-    while (f"{name}_{taken}" if taken else name) in editor.graph.initializers:
-        taken += 1
-    value = ir.Value(
-        name=f"{name}_{taken}" if taken else name,
-        const_value=ir.tensor(np.ones(width, dtype.numpy())),
-        shape=ir.Shape([width]),
-        type=ir.TensorType(dtype),
-    )
-    editor.graph.register_initializer(value)
-    return value
