@@ -113,8 +113,10 @@ class Acts:
         Of a small group these are all that there are.
         """
         group = self.group
+        images: dict[Word, Action] = {}
         for word, times, other in _relations(group) if group.finite else ():
-            done, wanted = self.word(word, shape, times), self.word(other, shape)
+            done = self.word(word, shape, times)
+            wanted = images[other] = images.get(other) or self.word(other, shape)
             if not same(done, wanted):
                 shown, target = ("·".join(group.names[n] for n in one) or "1" for one in (word, other))
                 shown += "" if times == 1 else f", {times} times,"
